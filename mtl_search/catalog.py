@@ -1,0 +1,161 @@
+"""The catalogue: every family of variants by the name it has in a study file, and the whole file checked against them.
+
+``load_study`` is what the command line calls: YAML -> bound configuration and search space, or every error at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl_search.binding import Families, Family, bind_component, spread_of, signature_of
+from mtl_search.config import StudyConfig, parse_component, parse_config, read_yaml
+from mtl_search.data.sources import SOURCES
+from mtl_search.domains import Branches, Choice, Float, Int
+from mtl_search.errors import ConfigError, Problem
+from mtl_search.fusion import FUSIONS
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.recipe import variant
+from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
+from mtl_search.search.stoppers import STOPPERS
+from mtl_search.space import SearchSpace
+from mtl_search.transfer import BASES, DECAYS, OPTIMIZERS
+from mtl_search.weighting import WEIGHTINGS
+
+FAMILIES: Mapping[str, Family] = {
+    "source": SOURCES,
+    "backbone": BACKBONES,
+    "base": BASES,
+    "sharing": SHARINGS,
+    "fusion": FUSIONS,
+    "weighting": WEIGHTINGS,
+    "optimizer": OPTIMIZERS,
+    "decay": DECAYS,
+    "sampler": SAMPLERS,
+    "stopper": STOPPERS,
+}
+"""Family by the word a study file uses for it."""
+_SPACES = Path(__file__).parent / "search_spaces", Path(__file__).parent.parent / "search_spaces"
+
+
+@dataclass(frozen=True)
+class LoadedStudy:
+    """A study file that holds every rule of form.
+
+    Attributes:
+        config: Its sections, with every variant's parameters checked and defaults filled in.
+        space: Its search space.
+    """
+
+    config: StudyConfig
+    space: SearchSpace
+
+
+def find_study(name: str) -> Path:
+    """A study file by path, or one of the shipped ones by bare name.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    path = Path(name)
+    if path.exists() or path.suffix in (".yaml", ".yml"):
+        return path
+    shipped = {file.stem: file for folder in _SPACES for file in sorted(folder.glob("*.yaml"))}
+    if name in shipped:
+        return shipped[name]
+    raise ConfigError([Problem("", "must be a study file or the name of a shipped one", name, tuple(shipped))])
+
+
+def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> LoadedStudy:
+    """Read and check a study file.
+
+    Args:
+        source: Path, shipped name, or the file's plain values.
+        overrides: Values by key path (``search.trials``) that replace the file's.
+
+    Raises:
+        ConfigError: Every rule of form that is broken.
+    """
+    raw = read_yaml(find_study(source)) if isinstance(source, str) else source
+    if isinstance(raw, Mapping):
+        raw = _override(dict(raw), overrides or {})
+    config, problems = parse_config(raw)
+    plain = raw if isinstance(raw, Mapping) else {}
+    bound = _bind_sections(plain, problems)
+    tasks = [str(task) for task in plain.get("tasks") or {}]
+    space_raw = plain.get("space") or {}
+    space = None
+    if isinstance(space_raw, Mapping):
+        space, space_problems = SearchSpace.parse(space_raw, FAMILIES, tasks)
+        problems += space_problems
+    if problems or config is None or space is None:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    config = StudyConfig.model_validate(_override(config.model_dump(), bound))
+    if problems := _search_problems(config, space):
+        raise ConfigError(problems)
+    return LoadedStudy(config, space)
+
+
+def _bind_sections(raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
+    """Bind the variants outside ``space``; values by key path."""
+    places = {"backbone": "backbone", "base": "base", "search.sampler": "sampler", "search.stopper": "stopper"}
+    data = raw.get("data")
+    if isinstance(data, Mapping):
+        places["data.source"] = "source"
+        names = data.get("sources")
+        places |= {f"data.sources.{name}": "source" for name in (names if isinstance(names, Mapping) else {})}
+    bound = {}
+    for place, family in places.items():
+        value = _at(raw, place)
+        if value is None:
+            continue
+        try:
+            component = parse_component(value)
+        except ValueError:
+            continue  # parse_config has said so
+        bound[place] = bind_component(component, FAMILIES[family], place, problems)
+    return bound
+
+
+def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
+    """Rules between the search section and the space."""
+    problems = []
+    name = config.search.sampler.name
+    sampler = variant(SAMPLERS, name, "search.sampler")
+    choices = [key for key, domain in space.domains.items() if isinstance(domain, Choice)]
+    if sampler in NUMBERS_ONLY and choices:
+        rule = f"samples numbers only and would draw {', '.join(choices)} blindly; use tpe"
+        problems.append(Problem("search.sampler", rule, name))
+    elif sampler in NO_BRANCHES and space.has_branches:
+        rule = "cannot learn from parameters that exist on some branches only; use tpe"
+        problems.append(Problem("search.sampler", rule, name))
+    if not space.domains and config.search.trials > 2:
+        rule = "must hold at least one domain, or search.trials be 2 (the default recipe and the plain one)"
+        problems.append(Problem("space", rule))
+    longest = space.largest("joint.epochs")
+    grace = config.search.stopper.params.get("grace")
+    if isinstance(grace, int) and grace >= longest:
+        rule = f"has no effect: no trial is longer than {longest} epochs"
+        problems.append(Problem(f"search.stopper.{config.search.stopper.name}.grace", rule, grace))
+    return problems
+
+
+def _at(raw: Mapping[str, Any], place: str) -> Any:
+    value: Any = raw
+    for key in place.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _override(raw: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy with some values replaced, by key path."""
+    for place, value in values.items():
+        *path, last = place.split(".")
+        node = raw
+        for key in path:
+            child = node.get(key)
+            node[key] = dict(child) if isinstance(child, Mapping) else {}
+            node = node[key]
+        node[last] = value
+    return raw

@@ -1,0 +1,281 @@
+"""StudyConfig: the study file as frozen, typed data.
+
+First hop of the data path: YAML text -> plain values -> ``StudyConfig``. Every broken rule becomes a ``Problem``
+with its key path, so that a user sees all of them at once. Parameters of variants are bound in ``space``.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.recipe import Component, NonNegativeFloat, PositiveInt, ProperFraction
+
+MEAN_IMPROVEMENT = "mean_improvement"
+WORST_TASK = "worst_task"
+_RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_NAME_RULE = "must start with a letter and hold letters, digits, '_' and '-' only (64 characters at most)"
+
+
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(_NAME_RULE)
+    return name
+
+
+def parse_component(raw: object) -> Component:
+    """Read ``name`` or ``{name: {parameter: value}}``.
+
+    Raises:
+        ValueError: The value has another form.
+    """
+    if isinstance(raw, Component):
+        return raw
+    if isinstance(raw, str):
+        return Component(raw)
+    if isinstance(raw, Mapping) and len(raw) == 1:
+        ((name, params),) = raw.items()
+        if isinstance(name, str) and (params is None or isinstance(params, Mapping)):
+            return Component(name, dict(params or {}))
+    raise ValueError("must be a variant's name, or a mapping of one name to its parameters")
+
+
+def _as_list(raw: object) -> object:
+    return [raw] if isinstance(raw, str) else raw
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+Variant = Annotated[
+    Component,
+    PlainValidator(parse_component),
+    PlainSerializer(Component.to_dict),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}),
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SplitConfig(_Section):
+    """Parts of the training rows set aside where the source gives no such split."""
+
+    validation: ProperFraction = 0.15
+    test: ProperFraction = 0.15
+
+    @model_validator(mode="after")
+    def _leave_training_rows(self) -> "SplitConfig":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must leave rows to train on (sum below 1)")
+        return self
+
+
+class DataConfig(_Section):
+    """Where the rows come from: one ``source`` for all tasks, or several named ``sources``."""
+
+    source: Variant | None = None
+    sources: dict[Name, Variant] | None = Field(default=None, min_length=1)
+    split: SplitConfig = SplitConfig()
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "DataConfig":
+        if (self.source is None) == (self.sources is None):
+            raise ValueError("must have either 'source' (one data set) or 'sources' (a mapping of names), and not both")
+        return self
+
+    @property
+    def datasets(self) -> dict[str, Component]:
+        """Source by data set name; a single source is the data set ``main``."""
+        return dict(self.sources) if self.sources is not None else {"main": self.source}  # type: ignore[dict-item]
+
+
+class TaskConfig(_Section):
+    """One learning task: what is predicted, from which data set, and how it is scored."""
+
+    kind: Literal["classification", "binary", "regression", "multilabel"]
+    target: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    data: str | None = None
+    metric: Variant | None = None
+    loss: str | None = None
+    missing: bool | int | float | str | None = None
+    positive: bool | int | float | str | None = None
+
+
+class SearchConfig(_Section):
+    """How the space is searched."""
+
+    trials: PositiveInt = 20
+    sampler: Variant = Component("tpe")
+    stopper: Variant = Component("asha")
+    objective: str = MEAN_IMPROVEMENT
+    storage: str = "journal"
+
+
+class ResourcesConfig(_Section):
+    """What one worker group is made of, and how many run side by side."""
+
+    workers: PositiveInt = 1
+    cpus_per_worker: PositiveInt = 1
+    gpus_per_worker: NonNegativeFloat = 0.0
+    concurrent_trials: PositiveInt | Literal["auto"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class TrackingConfig(_Section):
+    """Where MLflow writes; by default ``MLFLOW_TRACKING_URI``, or sqlite in the working folder."""
+
+    uri: str | None = None
+    experiment: str | None = None
+
+
+class StudyConfig(_Section):
+    """One study file. ``space`` stays as written here; ``space.SearchSpace`` reads it."""
+
+    name: Name
+    data: DataConfig
+    tasks: dict[Name, TaskConfig] = Field(min_length=1)
+    backbone: Variant
+    base: Variant = Component("random")
+    space: dict[str, Any] = Field(default_factory=dict)
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: str = "mtl_search_runs"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    def cross_problems(self) -> list[Problem]:
+        """Rules that tie sections together: data set names, the objective's task, reserved names."""
+        problems = []
+        datasets = tuple(self.data.datasets)
+        for name, task in self.tasks.items():
+            place = f"tasks.{name}"
+            if name in _RESERVED_TASK_NAMES:
+                problems.append(Problem(place, "must not be named like an objective", name))
+            if task.data is None and len(datasets) > 1:
+                problems.append(Problem(f"{place}.data", "must name the task's data set", NOTHING, datasets))
+            if task.data is not None and task.data not in datasets:
+                problems.append(Problem(f"{place}.data", "must name a data set", task.data, datasets))
+            if len(task.target) > 1 and task.kind != "multilabel":
+                rule = f"must be one column for a {task.kind} task"
+                problems.append(Problem(f"{place}.target", rule, task.target))
+            if task.positive is not None and task.kind != "binary":
+                rule = f"has no effect on a {task.kind} task (binary tasks only)"
+                problems.append(Problem(f"{place}.positive", rule, task.positive))
+        used = {task.data or datasets[0] for task in self.tasks.values()}
+        problems += [
+            Problem(f"data.sources.{name}", "has no effect: no task uses this data set")
+            for name in datasets
+            if name not in used and len(datasets) > 1
+        ]
+        objectives = (MEAN_IMPROVEMENT, WORST_TASK, *self.tasks)
+        if self.search.objective not in objectives:
+            problems.append(
+                Problem("search.objective", "must be an objective or a task", self.search.objective, objectives)
+            )
+        if self.resources.precision == "bf16" and not self.resources.gpus_per_worker:
+            problems.append(Problem("resources.precision", "has no effect without resources.gpus_per_worker", "bf16"))
+        return problems
+
+
+def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:
+    """Check the form of a study file's plain values.
+
+    Args:
+        raw: What YAML gave; a mapping if the file is right.
+
+    Returns:
+        The configuration (None where a rule of form is broken) and every problem found.
+    """
+    if not isinstance(raw, Mapping):
+        return None, [Problem("", "a study file must be a mapping of sections", raw, tuple(StudyConfig.model_fields))]
+    try:
+        config = StudyConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        return None, [_problem_of(entry, raw) for entry in error.errors(include_url=False)]
+    return config, config.cross_problems()
+
+
+def _problem_of(entry: Any, raw: Mapping[str, Any]) -> Problem:
+    """Turn one pydantic error into a problem with the key path as the user wrote it."""
+    path = [str(part) for part in entry["loc"] if not str(part).startswith(("function-", "literal[", "constrained-"))]
+    while path and path[-1] in {"int", "float", "bool", "str", "[key]"}:
+        path.pop()
+    message = str(entry["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    kind = entry["type"]
+    if kind == "missing":
+        return Problem(".".join(path), "is required")
+    if kind == "extra_forbidden":
+        return Problem(".".join(path), "is not a known key", NOTHING, _known_keys(entry["loc"][:-1]))
+    value = entry["input"]
+    return Problem(".".join(path), message, NOTHING if isinstance(value, Mapping) else value)
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Fields of the section that a key path leads to."""
+    model: type[BaseModel] = StudyConfig
+    for part in loc:
+        sections: dict[str, type[BaseModel]] = {
+            "data": DataConfig,
+            "split": SplitConfig,
+            "tasks": TaskConfig,
+            "search": SearchConfig,
+            "resources": ResourcesConfig,
+            "tracking": TrackingConfig,
+        }
+        model = sections.get(str(part), model)
+    return tuple(model.model_fields)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which ``1e-3`` is a number and a key written twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is written twice", key_node.start_mark
+                )
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: Path) -> object:
+    """Read a study file without running anything in it.
+
+    Raises:
+        ConfigError: The file is missing, unreadable or not YAML; the message tells the line.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem("", f"the study file must be readable ({reason})", str(path))]) from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError([Problem("", f"the study file must be YAML ({path}{line}: {reason})")]) from error

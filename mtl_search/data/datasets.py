@@ -1,0 +1,115 @@
+"""The data sets of a study as their sources gave them, and how their columns are found and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.data.sources import SOURCES, Columns
+from mtl_search.data.task import LOSSES
+from mtl_search.errors import NOTHING, Problem, ProblemsError
+from mtl_search.recipe import build
+
+_SHOWN = 30
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set before anything is cut or encoded.
+
+    Attributes:
+        name: Its name in the study.
+        place: Key path of its source, for problems.
+        inputs: Input columns that the source was given, None for all that no task targets.
+        categorical: Columns of numbers to be read as categories.
+        missing: "error" or "impute".
+        given: The splits of the source.
+    """
+
+    name: str
+    place: str
+    inputs: tuple[str, ...] | None
+    categorical: tuple[str, ...]
+    missing: str
+    given: dict[str, Columns]
+
+
+def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, DataSet]:
+    """Loads every source; a source that fails adds its problems and is left out."""
+    datasets: dict[str, DataSet] = {}
+    for name, component in config.datasets.items():
+        section = "data.source" if config.source is not None else f"data.sources.{name}"
+        place = f"{section}.{component.name}"
+        try:
+            source = build(SOURCES, component)
+        except ProblemsError as error:
+            problems += [replace(problem, place=f"{section}.{problem.place}") for problem in error.problems]
+            continue
+        try:
+            given = source.load()
+        except ProblemsError as error:
+            problems += [replace(p, place=f"{place}.{p.place}" if p.place else place) for p in error.problems]
+            continue
+        datasets[name] = DataSet(name, place, source.inputs, source.categorical, source.missing, given)
+    return datasets
+
+
+def assign_tasks(config: DataConfig, tasks: Mapping[str, TaskConfig], problems: list[Problem]) -> dict[str, str]:
+    """The data set of each task, where it has one; what is wrong with a task whatever its data holds adds problems."""
+    names = tuple(config.datasets)
+    assigned: dict[str, str] = {}
+    for name, task in tasks.items():
+        if task.loss is not None and task.loss not in LOSSES[task.kind]:
+            rule = f"must be a loss for {task.kind}"
+            problems.append(Problem(f"tasks.{name}.loss", rule, task.loss, LOSSES[task.kind]))
+        if task.data is None and len(names) > 1:
+            problems.append(Problem(f"tasks.{name}.data", "must name the task's data set", NOTHING, names))
+        elif task.data is not None and task.data not in names:
+            problems.append(Problem(f"tasks.{name}.data", "must name a data set", task.data, names))
+        else:
+            assigned[name] = task.data or names[0]
+    idle = [name for name in names if name not in assigned.values()] if len(assigned) == len(tasks) else []
+    problems += [Problem(f"data.sources.{name}", "has no effect: no task uses this data set") for name in idle]
+    return assigned
+
+
+def owner_of(columns: Columns, name: str) -> str:
+    """The column that a target's name reads: ``y`` for ``y:0`` where there is no column called ``y:0``."""
+    base, _, index = name.rpartition(":")
+    if name not in columns and base in columns and index.isdigit() and columns[base].ndim == 2:
+        return base
+    return name
+
+
+def find_column(columns: Columns, name: str) -> np.ndarray | None:
+    """A column by name, or ``y:0`` for column 0 of the two-axis column ``y``; None if there is no such column."""
+    base = owner_of(columns, name)
+    if base == name:
+        return columns.get(name)
+    index = int(name.rpartition(":")[2])
+    return columns[base][:, index] if index < columns[base].shape[1] else None
+
+
+def row_counts(dataset: DataSet, used: Iterable[str], problems: list[Problem]) -> dict[str, int]:
+    """Rows of each given split, by the columns that the study uses; a split of no or unequal rows is a problem."""
+    rows: dict[str, int] = {}
+    names = list(dict.fromkeys(used))
+    for split, columns in dataset.given.items():
+        lengths = {name: len(columns[name]) for name in names if name in columns}
+        if len(set(lengths.values())) > 1:
+            rule = f"must give columns of equally many rows (split {split})"
+            problems.append(Problem(dataset.place, rule, lengths))
+        elif lengths and not max(lengths.values()):
+            problems.append(Problem(dataset.place, f"must give at least one row (split {split})", 0))
+        elif lengths:
+            rows[split] = max(lengths.values())
+    return rows
+
+
+def shown(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as the choices of a problem, cut where they would fill the screen."""
+    all_names = tuple(names)
+    return all_names if len(all_names) <= _SHOWN else (*all_names[:_SHOWN], "…")

@@ -1,0 +1,153 @@
+"""Raw columns to numbers: the first hop of every prediction, and of the data path after the sources.
+
+This file imports numpy alone and nothing of this package, because it is copied as it stands into exported models:
+what a training row went through, a served row goes through too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Encoded = tuple[np.ndarray, ...]
+
+
+def encode(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> Encoded:
+    """Turns raw columns into the arrays that a preparation takes.
+
+    Args:
+        columns: Column name to n values: arrays, lists as JSON gives them, or a data frame. Others are left alone.
+        spec: What `Preparation.spec` says: ``{"kind": "table", "numeric": [names], "categorical": {name: [categories]},
+            "missing": "error" | "impute"}`` or ``{"kind": "array", "column": name, "shape": [...], "dtype": ...}``.
+
+    Returns:
+        For a table: numbers (n, d) float32, NaN where one is to be imputed, and codes (n, c) int64, where 0 is a
+        category never seen in training and 1, 2, … follow the spec. For an array: values (n, *shape), uint8 or float32.
+
+    Raises:
+        ValueError: A column is missing or has the wrong shape or length, or a value is not what the spec asks for.
+    """
+    if spec["kind"] == "array":
+        return (_array(columns, spec),)
+    names = [*spec["numeric"], *spec["categorical"]]
+    raw = {name: _column(columns, name) for name in names}
+    rows = len(raw[names[0]])
+    for name in names:
+        if len(raw[name]) != rows:
+            raise ValueError(f"column {name!r}: must have {rows} rows as {names[0]!r} has, got {len(raw[name])}")
+    numbers = np.empty((rows, len(spec["numeric"])), dtype=np.float32)
+    for index, name in enumerate(spec["numeric"]):
+        numbers[:, index] = _finite(name, numbers_of(name, raw[name]), spec.get("missing") == "impute")
+    codes = np.empty((rows, len(spec["categorical"])), dtype=np.int64)
+    for index, (name, categories) in enumerate(spec["categorical"].items()):
+        lookup = {category: code for code, category in enumerate(categories, start=1)}
+        codes[:, index] = np.fromiter((lookup.get(text, 0) for text in texts_of(raw[name])), np.int64, rows)
+    return numbers, codes
+
+
+def is_missing(value: object) -> bool:
+    """Whether a raw value stands for nothing: None, NaN, or pandas' NaT and NA."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def text_of(value: object) -> str:
+    """The category a raw value belongs to: 3, 3.0 and "3" are one category, and a missing value is ""."""
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return ""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def texts_of(values: np.ndarray) -> Iterable[str]:
+    """The categories of a whole column (n,)."""
+    if values.dtype.kind in "biuf":
+        distinct, places = np.unique(values, return_inverse=True)
+        texts = [text_of(value) for value in distinct]
+        return [texts[place] for place in places.tolist()]
+    return [value if type(value) is str else text_of(value) for value in values.tolist()]
+
+
+def numbers_of(name: str, values: np.ndarray) -> np.ndarray:
+    """A column (n,) as float64, with NaN where a value is missing or empty.
+
+    Raises:
+        ValueError: A value is not a number.
+    """
+    if values.dtype.kind in "biuf":
+        return values.astype(np.float64)
+    numbers = np.full(len(values), np.nan)
+    for row, value in enumerate(values.tolist()):
+        if isinstance(value, (int, float, np.number)):
+            numbers[row] = value
+        elif value != "" and not is_missing(value):
+            raise ValueError(f"column {name!r}: must hold numbers, got {value!r} in row {row}")
+    return numbers
+
+
+def _column(columns: Mapping[str, npt.ArrayLike], name: str) -> np.ndarray:
+    if name not in columns:
+        raise ValueError(f"column {name!r}: must be given, got only {', '.join(map(repr, columns)) or 'no columns'}")
+    values = columns[name]
+    # As objects, because numpy would turn [1.0, "a"] into the texts "1.0" and "a", and "1.0" is not the category "1".
+    array = np.asarray(values, dtype=object) if isinstance(values, (list, tuple)) else np.asarray(values)
+    if array.ndim != 1:
+        raise ValueError(f"column {name!r}: must hold one value a row, got the shape {array.shape}")
+    return array
+
+
+def _finite(name: str, numbers: np.ndarray, impute: bool) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        single = numbers.astype(np.float32)
+    wrong = np.isinf(single) if impute else ~np.isfinite(single)
+    if wrong.any():
+        row = int(wrong.argmax())
+        rule = "must hold finite numbers (float32)" if impute else "must hold finite numbers (float32), none missing"
+        raise ValueError(f"column {name!r}: {rule}, got {numbers[row]} in row {row}")
+    return single
+
+
+def _array(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> np.ndarray:
+    name, shape = spec["column"], tuple(spec["shape"])
+    if name not in columns:
+        raise ValueError(f"column {name!r}: must be given, got only {', '.join(map(repr, columns)) or 'no columns'}")
+    try:
+        values = np.asarray(columns[name])
+        if values.dtype == object:  # a data frame's column of lists
+            values = np.asarray([np.asarray(value) for value in values.tolist()])
+    except ValueError as error:
+        raise ValueError(
+            f"column {name!r}: must hold rows of the shape {shape}, got rows of different shapes"
+        ) from error
+    if values.shape[1:] != shape or values.ndim == 0:
+        raise ValueError(f"column {name!r}: must hold rows of the shape {shape}, got the shape {values.shape[1:]}")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"column {name!r}: must hold numbers, got {values.dtype} ({values.reshape(-1)[:1].tolist()})")
+    if spec["dtype"] == "uint8":
+        return _bytes(name, values)
+    return _finite_rows(name, values)
+
+
+def _bytes(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind not in "b" and values.dtype != np.uint8:
+        wrong = ~((values >= 0) & (values <= 255) & (values == np.round(values)))
+        if wrong.any():
+            raise ValueError(f"column {name!r}: must hold whole numbers from 0 to 255, got {values[wrong].flat[0]}")
+    return values.astype(np.uint8, copy=False)
+
+
+def _finite_rows(name: str, values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32, copy=False)
+    if not np.isfinite(single).all():
+        row = int((~np.isfinite(single)).reshape(len(single), -1).any(axis=1).argmax())
+        wrong = values[row][~np.isfinite(single[row])].flat[0]
+        raise ValueError(f"column {name!r}: must hold finite numbers (float32), none missing, got {wrong} in row {row}")
+    return single

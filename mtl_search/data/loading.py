@@ -1,0 +1,116 @@
+"""Reads and checks everything that the data section and the tasks name, and reports all problems in one go.
+
+Each step adds what it finds to one list and goes on with what is sound, so a user mends a study file once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.data.datasets import DataSet, assign_tasks, owner_of, read_datasets, row_counts
+from mtl_search.data.fitting import encode_target, fit_task, missing_labels
+from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
+from mtl_search.data.sources import Columns
+from mtl_search.data.splits import cut_splits
+from mtl_search.data.targets import RawTarget, is_class, read_target
+from mtl_search.data.task import Task
+from mtl_search.errors import DataError, Problem
+from mtl_search.recipe import seed_from
+
+_Rows = dict[str, tuple[str, np.ndarray]]
+_Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Sound raw data, cut into splits.
+
+    Attributes:
+        tasks: The tasks, in order.
+        inputs: What the input columns are.
+        rows: Data set to split to raw input columns.
+        targets: Task to split to (targets, mask) as losses take them.
+    """
+
+    tasks: tuple[Task, ...]
+    inputs: Inputs
+    rows: dict[str, dict[str, Columns]]
+    targets: dict[str, _Encoded]
+
+
+def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Gathered:
+    """Reads the sources, cuts the splits and fits the tasks.
+
+    Raises:
+        DataError: Every problem found.
+    """
+    problems: list[Problem] = []
+    assigned = assign_tasks(config, tasks, problems)
+    datasets = read_datasets(config, problems)
+    raw: dict[str, dict[str, RawTarget]] = {}
+    for name, home in assigned.items():
+        if home in datasets and (target := read_target(name, tasks[name], datasets[home], problems)) is not None:
+            raw[name] = target
+    # All data sets have the same inputs, so what a task of one predicts is an input of none.
+    wanted = [column for task in tasks.values() for column in task.target]
+    targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
+    chosen = {name: choose_inputs(dataset, targeted, problems) for name, dataset in datasets.items()}
+    inputs = settle_inputs(datasets, chosen, problems) if datasets else Inputs()
+    rows: dict[str, _Rows] = {}
+    for name, dataset in datasets.items():
+        own = {task: raw[task] for task in raw if assigned[task] == name}
+        used = [*chosen[name], *(owner_of(dataset.given["train"], c) for task in own for c in tasks[task].target)]
+        counts = row_counts(dataset, used, problems)
+        if len(counts) == len(dataset.given):
+            labels = [own[task]["train"].values for task in own if is_class(tasks[task])]
+            rows[name] = _cut(config, name, counts, labels, seed, problems)
+    fitted, targets = _fit(tasks, assigned, raw, rows, problems)
+    if problems:
+        raise DataError(problems)
+    return Gathered(fitted, inputs, {name: _take(datasets[name], rows[name], inputs) for name in rows}, targets)
+
+
+def _cut(
+    config: DataConfig, name: str, counts: Mapping[str, int], labels: list[np.ndarray], seed: int, out: list[Problem]
+) -> _Rows:
+    fractions = {"validation": config.split.validation, "test": config.split.test}
+    rows, problems = cut_splits(counts, fractions, labels, seed_from(seed, "split", name))
+    out += [problem for problem in problems if problem not in out]
+    return {} if problems else rows
+
+
+def _fit(
+    tasks: Mapping[str, TaskConfig],
+    assigned: Mapping[str, str],
+    raw: Mapping[str, Mapping[str, RawTarget]],
+    rows: Mapping[str, _Rows],
+    problems: list[Problem],
+) -> tuple[tuple[Task, ...], dict[str, _Encoded]]:
+    """Tasks fitted on training rows, and the targets of every split."""
+    fitted: list[Task] = []
+    targets: dict[str, _Encoded] = {}
+    for name, given in raw.items():
+        home = assigned[name]
+        cut = {split: given[source].take(numbers) for split, (source, numbers) in rows.get(home, {}).items()}
+        for split, target in cut.items():
+            problems += missing_labels(name, target, split)
+        if cut and (task := fit_task(name, tasks[name], home, cut["train"], problems)) is not None:
+            fitted.append(task)
+            targets[name] = {split: encode_target(task, target, split, problems) for split, target in cut.items()}
+    return tuple(fitted), targets
+
+
+def _take(dataset: DataSet, rows: _Rows, inputs: Inputs) -> dict[str, Columns]:
+    """Raw input columns of every split."""
+    return {
+        split: {
+            name: column if len(numbers) == len(column) else column[numbers]
+            for name in inputs.names
+            for column in [dataset.given[source][name]]
+        }
+        for split, (source, numbers) in rows.items()
+    }

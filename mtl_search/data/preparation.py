@@ -1,0 +1,193 @@
+"""Encoded columns to features: standardised numbers, one-hot categories, channel-first images.
+
+A preparation is fitted on training rows, applied once when a split goes to its device, and travels inside the exported
+model, so that a served row is prepared as a training row was.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtl_search.data.encoding import encode, texts_of
+
+_CHUNK = 2**22  # elements held as float64 at a time while fitting
+
+
+class Preparation(nn.Module, ABC):
+    """Turns what `encode(columns, preparation.spec)` returns into features (n, *feature_shape), float32.
+
+    Attributes:
+        feature_shape: Shape of one row's features: (d,) or (channels, height, width).
+    """
+
+    feature_shape: tuple[int, ...]
+    means: Tensor
+    scales: Tensor
+
+    def __init__(self, means: Sequence[float], scales: Sequence[float], shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.tensor(means, dtype=torch.float32).reshape(shape))
+        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32).reshape(shape))
+
+    @property
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """What `encode` needs to know, as plain JSON."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The preparation as plain JSON, exact; `preparation_from_dict` reads it back."""
+
+
+class TablePreparation(Preparation):
+    """Rows of numbers and categories.
+
+    Numbers are standardised, a missing one becomes the training mean with an indicator beside it. A category becomes a
+    one-hot vector, which is all zeros for a category that training never saw.
+    """
+
+    def __init__(
+        self,
+        numeric: Sequence[str],
+        categorical: Mapping[str, Sequence[str]],
+        missing: str,
+        imputed: Sequence[str],
+        means: Sequence[float],
+        scales: Sequence[float],
+    ) -> None:
+        super().__init__(means, scales, (len(numeric),))
+        self._numeric, self._missing, self._imputed = list(numeric), missing, list(imputed)
+        self._categorical = {name: list(categories) for name, categories in categorical.items()}
+        widths = [len(categories) for categories in self._categorical.values()]
+        # One feature per category: the code's column it looks at, and the code that makes it 1.
+        self.register_buffer("_sources", torch.tensor([c for c, w in enumerate(widths) for _ in range(w)]).long())
+        self.register_buffer("_codes", torch.tensor([code for w in widths for code in range(1, w + 1)]).long())
+        self.register_buffer("_flagged", torch.tensor([self._numeric.index(name) for name in imputed]).long())
+        self.feature_shape = (len(numeric) + len(self._imputed) + sum(widths),)
+
+    @classmethod
+    def fit(
+        cls, rows: Mapping[str, np.ndarray], numeric: Sequence[str], categorical: Sequence[str], missing: str = "error"
+    ) -> TablePreparation:
+        """Fits on raw training rows.
+
+        Args:
+            rows: Column name to values (n,): the training rows of all data sets.
+            numeric: Columns of numbers.
+            categorical: Columns of categories.
+            missing: "error" refuses a missing number, "impute" puts the mean of the training rows there.
+        """
+        vocabularies = {name: sorted(set(texts_of(rows[name]))) for name in categorical}
+        spec = {"kind": "table", "numeric": list(numeric), "categorical": vocabularies, "missing": missing}
+        numbers, _ = encode(rows, spec)
+        means, scales = _moments([numbers], (len(numeric),))
+        imputed = [name for index, name in enumerate(numeric) if np.isnan(numbers[:, index]).any()]
+        return cls(numeric, vocabularies, missing, imputed, means, scales)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        names = {"numeric": list(self._numeric), "categorical": {n: list(c) for n, c in self._categorical.items()}}
+        return {"kind": "table", **names, "missing": self._missing}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            **self.spec,
+            "imputed": list(self._imputed),
+            "means": self.means.tolist(),
+            "scales": self.scales.tolist(),
+        }
+
+    def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
+        """Features (n, d + imputed + categories) of numbers (n, d) float32 and codes (n, c) int64."""
+        gaps = torch.isnan(numbers)
+        standard = (torch.where(gaps, self.means, numbers) - self.means) / self.scales
+        one_hot = codes.index_select(1, self.get_buffer("_sources")) == self.get_buffer("_codes")
+        flags = gaps.index_select(1, self.get_buffer("_flagged"))
+        return torch.cat([standard, flags.float(), one_hot.float()], dim=1)
+
+
+class ArrayPreparation(Preparation):
+    """Rows that are arrays: vectors, standardised feature by feature, or images, channel by channel.
+
+    A sample (H, W) becomes (1, H, W); (H, W, C) with C <= 4 and H > 4 becomes (C, H, W); others stay as they are.
+    """
+
+    def __init__(
+        self, column: str, shape: Sequence[int], dtype: str, means: Sequence[float], scales: Sequence[float]
+    ) -> None:
+        self._column, self._shape, self._dtype = column, tuple(shape), dtype
+        self._last = _channels_last(self._shape)
+        feature_shape = _feature_shape(self._shape)
+        super().__init__(means, scales, (feature_shape[0], *(1 for _ in feature_shape[1:])))
+        self.feature_shape = feature_shape
+
+    @classmethod
+    def fit(cls, column: str, parts: Sequence[np.ndarray]) -> ArrayPreparation:
+        """Fits on the training rows (n, *shape) of every data set, which share one shape and hold finite numbers."""
+        shape = parts[0].shape[1:]
+        dtype = "uint8" if all(part.dtype in (np.uint8, np.bool_) for part in parts) else "float32"
+        means, scales = _moments(parts, shape)
+        return cls(column, shape, dtype, means, scales)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "array", "column": self._column, "shape": list(self._shape), "dtype": self._dtype}
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.spec, "means": self.means.flatten().tolist(), "scales": self.scales.flatten().tolist()}
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Features (n, *feature_shape) of values (n, *shape)."""
+        values = values.float()
+        if len(self._shape) == 2:
+            values = values.unsqueeze(1)
+        elif self._last:
+            values = values.movedim(-1, 1)
+        return (values - self.means) / self.scales
+
+
+def preparation_from_dict(plain: Mapping[str, Any]) -> Preparation:
+    """The preparation that `to_dict` wrote."""
+    params = {key: value for key, value in plain.items() if key != "kind"}
+    return ArrayPreparation(**params) if plain["kind"] == "array" else TablePreparation(**params)
+
+
+def _channels_last(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and shape[2] <= 4 < shape[0]
+
+
+def _feature_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) == 2:
+        return (1, *shape)
+    return (shape[2], shape[0], shape[1]) if _channels_last(shape) else shape
+
+
+def _blocks(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Chunks of all rows as float64 (rows, channels, values per channel)."""
+    for part in parts:
+        size = max(1, _CHUNK // max(1, int(np.prod(shape))))
+        for start in range(0, len(part), size):
+            block = part[start : start + size].astype(np.float64)
+            block = np.moveaxis(block, -1, 1) if _channels_last(shape) else block
+            yield block.reshape(len(block), _feature_shape(shape)[0], int(np.prod(_feature_shape(shape)[1:])))
+
+
+def _moments(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[list[float], list[float]]:
+    """Mean and population standard deviation per channel, NaN left out; a channel without spread has the scale 1."""
+    zeros = np.zeros(_feature_shape(shape)[0])
+    if not len(zeros):
+        return [], []
+    count = sum(((~np.isnan(block)).sum(axis=(0, 2)) for block in _blocks(parts, shape)), zeros)
+    count = np.maximum(count, 1)
+    means = sum((np.nansum(block, axis=(0, 2)) for block in _blocks(parts, shape)), zeros) / count
+    squares = (np.nansum((block - means[:, None]) ** 2, axis=(0, 2)) for block in _blocks(parts, shape))
+    scales = np.sqrt(sum(squares, zeros) / count).astype(np.float32)
+    # Less spread than float32 resolves at that mean is rounding, not information.
+    flat = (scales <= np.abs(means) * np.finfo(np.float32).eps) | (scales < np.finfo(np.float32).tiny)
+    return means.astype(np.float32).tolist(), np.where(flat, np.float32(1), scales).tolist()

@@ -1,0 +1,122 @@
+"""What a source is: the first hop of the data path, from a file, a bundle or a user's function to named columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from numbers import Number
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtl_search.data.encoding import is_missing
+from mtl_search.errors import DataError, Problem
+
+Columns = dict[str, np.ndarray]
+SPLITS = ("train", "validation", "test")
+
+
+class Source(ABC):
+    """Gives the rows of one data set; a variant's constructor is its schema in the study file.
+
+    Attributes:
+        inputs: Columns that the backbone sees; None for every column that is no task's target.
+        categorical: Columns of numbers to be read as categories; columns of text are categories anyway.
+        missing: What to do with a missing number among the inputs: "error", or "impute" the training mean.
+    """
+
+    def __init__(
+        self, inputs: Iterable[str] | None = None, categorical: Iterable[str] = (), missing: str = "error"
+    ) -> None:
+        self.inputs = None if inputs is None else tuple(inputs)
+        self.categorical = tuple(categorical)
+        self.missing = missing
+
+    def load(self) -> dict[str, Columns]:
+        """Reads the data set.
+
+        Returns:
+            Split name to columns (first axis: rows): "train", and "validation" and "test" where they are given. Numbers
+            keep their dtype, with NaN where one is missing; text has the dtype object.
+
+        Raises:
+            DataError: What is wrong, at a place relative to this source ("path", "inputs").
+        """
+        splits: dict[str, Columns] = {}
+        problems: list[Problem] = []
+        for split, columns in self._load().items():
+            if split not in SPLITS:
+                problems.append(Problem("", "must give splits of known names", split, SPLITS))
+                continue
+            try:
+                splits[split] = {str(name): _as_column(str(name), values) for name, values in _items(columns)}
+            except ValueError as error:
+                problems.append(Problem("", f"{error} (split {split})"))
+        if not problems and "train" not in splits:
+            problems.append(Problem("", "must give the split 'train'", tuple(splits)))
+        if problems:
+            raise DataError(problems)
+        return splits
+
+    @abstractmethod
+    def _load(self) -> Mapping[str, Any]:
+        """Split name to a data frame, or to column name -> array, tensor, series or list."""
+
+
+def _items(columns: Any) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(columns, (Mapping, pd.DataFrame)):
+        raise ValueError(f"must be a mapping of columns or a data frame, got {type(columns).__name__}")
+    return [(name, columns[name]) for name in columns]
+
+
+def _as_column(name: str, values: Any) -> np.ndarray:
+    """Any array-like as a numpy column: numbers, or objects that are texts."""
+    if isinstance(values, pd.DataFrame):
+        raise ValueError(f"must give a column one name only, got {name!r} twice")
+    if isinstance(values, pd.Series):
+        array = _from_series(values)
+    elif hasattr(values, "detach"):  # a torch tensor; torch itself is not needed to read tables
+        array = values.detach().cpu().numpy()
+    elif isinstance(values, (list, tuple)):
+        array = np.asarray(values, dtype=object)
+    else:
+        array = np.asarray(values)
+    if array.ndim == 0:
+        raise ValueError(f"column {name!r} must have a row axis, got the single value {array.item()!r}")
+    if array.dtype.kind in "US":
+        return array.astype(str).astype(object)
+    return _from_objects(name, array) if array.dtype == object else array
+
+
+def _from_series(series: pd.Series[Any]) -> np.ndarray:
+    if isinstance(series.dtype, np.dtype) and series.dtype != object:
+        return series.to_numpy()
+    if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):
+        if not series.isna().any():
+            return series.to_numpy(dtype=bool if pd.api.types.is_bool_dtype(series.dtype) else series.dtype.type)
+        if not pd.api.types.is_bool_dtype(series.dtype):
+            return series.to_numpy(dtype=np.float64, na_value=np.nan)
+    return series.astype(object).to_numpy()
+
+
+def _from_objects(name: str, array: np.ndarray) -> np.ndarray:
+    """Numbers among gaps as float64, cells that are arrays stacked, anything else as it is."""
+    if array.ndim > 1:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {name!r} must hold numbers where it holds arrays ({error})") from error
+    if any(type(value) is str for value in array.tolist()):
+        return array
+    present = [value for value in array.tolist() if not is_missing(value)]
+    if present and all(isinstance(value, (bool, np.bool_)) for value in present):
+        return array.astype(bool) if len(present) == len(array) else array
+    if all(isinstance(value, Number) for value in present):
+        return np.array([np.nan if is_missing(value) else float(value) for value in array.tolist()], dtype=np.float64)
+    if present and all(isinstance(value, (list, tuple, np.ndarray)) for value in present):
+        try:
+            return np.array([np.asarray(value, dtype=np.float64) for value in array.tolist()])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"column {name!r} must hold arrays of numbers of one shape ({error})") from error
+    return array

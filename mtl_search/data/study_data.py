@@ -1,0 +1,143 @@
+"""The data section of a study, ready for training: splits of named tasks and one preparation, held in memory.
+
+`load_data` is hop 2 of the data path: sources -> inputs and targets -> splits -> tasks and preparation -> arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.data.encoding import Encoded, encode, is_missing
+from mtl_search.data.loading import gather
+from mtl_search.data.preparation import Preparation
+from mtl_search.data.sources import SPLITS
+from mtl_search.data.task import Task
+from mtl_search.recipe import content_key
+
+_SAMPLE_ROWS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One data set's rows of one split.
+
+    Attributes:
+        encoded: What the preparation takes; first axis n.
+        targets: Task to targets. Classification: int64 (n,). Binary, regression (in units of the task's scale): float32
+            (n,). Multilabel: float32 (n, L). 0 where there is no label.
+        masks: Task to where there is a label; bool, the shape of the targets.
+    """
+
+    encoded: Encoded
+    targets: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows n."""
+        return len(self.encoded[0])
+
+
+@dataclass(frozen=True, eq=False)
+class StudyData:
+    """Everything that training, evaluation and export know of the data.
+
+    Attributes:
+        tasks: The tasks in the order of the study file.
+        preparation: Encoded columns to features, the same for all data sets.
+        splits: "train", "validation" or "test" to data set to its rows.
+        sample: A few raw training rows, as JSON takes them: input column to values.
+    """
+
+    tasks: tuple[Task, ...]
+    preparation: Preparation
+    splits: dict[str, dict[str, Split]]
+    sample: dict[str, list[Any]]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets in the order of the study file."""
+        return tuple(self.splits["train"])
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of tasks, preparation and every encoded value, target and mask."""
+        digest = hashlib.sha256()
+        for split, parts in self.splits.items():
+            for name, part in parts.items():
+                named = {f"encoded:{index}": values for index, values in enumerate(part.encoded)}
+                named |= {f"target:{task}": values for task, values in part.targets.items()}
+                named |= {f"mask:{task}": values for task, values in part.masks.items()}
+                for label, values in named.items():
+                    digest.update(f"{split}/{name}/{label}/{values.dtype}/{values.shape};".encode())
+                    digest.update(np.ascontiguousarray(values).data if values.size else b"")
+        tasks = [task.to_dict() for task in self.tasks]
+        return content_key(tasks, self.preparation.to_dict(), digest.hexdigest())
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes and label counts for reports, as plain JSON: {"rows": …, "features": …, "tasks": …}."""
+        return {
+            "rows": {s: {name: part.rows for name, part in parts.items()} for s, parts in self.splits.items()},
+            "features": list(self.preparation.feature_shape),
+            "tasks": {task.name: self._describe_task(task) for task in self.tasks},
+        }
+
+    def _describe_task(self, task: Task) -> dict[str, Any]:
+        counts: dict[str, Any] = {}
+        for split, parts in self.splits.items():
+            targets, mask = parts[task.dataset].targets[task.name], parts[task.dataset].masks[task.name]
+            if task.kind == "multilabel":
+                positive = dict(zip(task.labels, targets.sum(axis=0, dtype=np.int64).tolist(), strict=True))
+                counts[split] = {"labels": int(mask.sum()), "positive": positive}
+            elif task.labels:
+                per_class = np.bincount(targets[mask].astype(np.int64), minlength=len(task.labels)).tolist()
+                counts[split] = {"labels": int(mask.sum()), "classes": dict(zip(task.labels, per_class, strict=True))}
+            else:
+                counts[split] = {"labels": int(mask.sum())}
+        return {"kind": task.kind, "dataset": task.dataset, "outputs": task.outputs, "splits": counts}
+
+
+def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> StudyData:
+    """Reads, checks, cuts and encodes the data of a study.
+
+    Args:
+        config: The study's data section.
+        tasks: The study's tasks, in order.
+        seed: The study's seed; the cut into splits depends on it.
+
+    Raises:
+        DataError: Every problem found, each with key path, rule and value.
+    """
+    gathered = gather(config, tasks, seed)
+    preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
+    targets: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
+    for task in gathered.tasks:
+        for split, encoded in gathered.targets[task.name].items():
+            targets.setdefault(split, {}).setdefault(task.dataset, {})[task.name] = encoded
+    splits = {
+        split: {
+            name: Split(
+                encode(gathered.rows[name][split], preparation.spec),
+                {task: values for task, (values, _) in parts.items()},
+                {task: mask for task, (_, mask) in parts.items()},
+            )
+            for name in gathered.rows
+            for parts in [targets[split][name]]
+        }
+        for split in SPLITS
+    }
+    first = next(iter(gathered.rows.values()))["train"]
+    sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
+    return StudyData(gathered.tasks, preparation, splits, sample)
+
+
+def _as_json(values: np.ndarray) -> list[Any]:
+    plain = values.tolist()
+    return [None if is_missing(value) else value for value in plain] if values.ndim == 1 else plain

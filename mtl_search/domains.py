@@ -1,0 +1,150 @@
+"""Domains: what one value of the search space may be, and the tree they stand in.
+
+``binding`` makes the tree from YAML, ``space`` walks it once per trial.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtl_search.errors import NOTHING, Problem
+
+_KINDS = {"float": {"log", "default"}, "int": {"log", "default"}, "choice": {"default"}}
+
+
+@dataclass(frozen=True)
+class Float:
+    """A real number in [low, high]; ``log`` samples its logarithm evenly."""
+
+    low: float
+    high: float
+    log: bool
+    default: float
+
+    def suggest(self, name: str, trial: Any) -> float:
+        """Ask a trial for the value."""
+        return float(trial.suggest_float(name, self.low, self.high, log=self.log))
+
+
+@dataclass(frozen=True)
+class Int:
+    """A whole number in [low, high], both ends included."""
+
+    low: int
+    high: int
+    log: bool
+    default: int
+
+    def suggest(self, name: str, trial: Any) -> int:
+        """Ask a trial for the value."""
+        return int(trial.suggest_int(name, self.low, self.high, log=self.log))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few unordered values."""
+
+    values: tuple[Any, ...]
+    default: Any
+
+    def suggest(self, name: str, trial: Any) -> Any:
+        """Ask a trial for the value."""
+        return trial.suggest_categorical(name, self.values)
+
+
+@dataclass(frozen=True)
+class Branches:
+    """A choice between variants, each with parameters of its own that are sampled only there."""
+
+    options: Mapping[str, "Node"]
+
+
+Node = Float | Int | Choice | Branches | dict[str, Any] | Any
+Check = Callable[[Any, str], Any]
+
+
+def is_domain(raw: object) -> bool:
+    """Whether a plain value is written as a domain: ``{float: [lo, hi], ...}``, ``{int: ...}`` or ``{choice: ...}``."""
+    return isinstance(raw, Mapping) and any(kind in raw and isinstance(raw[kind], list) for kind in _KINDS)
+
+
+def parse_domain(
+    raw: Mapping[str, Any], place: str, check: Check, default: object, problems: list[Problem]
+) -> Float | Int | Choice | None:
+    """Read one domain.
+
+    Args:
+        raw: A mapping for which ``is_domain`` holds.
+        place: Key path for errors.
+        check: Checks and converts one value for the parameter; appends to ``problems`` itself.
+        default: The parameter's default; the domain's own where that lies inside and none is written.
+        problems: Grows by what is wrong.
+
+    Returns:
+        The domain, or None where a rule is broken.
+    """
+    before = len(problems)
+    kinds = [kind for kind in _KINDS if kind in raw]
+    kind = kinds[0]
+    allowed = {kind, *_KINDS[kind]}
+    problems += [
+        Problem(f"{place}.{key}", f"is not a known key of a {kind} domain", NOTHING, tuple(sorted(allowed)))
+        for key in raw
+        if key not in allowed
+    ]
+    if not isinstance(raw.get("log", False), bool):
+        problems.append(Problem(f"{place}.log", "must be true or false", raw["log"]))
+    if kind == "choice":
+        return _choice(raw, place, check, default, problems, before)
+    return _interval(raw, kind, place, check, default, problems, before)
+
+
+def _choice(
+    raw: Mapping[str, Any], place: str, check: Check, default: object, problems: list[Problem], before: int
+) -> Choice | None:
+    values = tuple(check(value, f"{place}.choice[{index}]") for index, value in enumerate(raw["choice"]))
+    if not values:
+        problems.append(Problem(f"{place}.choice", "must hold at least one value", raw["choice"]))
+    if any(isinstance(value, list | dict) for value in values):
+        problems.append(Problem(f"{place}.choice", "must hold single values", raw["choice"]))
+    elif len(set(map(repr, values))) < len(values):
+        problems.append(Problem(f"{place}.choice", "must hold each value once", raw["choice"]))
+    chosen = raw.get("default", default if default in values else (values[0] if values else None))
+    if values and chosen not in values:
+        problems.append(Problem(f"{place}.default", "must be one of the choices", chosen, tuple(map(str, values))))
+    return Choice(values, chosen) if len(problems) == before else None
+
+
+def _interval(
+    raw: Mapping[str, Any], kind: str, place: str, check: Check, default: object, problems: list[Problem], before: int
+) -> Float | Int | None:
+    number: type = int if kind == "int" else float
+    ends: Sequence[Any] = raw[kind]
+    if len(ends) != 2 or not all(_is_number(end, number) for end in ends):
+        what = "whole numbers" if kind == "int" else "numbers"
+        problems.append(Problem(f"{place}.{kind}", f"must be two finite {what} [low, high]", ends))
+        return None
+    low, high = (check(number(end), f"{place}.{kind}[{index}]") for index, end in enumerate(ends))
+    log = bool(raw.get("log", False))
+    if len(problems) > before:
+        return None
+    if low >= high:
+        problems.append(Problem(f"{place}.{kind}", "must have its low end below its high end", ends))
+    if log and low <= 0:
+        problems.append(Problem(f"{place}.{kind}", "must be above zero with log: true", ends))
+    if len(problems) > before:
+        return None
+    middle = math.sqrt(low * high) if log else (low + high) / 2
+    inside = _is_number(default, number) and low <= default <= high
+    chosen = raw.get("default", default if inside else middle)
+    if not _is_number(chosen, float) or not low <= chosen <= high:
+        problems.append(Problem(f"{place}.default", f"must lie in [{low}, {high}]", chosen))
+        return None
+    return Int(low, high, log, int(chosen)) if kind == "int" else Float(low, high, log, float(chosen))
+
+
+def _is_number(value: object, number: type) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return number is float or isinstance(value, int)

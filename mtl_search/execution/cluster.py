@@ -1,0 +1,97 @@
+"""Ray's start: connect to the cluster that the environment names, or start one on this machine."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+
+from mtl_search.config import ResourcesConfig
+from mtl_search.errors import ConfigError, Problem
+
+_QUIET = {
+    # Ray Train looks after its workers in this rhythm; the default of 2 s would be the length of many a short study.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    # The study's own storage holds what is needed to resume; Tune's snapshots would only cost time.
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    "TUNE_WARN_THRESHOLD_S": "30",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What Ray offers a study.
+
+    Attributes:
+        groups: Worker groups that run side by side.
+        trial_cpus: Logical CPUs that a light Tune trial asks for.
+        local: Whether this process started Ray itself.
+    """
+
+    groups: int
+    trial_cpus: float
+    local: bool
+
+
+def start_ray(resources: ResourcesConfig) -> Capacity:
+    """Connect to Ray and see how many worker groups fit.
+
+    With ``RAY_ADDRESS`` set, or Ray connected already, the study runs on that cluster; else on this machine.
+
+    Raises:
+        ConfigError: Not even one group fits.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    local = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
+    if local:
+        groups = _fitting(resources, {"CPU": float(_cores()), "GPU": float(_gpus())})
+        # One logical CPU over what the groups use, shared by the trials: just as many fit as there are groups, and
+        # Tune does not start a spare process for each.
+        cpus = groups * resources.workers * resources.cpus_per_worker + 1
+        ray.init(
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+        )
+        return Capacity(groups, 1 / groups, local=True)
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    groups = _fitting(resources, {"CPU": total.get("CPU", 0.0) - 1, "GPU": total.get("GPU", 0.0)})
+    return Capacity(groups, 1 / (groups + 1), local=False)
+
+
+def _fitting(resources: ResourcesConfig, offered: dict[str, float]) -> int:
+    """How many worker groups to start."""
+    per_group = {
+        "CPU": resources.workers * resources.cpus_per_worker,
+        "GPU": resources.workers * resources.gpus_per_worker,
+    }
+    fitting = min(int(offered[kind] / need + 1e-9) for kind, need in per_group.items() if need)
+    wanted = resources.concurrent_trials
+    if fitting < 1 or (wanted != "auto" and wanted > fitting):
+        place = "resources.workers" if fitting < 1 else "resources.concurrent_trials"
+        have = ", ".join(f"{offered[kind]:g} {kind}" for kind, need in per_group.items() if need)
+        need_text = ", ".join(f"{need:g} {kind}" for kind, need in per_group.items() if need)
+        rule = f"must fit what Ray offers ({have}); a worker group needs {need_text}"
+        raise ConfigError([Problem(place, rule, resources.workers if fitting < 1 else wanted)])
+    return fitting if wanted == "auto" else wanted
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> int:
+    import torch  # noqa: PLC0415  (only the driver asks, and only once)
+
+    return torch.cuda.device_count()

@@ -1,0 +1,194 @@
+"""The pool: warm worker groups, each one long-lived Ray Train run, started once per study.
+
+The search submits jobs to the pool's mailbox and follows them there. A group that dies comes back by Ray Train's own
+restarts; its job goes on from the job's last checkpoint, in whichever group is free first.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from mtl_search.config import ResourcesConfig
+from mtl_search.errors import StudyError
+from mtl_search.execution.jobs import Job, JobError, JobState, Update
+from mtl_search.execution.mailbox import Mailbox
+from mtl_search.execution.worker import work
+from mtl_search.training.workspace import Workload
+
+JOIN_TIMEOUT = 300.0
+"""Seconds until a pool of which no group has started is an error."""
+_RESTARTS = 3
+"""Runs of one group that may end on their own before the group is given up."""
+_log = logging.getLogger(__name__)
+
+
+class Pool:
+    """Worker groups and the mailbox that feeds them.
+
+    Args:
+        workload: Sent to every worker once.
+        resources: What a group is made of.
+        groups: How many groups to start.
+        folder: Where Ray Train keeps its run files.
+        name: The study's name, for Ray's own records.
+
+    Attributes:
+        mailbox: Handle of the dispatcher actor.
+    """
+
+    def __init__(self, workload: Workload, resources: ResourcesConfig, groups: int, folder: Path, name: str) -> None:
+        self._resources, self._folder, self._name = resources, folder, name
+        self._names = [f"group-{number}" for number in range(groups)]
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+        self._given_up: dict[str, str] = {}
+        actor: Any = ray.remote(Mailbox)
+        self.mailbox: Any = actor.options(num_cpus=0, max_concurrency=1000).remote()
+        self._workload = ray.put(workload)
+
+    def start(self) -> None:
+        """Start every group and wait until one is ready for work.
+
+        Raises:
+            StudyError: No group came up.
+        """
+        for name in self._names:
+            thread = threading.Thread(target=self._keep_running, args=(name,), name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        deadline = time.monotonic() + JOIN_TIMEOUT
+        while not ray.get(self.mailbox.groups.remote()):
+            self.check()
+            if time.monotonic() > deadline:
+                need = f"{self._resources.workers} workers with {self._scaling().resources_per_worker}"
+                raise StudyError(f"no worker group started within {JOIN_TIMEOUT:.0f} s; each needs {need}")
+            time.sleep(0.05)
+
+    def submit(self, jobs: Sequence[Job]) -> str:
+        """Queue jobs, those that others need first; the key of the last."""
+        ray.get([self.mailbox.submit.remote(job) for job in jobs])
+        return jobs[-1].key
+
+    def drop(self, key: str) -> None:
+        """Stop a job that nobody follows any more, and forget it once it has ended."""
+        ray.get([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
+
+    def check(self) -> None:
+        """See that somebody can work.
+
+        Raises:
+            StudyError: No group can start, or all of them were given up.
+        """
+        problem = ray.get(self.mailbox.problem.remote())
+        if problem:
+            raise StudyError(problem)
+        if len(self._given_up) == len(self._names):
+            raise StudyError(f"every worker group ended: {next(iter(self._given_up.values()))}")
+
+    def run(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[Update]:
+        """Submit jobs and wait for all of them to end.
+
+        Args:
+            jobs: Any jobs; those known already are not run again.
+            heard: Called with each job's news as it comes.
+
+        Returns:
+            The last update of every job, in order, with all of its reports.
+        """
+        self.submit(jobs)
+        reports: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
+        last: dict[str, Update] = {}
+        while pending := [job for job in jobs if job.key not in last]:
+            self.check()
+            looks = [self.mailbox.follow.remote(job.key, len(reports[job.key]), 1.0) for job in pending]
+            for job, update in zip(pending, ray.get(looks), strict=True):
+                reports[job.key] += update.reports
+                if heard is not None and (update.reports or update.state.ended):
+                    heard(job, update)
+                if update.state.ended:
+                    last[job.key] = update
+        return [last[job.key] for job in jobs]
+
+    def results(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[dict[str, Any]]:
+        """Run jobs that must all succeed.
+
+        Raises:
+            JobError: One of them failed.
+        """
+        results = []
+        for job, update in zip(jobs, self.run(jobs, heard), strict=True):
+            if update.state is not JobState.DONE or update.result is None:
+                raise JobError(f"{update.reason or update.state.value}")
+            results.append(update.result)
+        return results
+
+    def close(self) -> None:
+        """Let every worker retire and wait for the groups to end."""
+        self._closing.set()
+        ray.get(self.mailbox.close.remote())
+        for thread in self._threads:
+            thread.join(timeout=30)
+        ray.kill(self.mailbox)
+
+    def _keep_running(self, name: str) -> None:
+        """Thread of one group: run it, and again where it ends though the study goes on."""
+        for _ in range(_RESTARTS):
+            reason = "it ended"
+            try:
+                self._trainer(name).fit()
+            except Exception as error:  # whatever ends a group's run, the others go on; said below and by check()
+                reason = f"{type(error).__name__}: {error}"
+            if self._closing.is_set():
+                return
+            _log.error("worker group %s ended: %s", name, reason)
+            ray.get(self.mailbox.leave.remote(name))
+        self._given_up[name] = reason
+
+    def _trainer(self, name: str) -> TorchTrainer:
+        gpu = self._resources.gpus_per_worker > 0
+        return TorchTrainer(
+            work,
+            train_loop_config={
+                "group": name,
+                "mailbox": self.mailbox,
+                "workload": [self._workload],
+                "precision": self._resources.precision,
+                "threads": self._resources.cpus_per_worker,
+            },
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=self._scaling(),
+            run_config=RunConfig(
+                name=f"{self._name}-{name}-{os.getpid()}-{time.time_ns()}",
+                storage_path=str(self._folder),
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+
+    def _scaling(self) -> ScalingConfig:
+        need: dict[str, float] = {"CPU": self._resources.cpus_per_worker}
+        if self._resources.gpus_per_worker:
+            need["GPU"] = self._resources.gpus_per_worker
+        return ScalingConfig(
+            num_workers=self._resources.workers,
+            use_gpu=self._resources.gpus_per_worker > 0,
+            resources_per_worker=need,
+        )
+
+
+@contextmanager
+def running(pool: Pool) -> Iterator[Pool]:
+    """Start a pool for a block of code and close it after."""
+    try:
+        pool.start()
+        yield pool
+    finally:
+        pool.close()

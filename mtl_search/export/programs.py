@@ -1,0 +1,121 @@
+"""The model as a program: ``model.pt2`` from torch.export and ``model.onnx``, any number of rows each.
+
+Both take encoded rows, the outputs of `data.encoding.encode`, and give one tensor per task. The MLflow model wraps the
+first of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.export import Dim, ExportedProgram
+
+from mtl_search.data.encoding import Encoded
+from mtl_search.errors import MtlSearchError
+from mtl_search.export.champion import Champion
+from mtl_search.export.failure import explaining
+
+PT2_FILE, ONNX_FILE = "model.pt2", "model.onnx"
+_INLINE_LIMIT = 2**30  # bytes; an ONNX file (protobuf) ends at 2 GiB, so larger weights lie beside it
+
+Program = Callable[[Encoded], tuple[np.ndarray, ...]]
+
+
+def input_names(champion: Champion) -> tuple[str, ...]:
+    """Names of the encoded inputs, in order."""
+    return ("values",) if champion.preparation.spec["kind"] == "array" else ("numbers", "codes")
+
+
+def trace(champion: Champion) -> ExportedProgram:
+    """The deployed model as a program for any number of rows from 1 up.
+
+    Raises:
+        ExportError: The backbone does something that torch.export cannot follow.
+    """
+    # Two rows at least: tracing takes a size of one for a constant.
+    encoded = tuple(np.concatenate([part, part])[:8] for part in champion.encode(champion.sample))
+    rows = Dim("rows", min=1)
+    with explaining("torch.export cannot take this model: its backbone must work for any number of rows"):
+        return torch.export.export(
+            champion.deployed,
+            tuple(torch.from_numpy(part) for part in encoded),
+            dynamic_shapes={"encoded": tuple({0: rows} for _ in encoded)},
+        )
+
+
+def write_pt2(program: ExportedProgram, path: Path) -> None:
+    """Write a program as a ``.pt2`` archive.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    with explaining(f"cannot write {path.name}"):
+        torch.export.save(program, path)
+
+
+def require_onnx() -> None:
+    """Check that the optional packages are there, before anything is computed.
+
+    Raises:
+        MtlSearchError: One is not installed.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            rule = "the format onnx needs packages that are not installed"
+            raise MtlSearchError(f"{rule} ({error}): pip install 'mtl_search[onnx]'") from error
+
+
+def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None:
+    """Write a program as ONNX; inputs as `input_names`, outputs named by task.
+
+    Raises:
+        ExportError: The program has an operator that ONNX lacks.
+    """
+    weights = sum(tensor.nbytes for tensor in program.state_dict.values())
+    with explaining("the ONNX exporter cannot take this model"):
+        torch.onnx.export(
+            program,
+            f=path,
+            dynamo=True,
+            verbose=False,
+            input_names=input_names(champion),
+            output_names=[task.name for task in champion.tasks],
+            external_data=weights > _INLINE_LIMIT,
+        )
+
+
+def open_pt2(path: Path) -> Program:
+    """Load ``model.pt2`` the way another program does."""
+    with explaining(f"cannot load {path.name}"):
+        module = torch.export.load(path).module()
+
+    def run(encoded: Encoded) -> tuple[np.ndarray, ...]:
+        with torch.inference_mode():
+            return tuple(output.numpy() for output in module(*(torch.from_numpy(part) for part in encoded)))
+
+    return run
+
+
+def open_onnx(path: Path) -> Program:
+    """Load ``model.onnx`` into ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only: it writes to the process's stderr, past Python
+    with explaining(f"cannot load {path.name}"):
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # By name: an input of no columns is dropped from the graph.
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(encoded: Encoded) -> tuple[np.ndarray, ...]:
+        order = ("values",) if len(encoded) == 1 else ("numbers", "codes")
+        given = dict(zip(order, encoded, strict=True))
+        return tuple(session.run(None, {name: given[name] for name in names}))
+
+    return run

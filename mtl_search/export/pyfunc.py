@@ -1,0 +1,147 @@
+"""``mlflow_model/``: the model as an MLflow pyfunc made from code, which needs torch and mlflow but not this package.
+
+Holds the program, the labels, a copy of `data.encoding` and the script `served`; the registry gets the same folder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import Model, ModelSignature
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema
+
+from mtl_search.data import encoding
+from mtl_search.export.champion import Champion, Columns
+from mtl_search.export.failure import ExportError, explaining
+from mtl_search.training.files import write_json
+
+LABELS_FILE = "labels.json"
+MARK = "mtl_search export"
+_SCRIPT = Path(__file__).with_name("served.py")
+_REQUIREMENTS = ("mlflow", "numpy", "pandas", "torch")
+
+
+def labels_document(champion: Champion) -> dict[str, Any]:
+    """What the outputs and inputs of the program mean, as plain JSON.
+
+    Raises:
+        ExportError: Two tasks would answer in the same column.
+    """
+    answers = [f"{task.name}_probabilities" for task in champion.tasks if task.labels]
+    if clash := sorted({task.name for task in champion.tasks}.intersection(answers)):
+        raise ExportError(f"tasks.{clash[0]}: must not have the name of another task's column of probabilities")
+    return {
+        "mark": MARK,
+        "study": champion.config.name,
+        "tasks": {
+            task.name: {
+                "kind": task.kind,
+                "labels": list(task.labels),
+                "target": task.target if isinstance(task.target, str) else list(task.target),
+            }
+            for task in champion.tasks
+        },
+        "inputs": champion.preparation.spec,
+    }
+
+
+def frame_of(columns: Columns) -> pd.DataFrame:
+    """Raw rows as a data frame; a column of arrays holds nested lists."""
+    return pd.DataFrame({name: pd.Series(list(values)) for name, values in columns.items()})
+
+
+def signature_of(champion: Champion) -> ModelSignature:
+    """Columns in and out by name, and which may be left out.
+
+    MLflow enforces the signature before the model sees a row: it refuses whole numbers for ``double`` in a data frame
+    (even 39 for 39.0), numbers for ``string``, and turns a missing text into the text "None". Those columns are
+    declared ``any``; the model's own encoding checks them, and names column, rule and value.
+    """
+    spec = champion.preparation.spec
+    inputs = []
+    if spec["kind"] == "array":
+        inputs.append(ColSpec(AnyType(), spec["column"]))
+    else:
+        inputs += [ColSpec(AnyType(), name, required=spec["missing"] == "error") for name in spec["numeric"]]
+        for name, categories in spec["categorical"].items():
+            words = all(_is_word(category) for category in categories)
+            inputs.append(ColSpec(DataType.string if words else AnyType(), name, required=False))
+    outputs = []
+    for task in champion.tasks:
+        said = {"regression": DataType.double, "multilabel": Array(DataType.string)}.get(task.kind, DataType.string)
+        outputs.append(ColSpec(said, task.name))
+        if task.labels:
+            outputs.append(ColSpec(Map(DataType.double), f"{task.name}_probabilities"))
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
+
+
+def _is_word(category: str) -> bool:
+    """Whether a category can only have been text: not empty, no number and no truth value."""
+    try:
+        float(category)
+    except ValueError:
+        return category not in ("", "True", "False")
+    return False
+
+
+def requirements() -> list[str]:
+    """The versions that the model was checked with; torch without its build, since a GPU machine has another."""
+    return [f"{package}=={version(package).partition('+')[0]}" for package in _REQUIREMENTS]
+
+
+def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | None = None) -> None:
+    """Write the MLflow model's folder.
+
+    Args:
+        champion: What to serve.
+        program: Its ``model.pt2``.
+        to: The folder; must not exist.
+        identity: MLflow's record of a logged model, written into the folder.
+
+    Raises:
+        ExportError: MLflow cannot write it.
+    """
+    workbench = to.with_name(f".{to.name}.artifacts")
+    try:
+        workbench.mkdir()
+        write_json(workbench / LABELS_FILE, labels_document(champion))
+        artifacts = {"program": program, "labels": workbench / LABELS_FILE, "encoding": Path(encoding.__file__)}
+        with explaining("MLflow cannot save the model"):
+            mlflow.pyfunc.save_model(
+                to,
+                python_model=str(_SCRIPT),
+                artifacts={name: str(path) for name, path in artifacts.items()},
+                signature=signature_of(champion),
+                input_example=frame_of(champion.sample),
+                pip_requirements=requirements(),
+                mlflow_model=identity,
+            )
+    finally:
+        shutil.rmtree(workbench, ignore_errors=True)
+
+
+def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[np.ndarray, ...]]:
+    """Load the folder the way a server does, and answer as the trained model does: one array per task."""
+    with explaining(f"MLflow cannot load {folder.name}"):
+        model = mlflow.pyfunc.load_model(str(folder))
+
+    def run(columns: Columns) -> tuple[np.ndarray, ...]:
+        with explaining(f"{folder.name} cannot predict"):
+            answer = model.predict(frame_of(columns))
+        parts = []
+        for task in champion.tasks:
+            if task.kind == "regression":
+                parts.append(np.asarray(answer[task.name], dtype=np.float64))
+                continue
+            rows = np.asarray([[row[label] for label in task.labels] for row in answer[f"{task.name}_probabilities"]])
+            parts.append(rows[:, 1] if task.kind == "binary" else rows)
+        return tuple(parts)
+
+    return run

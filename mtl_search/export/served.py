@@ -1,0 +1,105 @@
+"""The script inside an exported MLflow model: raw rows in, labels, probabilities and values out.
+
+Copied as it stands into ``mlflow_model/`` and run by MLflow when the model is loaded, where mtl_search is not
+installed: it imports torch, numpy, pandas and mlflow only, and takes the encoding of columns from the file beside it.
+"""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import torch
+from mlflow.exceptions import MlflowException
+
+_ROWS = 1024  # of one pass, so that a large request does not need memory in proportion
+
+
+class ServedModel(mlflow.pyfunc.PythonModel):
+    """A multi-task model behind MLflow's pyfunc interface."""
+
+    def load_context(self, context: Any) -> None:
+        """Read program, labels and encoding from the model's own artifacts."""
+        document = json.loads(Path(context.artifacts["labels"]).read_text(encoding="utf-8"))
+        self._tasks: dict[str, dict[str, Any]] = document["tasks"]
+        self._spec: dict[str, Any] = document["inputs"]
+        self._program = torch.export.load(context.artifacts["program"]).module()
+        # Not through sys.path: two such models in one process may hold different versions of the file.
+        spec = importlib.util.spec_from_file_location("encoding", context.artifacts["encoding"])
+        if spec is None or spec.loader is None:
+            raise MlflowException(f"cannot read {context.artifacts['encoding']}")
+        encoding = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(encoding)
+        self._encode = encoding.encode
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Predictions for raw rows.
+
+        Args:
+            context: MLflow's; not used.
+            model_input: Raw columns (n rows): a data frame, a mapping of columns, or a list of records; for a model of
+                arrays also the array itself (n, *shape).
+            params: None are taken.
+
+        Returns:
+            One row per row given. By task a column ``<task>`` (the label, the list of labels present, or the value in
+            the target's unit), and for tasks with labels ``<task>_probabilities``: label to probability.
+        """
+        columns = self._columns(model_input)
+        try:
+            encoded = self._encode(columns, self._spec)
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        rows = len(encoded[0])
+        parts = [self._run([part[start : start + _ROWS] for part in encoded]) for start in range(0, rows, _ROWS)]
+        answer: dict[str, list[Any]] = {}
+        for index, (name, task) in enumerate(self._tasks.items()):
+            outputs = np.concatenate([part[index] for part in parts]).tolist() if parts else []
+            answer |= _readable(name, task, outputs)
+        same = isinstance(model_input, pd.DataFrame) and len(model_input) == rows
+        index = model_input.index if same else pd.RangeIndex(rows)
+        return pd.DataFrame({name: pd.Series(values, index, _dtype(values)) for name, values in answer.items()})
+
+    def _run(self, encoded: list[np.ndarray]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [output.numpy() for output in self._program(*(torch.from_numpy(part) for part in encoded))]
+
+    def _columns(self, given: Any) -> dict[str, Any]:
+        """Input columns by name; a column that may be missing in part may be missing altogether."""
+        if isinstance(given, np.ndarray) and self._spec["kind"] == "array":
+            return {self._spec["column"]: given}
+        if isinstance(given, list):
+            given = pd.DataFrame(given)
+        columns = {name: given[name].to_numpy() if isinstance(given, pd.DataFrame) else given[name] for name in given}
+        if self._spec["kind"] == "array":
+            return columns
+        if columns and all(len(value) == 1 and isinstance(value[0], list) for value in columns.values()):
+            columns = {name: value[0] for name, value in columns.items()}  # how MLflow hands on columns that are all text
+        rows = max((len(value) for value in columns.values()), default=0)
+        optional = [*self._spec["categorical"], *(self._spec["numeric"] if self._spec["missing"] == "impute" else ())]
+        return {name: [None] * rows for name in optional} | columns
+
+
+def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, list[Any]]:
+    """Plain Python values, which is what JSON can say."""
+    kind, labels = task["kind"], task["labels"]
+    if kind == "regression":
+        return {name: outputs}
+    if kind == "binary":
+        outputs = [[1.0 - positive, positive] for positive in outputs]
+    probabilities = [dict(zip(labels, row, strict=True)) for row in outputs]
+    if kind == "multilabel":
+        said = [[label for label, probability in row.items() if probability >= 0.5] for row in probabilities]
+    else:
+        said = [labels[int(np.argmax(row))] for row in outputs]
+    return {name: said, f"{name}_probabilities": probabilities}
+
+
+def _dtype(values: list[Any]) -> str:
+    return "float64" if values and isinstance(values[0], float) else "object"
+
+
+mlflow.models.set_model(ServedModel())

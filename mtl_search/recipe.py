@@ -1,0 +1,223 @@
+"""Recipe and Component: one fully concrete choice, plain data, with its content key.
+
+The search space samples recipes, workers carry them out, MLflow shows them. Nothing here knows a variant by name.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Interval, Lt
+
+from mtl_search.errors import ConfigError, Problem
+
+T = TypeVar("T")
+Scalar = bool | int | float | str | None
+
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+ProperFraction = Annotated[float, Ge(0), Lt(1)]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Marks a constructor parameter that may hold one number per task.
+
+    A domain written for such a parameter is spread over the tasks, one sampled number each.
+
+    Attributes:
+        skip_first: The first task is the reference and gets no number of its own.
+    """
+
+    skip_first: bool = False
+
+
+PerTask = Annotated[float | dict[str, float], Spread()]
+PerTaskButFirst = Annotated[float | dict[str, float], Spread(skip_first=True)]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A variant of a family by name, with every parameter it was given.
+
+    Attributes:
+        name: Key in the family's dict, or ``package.module:Name`` for a user's own variant.
+        params: Keyword arguments of the variant's constructor; plain JSON values.
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash(content_key(self.to_dict()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The component as ``{name: params}``, the form of the study file."""
+        return {self.name: dict(self.params)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Component":
+        """Inverse of ``to_dict``."""
+        ((name, params),) = data.items()
+        return cls(name, dict(params or {}))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate, freezing and length of one training stage.
+
+    Attributes:
+        epochs: Passes over the training split; 0 trains nothing.
+        batch_size: Rows of a step over all workers together.
+        optimizer: Variant of ``transfer.OPTIMIZERS``; holds the peak learning rate.
+        decay: Variant of ``transfer.DECAYS``: learning rate over the steps of the stage.
+        frozen_epochs: Epochs at the start in which the blocks that tasks share stay as they are.
+        clip_norm: Largest gradient norm of a step; None for no clipping.
+        temperature: Of sampling between data sets: 1 in proportion to their rows, large values evenly.
+    """
+
+    epochs: NonNegativeInt = 10
+    batch_size: PositiveInt = 64
+    optimizer: Component = field(default_factory=lambda: Component("adamw"))
+    decay: Component = field(default_factory=lambda: Component("cosine"))
+    frozen_epochs: NonNegativeInt = 0
+    clip_norm: PositiveFloat | None = None
+    temperature: Annotated[float, Ge(1)] = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The schedule as plain JSON values, components as ``{name: params}``."""
+        data = asdict(self)
+        data["optimizer"] = self.optimizer.to_dict()
+        data["decay"] = self.decay.to_dict()
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Schedule":
+        """Inverse of ``to_dict``."""
+        parts = {name: Component.from_dict(data[name]) for name in ("optimizer", "decay") if name in data}
+        return cls(**{**data, **parts})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One concrete choice of everything the search decides.
+
+    Attributes:
+        sharing: What the tasks have in common, block by block.
+        fusion: How the single-task models become one start.
+        weighting: How the task losses become one update.
+        single_task: Schedule of fine-tuning the base on one task.
+        joint: Schedule of training the fused model on all tasks.
+    """
+
+    sharing: Component
+    fusion: Component
+    weighting: Component
+    single_task: Schedule
+    joint: Schedule
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values, in the form of the study file's ``space``."""
+        return {
+            "sharing": self.sharing.to_dict(),
+            "fusion": self.fusion.to_dict(),
+            "weighting": self.weighting.to_dict(),
+            "single_task": self.single_task.to_dict(),
+            "joint": self.joint.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
+        """Inverse of ``to_dict``."""
+        components = {name: Component.from_dict(data[name]) for name in ("sharing", "fusion", "weighting")}
+        return cls(
+            **components,
+            single_task=Schedule.from_dict(data["single_task"]),
+            joint=Schedule.from_dict(data["joint"]),
+        )
+
+    @property
+    def key(self) -> str:
+        """Content key: equal for equal recipes, in any process."""
+        return content_key(self.to_dict())
+
+    def flat(self) -> dict[str, Scalar]:
+        """One readable level, e.g. ``{"sharing": "hard", "sharing.depth": 2, "joint.optimizer.lr": 0.001}``."""
+        return _flatten(self.to_dict())
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
+    flat: dict[str, Scalar] = {}
+    for name, value in data.items():
+        place = f"{prefix}{name}"
+        if not isinstance(value, Mapping):
+            flat[place] = value
+        elif len(value) == 1 and isinstance(params := next(iter(value.values())), Mapping):  # a component
+            flat[place] = next(iter(value))
+            flat |= _flatten(params, f"{place}.")
+        else:
+            flat |= _flatten(value, f"{place}.")
+    return flat
+
+
+def content_key(*parts: Any) -> str:
+    """Hash of plain JSON values: 24 hexadecimal characters, the same in every process and on every machine."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def seed_from(*parts: Any) -> int:
+    """A seed in [0, 2**31) that depends on the parts alone."""
+    return int(content_key(*parts)[:12], 16) % 2**31
+
+
+def import_object(name: str, place: str) -> Any:
+    """Import a user's ``package.module:Name``.
+
+    Args:
+        name: The dotted module, a colon, and the attribute.
+        place: Key path for the error.
+
+    Raises:
+        ConfigError: The module cannot be imported or lacks the attribute.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError([Problem(place, "must be of the form package.module:name", name)])
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # user code: whatever it raises while importing is the user's to read
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError([Problem(place, f"must name a module that can be imported ({reason})", name)]) from error
+    if not hasattr(module, attribute):
+        raise ConfigError([Problem(place, f"must name something in module {module_name}", name)])
+    return getattr(module, attribute)
+
+
+def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
+    """The constructor behind a variant's name.
+
+    Raises:
+        ConfigError: The family has no such variant.
+    """
+    if ":" in name:
+        return import_object(name, place)  # type: ignore[no-any-return]
+    if name not in family:
+        raise ConfigError([Problem(place, "must be a known variant or package.module:Name", name, tuple(family))])
+    return family[name]
+
+
+def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:
+    """Construct the variant that a component names.
+
+    Args:
+        family: Constructor by name.
+        component: Name and parameters.
+    """
+    return variant(family, component.name, component.name)(**component.params)

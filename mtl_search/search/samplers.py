@@ -1,0 +1,83 @@
+"""Samplers by name: who proposes the next recipe. Numerics are Optuna's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from mtl_search.recipe import PositiveInt
+
+
+@dataclass(frozen=True)
+class Tpe:
+    """Tree-structured Parzen estimator, multivariate and grouped by branch: the all-round choice.
+
+    Paper: Watanabe 2023, "Tree-Structured Parzen Estimator: Understanding Its Algorithm Components".
+
+    Attributes:
+        startup: Trials drawn at random before the model is used.
+    """
+
+    startup: PositiveInt = 10
+
+    def build(self, seed: int) -> BaseSampler:
+        """The sampler itself."""
+        return optuna.samplers.TPESampler(
+            n_startup_trials=self.startup, multivariate=True, group=True, constant_liar=True, seed=seed
+        )
+
+
+@dataclass(frozen=True)
+class Random:
+    """Independent uniform draws: the baseline of any search.
+
+    Paper: Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization".
+    """
+
+    def build(self, seed: int) -> BaseSampler:
+        """The sampler itself."""
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+@dataclass(frozen=True)
+class CmaEs:
+    """Covariance matrix adaptation, for spaces of numbers only.
+
+    Paper: Hansen 2016, "The CMA Evolution Strategy: A Tutorial".
+
+    Attributes:
+        startup: Trials drawn at random before the model is used.
+    """
+
+    startup: PositiveInt = 4
+
+    def build(self, seed: int) -> BaseSampler:
+        """The sampler itself."""
+        return optuna.samplers.CmaEsSampler(n_startup_trials=self.startup, seed=seed)
+
+
+@dataclass(frozen=True)
+class Gp:
+    """Gaussian process with expected improvement, for small spaces without branches.
+
+    Paper: Jones et al. 1998, "Efficient Global Optimization of Expensive Black-Box Functions".
+
+    Attributes:
+        startup: Trials drawn at random before the model is used.
+    """
+
+    startup: PositiveInt = 10
+
+    def build(self, seed: int) -> BaseSampler:
+        """The sampler itself."""
+        return optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed)
+
+
+SAMPLERS: Mapping[str, Callable[..., Any]] = {"tpe": Tpe, "random": Random, "cmaes": CmaEs, "gp": Gp}
+"""Sampler by its name in ``search.sampler``."""
+NUMBERS_ONLY = (CmaEs,)
+"""Samplers that would draw choices at random instead of learning from them."""
+NO_BRANCHES = (CmaEs, Gp)
+"""Samplers that would draw conditional parameters at random instead of learning from them."""

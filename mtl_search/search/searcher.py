@@ -1,0 +1,198 @@
+"""The searcher: Ray Tune asks it for recipes, Optuna answers, and every trial ends in Optuna in its true state.
+
+COMPLETE with the best epoch's score, PRUNED with the value at its rung, FAIL with a reason. The Optuna study lives in
+persistent storage and is the one record of the search: resuming, extending and reporting read it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+from ray.tune.search import Searcher
+
+from mtl_search.execution.jobs import JobState, Update
+from mtl_search.recipe import Recipe
+from mtl_search.search.trainable import NEWS
+from mtl_search.space import Reference, SearchSpace
+
+INTERRUPTED = "interrupted"
+"""User attribute of a trial whose driver ended before it did; its recipe is tried again on resume."""
+
+
+class Watcher(Protocol):
+    """Who hears of trials: tracking, the terminal, tests."""
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        """A trial begins."""
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        """A trial has finished an epoch."""
+
+    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+        """A trial has ended; its state, value and reason stand in Optuna."""
+
+
+@dataclass
+class _Live:
+    trial: Trial
+    recipe: Recipe
+    key: str
+    started: float
+    epoch: int = -1
+
+
+class OptunaSearcher(Searcher):
+    """Connects Tune's trials with an Optuna study.
+
+    Args:
+        study: Maximises; in persistent storage.
+        space: What is sampled.
+        budget: Trials in all, those of earlier runs and duplicates included, interrupted ones not.
+        submit: Submits the jobs that a recipe stands for; returns the key of its joint stage's.
+        release: Called with that key when the trial has ended, whatever the reason.
+        watchers: Hear of every trial.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: SearchSpace,
+        budget: int,
+        submit: Callable[[Recipe], str],
+        release: Callable[[str], None],
+        watchers: list[Watcher],
+    ) -> None:
+        super().__init__(metric="objective", mode="max")
+        self._study, self._space = study, space
+        self._submit, self._release = submit, release
+        self._watchers = watchers
+        self._live: dict[str, _Live] = {}
+        past = study.get_trials(deepcopy=False)
+        counted = [t for t in past if t.state.is_finished() and INTERRUPTED not in t.user_attrs]
+        self._left = budget - len(counted)
+        self._ended: dict[str, FrozenTrial] = {t.user_attrs["key"]: t for t in counted if "key" in t.user_attrs}
+
+    @property
+    def left(self) -> int:
+        """Trials still to start."""
+        return max(0, self._left)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | Any:
+        """The next recipe's jobs; recipes tried before get their known end at once and are passed over."""
+        while self._left > 0:
+            self._left -= 1
+            trial = self._study.ask()
+            recipe = self._recipe(trial)
+            trial.set_user_attr("recipe", recipe.to_dict())
+            trial.set_user_attr("key", recipe.key)
+            if recipe.key in self._ended:
+                self._repeat(trial, recipe, self._ended[recipe.key])
+                continue
+            key = self._submit(recipe)
+            self._live[trial_id] = _Live(trial, recipe, key, time.time())
+            for watcher in self._watchers:
+                watcher.trial_started(trial.number, recipe)
+            return {"job": key}
+        return Searcher.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report an epoch to Optuna; epochs told a second time after a restart are passed over."""
+        live, news = self._live.get(trial_id), result.get(NEWS)
+        report = news.reports[-1] if news is not None and news.reports else None
+        if live is None or report is None or report["epoch"] <= live.epoch:
+            return
+        live.epoch = report["epoch"]
+        live.trial.report(report["best_score"], live.epoch)
+        for watcher in self._watchers:
+            watcher.trial_reported(live.trial.number, report)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Tell Optuna how the trial ended."""
+        self.on_trial_result(trial_id, result or {})
+        live = self._live.pop(trial_id, None)
+        if live is None:
+            return
+        self._release(live.key)
+        news: Update = (result or {}).get(NEWS) or Update()
+        outcome = news.result
+        live.trial.set_user_attr("seconds", time.time() - live.started)
+        if error:
+            frozen = self._fail(live, "the trial's own process died again and again")
+        elif news.state is JobState.DONE and outcome is not None:
+            live.trial.set_user_attr("metrics", outcome["metrics"])
+            live.trial.set_user_attr("best_epoch", outcome["best_epoch"])
+            live.trial.set_user_attr("parameters", outcome["parameters"])
+            live.trial.set_user_attr("job", live.key)
+            frozen = self._study.tell(live.trial, outcome["best_score"])
+        elif news.state is JobState.RUNNING:
+            frozen = self._study.tell(live.trial, state=TrialState.PRUNED)
+        else:
+            frozen = self._fail(live, news.reason or "the trial ended without a result")
+        self._ended.setdefault(live.recipe.key, frozen)
+        self._tell_watchers(frozen, outcome)
+
+    def interrupt(self) -> None:
+        """End the trials that still run, to be tried again on resume."""
+        for live in self._live.values():
+            live.trial.set_user_attr(INTERRUPTED, True)
+            self._tell_watchers(self._fail(live, "interrupted"), None)
+        self._live.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher for a restore that this project does not use: only what needs no process."""
+        return {"_metric": self._metric, "_mode": self._mode}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is in Optuna's storage."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore, see ``save``."""
+
+    def _recipe(self, trial: Trial) -> Recipe:
+        """The trial's recipe: from the space, or as it was queued where the space does not hold it."""
+        if trial.user_attrs.get("outside"):
+            return Recipe.from_dict(trial.user_attrs["recipe"])
+        return self._space.suggest(trial)
+
+    def _repeat(self, trial: Trial, recipe: Recipe, earlier: FrozenTrial) -> None:
+        """End a trial as the finished one with the same recipe ended."""
+        for watcher in self._watchers:
+            watcher.trial_started(trial.number, recipe)
+        for name, value in {**earlier.user_attrs, "duplicate_of": earlier.number}.items():
+            trial.set_user_attr(name, value)
+        for step, value in earlier.intermediate_values.items():
+            trial.report(value, step)
+        value = earlier.value if earlier.state is TrialState.COMPLETE else None
+        self._tell_watchers(self._study.tell(trial, value, state=earlier.state), None)
+
+    def _fail(self, live: _Live, reason: str) -> FrozenTrial:
+        live.trial.set_user_attr("reason", reason)
+        return self._study.tell(live.trial, state=TrialState.FAIL)
+
+    def _tell_watchers(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+        for watcher in self._watchers:
+            watcher.trial_ended(trial, outcome)
+
+
+def prepare_study(study: optuna.Study, references: list[Reference]) -> None:
+    """Queue what a study must try: the reference recipes of a new one, the interrupted recipes of an old one."""
+    trials = study.get_trials(deepcopy=False)
+    if not trials:
+        for reference in references:
+            attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
+            if reference.params is None:
+                attributes["outside"] = True
+            study.enqueue_trial(reference.params or {}, user_attrs=attributes)
+    for trial in trials:
+        if trial.state is TrialState.RUNNING:
+            study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+            study._storage.set_trial_user_attr(trial._trial_id, "reason", "the driver ended before the trial did")
+            study.tell(trial.number, state=TrialState.FAIL)
+    retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
+    for trial in study.get_trials(deepcopy=False):
+        if INTERRUPTED in trial.user_attrs and trial.number not in retried:
+            kept: dict[str, Any] = {name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs}
+            study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})

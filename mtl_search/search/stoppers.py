@@ -1,0 +1,74 @@
+"""Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Gt
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+
+from mtl_search.recipe import PositiveInt
+from mtl_search.search.trainable import EPOCH, METRIC
+
+
+@dataclass(frozen=True)
+class Asha:
+    """Asynchronous successive halving: at each rung only the best part of the trials goes on.
+
+    Paper: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning".
+
+    Attributes:
+        grace: Epochs that every trial gets.
+        reduction: One in so many trials goes on at a rung.
+    """
+
+    grace: PositiveInt = 1
+    reduction: Annotated[float, Gt(1)] = 3.0
+
+    def build(self, epochs: int) -> TrialScheduler:
+        """The scheduler for trials of at most so many epochs."""
+        # One epoch more than there is: a trial that reaches its end is complete, not stopped.
+        return AsyncHyperBandScheduler(
+            time_attr=EPOCH,
+            metric=METRIC,
+            mode="max",
+            max_t=epochs + 1,
+            grace_period=self.grace,
+            reduction_factor=self.reduction,
+        )
+
+
+@dataclass(frozen=True)
+class Median:
+    """Stops a trial whose best score falls below the median of the others' averages at the same epoch.
+
+    Paper: Golovin et al. 2017, "Google Vizier: A Service for Black-Box Optimization".
+
+    Attributes:
+        grace: Epochs that every trial gets.
+        least: Trials needed to compare with.
+    """
+
+    grace: PositiveInt = 1
+    least: PositiveInt = 3
+
+    def build(self, epochs: int) -> TrialScheduler:
+        """The scheduler; it needs no number of epochs."""
+        return MedianStoppingRule(
+            time_attr=EPOCH, metric=METRIC, mode="max", grace_period=self.grace, min_samples_required=self.least
+        )
+
+
+@dataclass(frozen=True)
+class Never:
+    """Every trial runs to its last epoch."""
+
+    def build(self, epochs: int) -> TrialScheduler:
+        """The scheduler; it needs no number of epochs."""
+        scheduler: TrialScheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
+        scheduler.set_search_properties(METRIC, "max")
+        return scheduler
+
+
+STOPPERS: Mapping[str, Callable[..., Any]] = {"asha": Asha, "median": Median, "none": Never}
+"""Stopper by its name in ``search.stopper``."""

@@ -1,0 +1,279 @@
+"""The study: from a configuration and its workload to the best multi-task model and what it was measured against.
+
+Starts the pool, has the single-task models made, lets Tune and Optuna search, and reads the test split once, for the
+winner. Everything that trains is a job of the pool.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import optuna
+import ray
+from optuna.trial import TrialState
+from ray import tune
+
+from mtl_search.config import StudyConfig
+from mtl_search.errors import StudyError
+from mtl_search.execution.cluster import Capacity, start_ray
+from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.execution.pool import Pool, running
+from mtl_search.recipe import Recipe, build, content_key, seed_from
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.samplers import SAMPLERS
+from mtl_search.search.searcher import OptunaSearcher, Watcher, prepare_study
+from mtl_search.search.stoppers import STOPPERS
+from mtl_search.search.trainable import Follower
+from mtl_search.space import SearchSpace
+from mtl_search.training.files import write_json
+from mtl_search.training.objective import Goal, Objective
+from mtl_search.training.stages import Stage
+from mtl_search.training.metrics import task_goals
+from mtl_search.training.workspace import Workload
+
+_log = logging.getLogger(__name__)
+
+
+class StudyWatcher(Watcher, Protocol):
+    """Who hears of a whole study."""
+
+    def pool_started(self, groups: int) -> None:
+        """The worker groups are up."""
+
+    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+        """A task's single-task model has finished an epoch."""
+
+    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+        """A task's single-task model is done, or failed with a reason."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study found.
+
+    Attributes:
+        number: The best trial.
+        recipe: Its recipe.
+        stage: The joint stage whose folder holds its model.
+        improvement: Delta_m over the single-task models on validation, in percent.
+        test_improvement: The same on test.
+        tasks: By task: ``validation``, ``baseline``, ``gain``, ``test``, ``test_baseline``, ``test_gain`` (gains in
+            percent, positive is better), ``metric`` and ``higher_is_better``.
+        best_epoch: Epoch of the joint training that the model comes from; 0 is right after fusion.
+        parameters: Of the model; ``single_parameters`` of all single-task models together.
+    """
+
+    number: int
+    recipe: Recipe
+    stage: Stage
+    improvement: float
+    test_improvement: float
+    tasks: dict[str, dict[str, Any]]
+    best_epoch: int
+    parameters: int
+    single_parameters: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "number": self.number,
+            "recipe": self.recipe.to_dict(),
+            "folder": self.stage.folder,
+            "improvement": self.improvement,
+            "test_improvement": self.test_improvement,
+            "tasks": self.tasks,
+            "best_epoch": self.best_epoch,
+            "parameters": self.parameters,
+            "single_parameters": self.single_parameters,
+        }
+
+
+class Study:
+    """One search from its baselines to its outcome.
+
+    Args:
+        config: The study file.
+        space: Its search space.
+        workload: Its data, backbone and base.
+        folder: Where it lies.
+        watchers: Hear of everything.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        space: SearchSpace,
+        workload: Workload,
+        folder: StudyFolder,
+        watchers: Sequence[StudyWatcher],
+    ) -> None:
+        self._config, self._space, self._workload = config, space, workload
+        self._folder, self._watchers = folder, list(watchers)
+        self._tasks = tuple(config.tasks)
+        self._workload_key = workload.key
+        self._goals = task_goals(workload.data)
+        self._objective = Objective(self._goals)
+
+    def run(self) -> Outcome:
+        """Search until the trials are used up, then measure the winner.
+
+        Raises:
+            StudyError: No trial succeeded, or no worker group can start.
+        """
+        was_connected = ray.is_initialized()
+        capacity = start_ray(self._config.resources)
+        pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
+        try:
+            with running(pool):
+                for watcher in self._watchers:
+                    watcher.pool_started(capacity.groups)
+                baselines = self._baselines(pool)
+                study = self._search(pool, capacity)
+                return self._conclude(pool, study, baselines)
+        finally:
+            if not was_connected:
+                ray.shutdown()
+
+    def _baselines(self, pool: Pool) -> dict[str, dict[str, Any]]:
+        """Train, or find in the cache, the single-task model of every task under the default recipe."""
+        jobs = self._single_jobs(self._space.default().recipe)
+
+        def heard(job: Job, update: Update) -> None:
+            (task,) = job.payload.tasks
+            for report in update.reports:
+                for watcher in self._watchers:
+                    watcher.baseline_reported(task, report)
+            if update.state.ended:
+                for watcher in self._watchers:
+                    watcher.baseline_ended(task, update.result, update.reason)
+
+        updates = pool.run(jobs, heard)
+        failed = [
+            f"{job.payload.tasks[0]}: {update.reason or update.state.value}"
+            for job, update in zip(jobs, updates, strict=True)
+            if update.state is not JobState.DONE
+        ]
+        if failed:
+            raise StudyError("nothing to compare with, single-task training failed: " + "; ".join(failed))
+        results = {
+            task: update.result for task, update in zip(self._tasks, updates, strict=True) if update.result is not None
+        }
+        goals = {task: replace(goal, baseline=results[task]["metrics"][task]) for task, goal in self._goals.items()}
+        self._objective = Objective(goals, self._config.search.objective)
+        return results
+
+    def _search(self, pool: Pool, capacity: Capacity) -> optuna.Study:
+        """Run Tune over what is left of the budget."""
+        search = self._config.search
+        study = self._folder.optuna_study(search.storage)
+        past = len(study.get_trials(deepcopy=False))
+        study.sampler = build(SAMPLERS, search.sampler).build(seed_from(self._config.seed, "sampler", past))
+        prepare_study(study, [self._space.default(), self._space.plain()])
+        searcher = OptunaSearcher(
+            study,
+            self._space,
+            search.trials,
+            lambda recipe: pool.submit(self._jobs(recipe)),
+            pool.drop,
+            list(self._watchers),
+        )
+        if searcher.left:
+            try:
+                self._tuner(searcher, capacity, pool).fit()
+            finally:
+                searcher.interrupt()
+        pool.check()
+        return study
+
+    def _tuner(self, searcher: OptunaSearcher, capacity: Capacity, pool: Pool) -> tune.Tuner:
+        longest = max(self._space.largest("joint.epochs"), 1)
+        return tune.Tuner(
+            tune.with_resources(tune.with_parameters(Follower, mailbox=pool.mailbox), {"cpu": capacity.trial_cpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=build(STOPPERS, self._config.search.stopper).build(longest),
+                num_samples=searcher.left,
+                max_concurrent_trials=capacity.groups,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._folder.ray),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=3),
+            ),
+        )
+
+    def _jobs(self, recipe: Recipe) -> list[Job]:
+        """What a recipe stands for: the single-task models it fuses, then its joint stage."""
+        singles = self._single_jobs(recipe)
+        folders = {job.payload.tasks[0]: job.payload.folder for job in singles}
+        key = content_key("joint", self._workload_key, recipe.to_dict(), self._objective.to_dict())
+        stage = Stage(key, "joint", self._tasks, recipe, str(self._folder.trials / key), self._objective, folders)
+        return [*singles, Job(key, stage, tuple(job.key for job in singles), lockstep=True)]
+
+    def _single_jobs(self, recipe: Recipe) -> list[Job]:
+        """The single-task stages of a recipe; equal ones have equal keys, in every study on this storage."""
+        jobs = []
+        for task in self._tasks:
+            schedule = recipe.single_task.to_dict()
+            key = content_key("single_task", self._workload_key, task, schedule)
+            objective = Objective({task: self._goals[task]}, task)
+            stage = Stage(key, "single_task", (task,), recipe, str(self._folder.cache / key), objective)
+            jobs.append(Job(key, stage))
+        return jobs
+
+    def _conclude(self, pool: Pool, study: optuna.Study, baselines: Mapping[str, dict[str, Any]]) -> Outcome:
+        """Pick the winner on validation, read the test split for it and its baselines, write the outcome."""
+        complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+        if not complete:
+            reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in study.get_trials(deepcopy=False)}
+            raise StudyError("no trial succeeded: " + "; ".join(sorted(reasons)))
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        recipe = Recipe.from_dict(best.user_attrs["recipe"])
+        *_, joint = self._jobs(recipe)
+        test = self._test_metrics(pool, joint.payload, recipe)
+        goals, metrics = self._objective.goals, best.user_attrs["metrics"]
+        test_objective = Objective(
+            {t: Goal(g.higher_is_better, test["single"][t], g.scale) for t, g in goals.items()}, self._objective.kind
+        )
+        gains, test_gains = self._objective.gains(metrics), test_objective.gains(test["joint"])
+        names = {task.name: task.metric.name for task in self._workload.data.tasks}
+        tasks = {
+            task: {
+                "metric": names[task],
+                "higher_is_better": goal.higher_is_better,
+                "validation": metrics[task],
+                "baseline": goal.baseline,
+                "gain": gains[task],
+                "test": test["joint"][task],
+                "test_baseline": test["single"][task],
+                "test_gain": test_gains[task],
+            }
+            for task, goal in goals.items()
+        }
+        outcome = Outcome(
+            best.number,
+            recipe,
+            joint.payload,
+            self._objective.improvement(metrics),
+            test_objective.improvement(test["joint"]),
+            tasks,
+            best.user_attrs["best_epoch"],
+            best.user_attrs["parameters"],
+            sum(result["parameters"] for result in baselines.values()),
+        )
+        write_json(self._folder.outcome_file, outcome.to_dict())
+        return outcome
+
+    def _test_metrics(self, pool: Pool, stage: Stage, recipe: Recipe) -> dict[str, dict[str, float]]:
+        """Test metrics of the winner (``joint``) and of each task's single-task model (``single``)."""
+        stages = [stage, *(job.payload for job in self._single_jobs(self._space.default().recipe))]
+        jobs = [Job(f"test-{s.key}", Stage(f"test-{s.key}", "test", s.tasks, s.recipe, s.folder)) for s in stages]
+        joint, *singles = pool.results(jobs)
+        return {
+            "joint": joint["metrics"],
+            "single": {task: value for result in singles for task, value in result["metrics"].items()},
+        }

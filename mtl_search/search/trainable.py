@@ -1,0 +1,76 @@
+"""The Tune trial: follows one job in the mailbox and passes its epochs on. It trains nothing and imports no torch."""
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray import tune
+
+from mtl_search.execution.jobs import JobState, Update
+
+METRIC = "objective"
+"""Key of the best score so far; higher is better."""
+EPOCH = "epoch"
+NEWS = "news"
+"""Key of the ``Update`` itself: an object, since Tune takes plain mappings apart."""
+FOLLOW_SECONDS = 10.0
+"""Length of one long poll for news of the job."""
+
+
+class Follower(tune.Trainable):
+    """Returns one result per epoch of the job that its config names, then one with how the job ended.
+
+    A process that died and came back is told the epochs from the start.
+    """
+
+    def setup(self, config: dict[str, Any], mailbox: Any) -> None:
+        """Begin with the first job.
+
+        Args:
+            config: ``job``: the key.
+            mailbox: Handle of the dispatcher.
+        """
+        self._mailbox = mailbox
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin with the next job in the same process."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._key: str = config["job"]
+        self._seen = 0
+        self._reports: deque[dict[str, Any]] = deque()
+        self._last_epoch = -1
+        self._end: Update | None = None
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next epoch, or for the end."""
+        while not self._reports and self._end is None:
+            self._hear(ray.get(self._mailbox.follow.remote(self._key, self._seen, FOLLOW_SECONDS)))
+        if self._reports:
+            report = self._reports.popleft()
+            news = Update([report], JobState.RUNNING)
+            return {EPOCH: report["epoch"], METRIC: report["best_score"], NEWS: news}
+        assert self._end is not None
+        return {NEWS: replace(self._end, reports=[]), "done": True}
+
+    def _hear(self, update: Update) -> None:
+        self._seen += len(update.reports)
+        reports = list(update.reports)
+        if update.state.ended:
+            self._end = update
+            # A job found finished on disk, or resumed under a new dispatcher, tells its epochs only in its result.
+            reports += (update.result or {}).get("history", [])
+        for report in reports:
+            if report["epoch"] > self._last_epoch:
+                self._last_epoch = report["epoch"]
+                self._reports.append(report)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to keep: the job's state is in the mailbox and in its own checkpoint."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to load, see ``save_checkpoint``."""

@@ -1,0 +1,188 @@
+"""SearchSpace: the study file's ``space`` section -> ``suggest(trial)`` -> ``Recipe``.
+
+A space is a tree of domains and fixed values. Every variant's parameters are bound to its constructor's signature when
+the file is read, so a parameter that no constructor takes is an error before anything runs. A parameter of a variant
+is sampled only where that variant was chosen.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from mtl_search.binding import SCHEDULE_FAMILIES, Families, bind_component, bind_schedule, bind_variants
+from mtl_search.domains import Branches, Choice, Float, Int, Node
+from mtl_search.errors import NOTHING, Problem
+from mtl_search.recipe import Component, Recipe, Schedule
+
+COMPONENTS = ("sharing", "fusion", "weighting")
+SCHEDULES = ("single_task", "joint")
+PLAIN = ("fusion", "weighting")
+
+
+class Suggester(Protocol):
+    """What a trial of Optuna offers to a define-by-run space."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+class _Preset:
+    """Answers with the given values where they lie in the domain, and with the domain's default elsewhere."""
+
+    def __init__(self, wanted: Callable[[str], Any], defaults: Mapping[str, Any]) -> None:
+        self._wanted = wanted
+        self._defaults = defaults
+        self.params: dict[str, Any] = {}
+
+    def _answer(self, name: str, inside: Callable[[Any], bool]) -> Any:
+        value = self._wanted(name)
+        self.params[name] = value if value is not NOTHING and inside(value) else self._defaults[name]
+        return self.params[name]
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._answer(name, lambda value: low <= value <= high))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._answer(name, lambda value: low <= value <= high))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._answer(name, lambda value: value in choices)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recipe to try first.
+
+    Attributes:
+        recipe: The recipe itself.
+        params: Its values in the space by parameter name; None where the space does not hold it.
+    """
+
+    recipe: Recipe
+    params: dict[str, Any] | None
+
+
+class SearchSpace:
+    """A set of recipes.
+
+    Attributes:
+        domains: Every searched parameter by name (the variant choices among them), in the file's order.
+    """
+
+    def __init__(self, sections: Mapping[str, Node], families: Families) -> None:
+        self._sections = sections
+        self._families = families
+        self.domains: dict[str, Float | Int | Choice] = {}
+        for name in (*COMPONENTS, *SCHEDULES):
+            self._collect(self._sections[name], name)
+
+    @classmethod
+    def parse(
+        cls, raw: Mapping[str, Any], families: Families, tasks: Sequence[str]
+    ) -> tuple["SearchSpace | None", list[Problem]]:
+        """Read the ``space`` section; sections left out stand for their family's default variant.
+
+        Args:
+            raw: The section's plain values.
+            families: Constructor by variant's name, by family.
+            tasks: Task names in order; a domain for a per-task parameter is spread over them.
+
+        Returns:
+            The space (None where a rule is broken) and every problem found.
+        """
+        problems: list[Problem] = []
+        known = (*COMPONENTS, *SCHEDULES)
+        problems += [Problem(f"space.{key}", "is not a known key", NOTHING, known) for key in raw if key not in known]
+        sections: dict[str, Node] = {}
+        for name in COMPONENTS:
+            default = next(iter(families[name]))
+            sections[name] = bind_variants(raw.get(name, default), families[name], f"space.{name}", tasks, problems)
+        for name in SCHEDULES:
+            sections[name] = bind_schedule(raw.get(name, {}), families, f"space.{name}", tasks, problems)
+        return (None if problems else cls(sections, families)), problems
+
+    def largest(self, name: str) -> int:
+        """The largest whole number that a parameter of a schedule can take, e.g. of ``joint.epochs``."""
+        section, _, key = name.partition(".")
+        node = self._sections[section][key]  # type: ignore[index]
+        if isinstance(node, Choice):
+            return int(max(node.values))
+        return int(node.high if isinstance(node, Int) else node)
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether some parameter exists only where a variant was chosen."""
+        chosen = [name for name, domain in self.domains.items() if isinstance(domain, Choice)]
+        return any(other.startswith(f"{name}.") for name in chosen for other in self.domains)
+
+    def suggest(self, trial: Suggester) -> Recipe:
+        """Sample one recipe, asking the trial for each parameter on its branch."""
+        parts = {name: _resolve(self._sections[name], name, trial) for name in (*COMPONENTS, *SCHEDULES)}
+        return Recipe(**parts)
+
+    def default(self) -> Reference:
+        """The sensible default recipe: each domain's default, each list of variants' first."""
+        return self._preset(lambda _: NOTHING)
+
+    def plain(self) -> Reference:
+        """The default recipe with plain fusion and equal weights, also where the space holds neither.
+
+        Plain is each family's first variant with its constructor's defaults.
+        """
+        wanted = {
+            name: bind_component(Component(next(iter(self._families[name]))), self._families[name], name, [])
+            for name in PLAIN
+        }
+
+        def plain_value(parameter: str) -> Any:
+            section, option, key = (*parameter.split("."), "", "")[:3]
+            if section not in wanted:
+                return NOTHING
+            return wanted[section].params.get(key, NOTHING) if option else wanted[section].name
+
+        found = self._preset(plain_value)
+        held = all(_same_meaning(getattr(found.recipe, name), component) for name, component in wanted.items())
+        return (
+            found
+            if held
+            else Reference(replace(found.recipe, fusion=wanted["fusion"], weighting=wanted["weighting"]), None)
+        )
+
+    def _preset(self, wanted: Callable[[str], Any]) -> Reference:
+        preset = _Preset(wanted, {name: domain.default for name, domain in self.domains.items()})
+        return Reference(self.suggest(preset), preset.params)
+
+    def _collect(self, node: Node, name: str) -> None:
+        if isinstance(node, Float | Int | Choice):
+            self.domains[name] = node
+        elif isinstance(node, Branches):
+            if len(node.options) > 1:
+                self.domains[name] = Choice(tuple(node.options), next(iter(node.options)))
+            for option, params in node.options.items():
+                self._collect(params, f"{name}.{option}")
+        elif isinstance(node, dict):
+            for key, child in node.items():
+                self._collect(child, f"{name}.{key}")
+
+
+def _resolve(node: Node, name: str, trial: Suggester) -> Any:
+    """Walk the tree, asking for every domain on the way."""
+    if isinstance(node, Float | Int | Choice):
+        return node.suggest(name, trial)
+    if isinstance(node, Branches):
+        options = tuple(node.options)
+        chosen = trial.suggest_categorical(name, options) if len(options) > 1 else options[0]
+        return Component(chosen, _resolve(node.options[chosen], f"{name}.{chosen}", trial))
+    if isinstance(node, dict):
+        values = {key: _resolve(child, f"{name}.{key}", trial) for key, child in node.items()}
+        return Schedule(**values) if SCHEDULE_FAMILIES.keys() <= values.keys() else values
+    return node
+
+
+def _same_meaning(component: Component, plain: Component) -> bool:
+    """Whether a component equals the plain one, a per-task mapping of its default counting as that default."""
+    if component.name != plain.name:
+        return False
+    pairs = [(component.params[key], default) for key, default in plain.params.items()]
+    return all(set(v.values()) <= {d} if isinstance(v, dict) and not isinstance(d, dict) else v == d for v, d in pairs)

@@ -1,0 +1,243 @@
+"""One experiment on one MLflow server: finds or makes this journal's runs there, and applies operations to them.
+
+Behind the delivery thread, and the only file that talks to MLflow. Everything here may be done twice with the same
+outcome, because a delivery that was cut off starts again a little earlier: runs are found by their tags, and metrics
+and parameters that are already there stay as they are.
+"""
+
+import getpass
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it on first use, and that would be in the thread
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+
+from mtl_search.errors import MtlSearchError
+from mtl_search.tracking.journal import PARENT, Event, Operation
+
+_MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 6000, 8000  # characters; MLflow refuses or cuts what is longer
+_SQLITE = "sqlite:///"
+_EXPERIMENT_TAGS = {
+    "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; the runs nested in it are its trials.",
+    "mlflow.experimentKind": "custom_model_development",  # else the pages ask the reader what kind it is
+}
+_HTTP = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery retries; MLflow's retries take minutes and warn on stderr
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class RefusedError(MtlSearchError):
+    """An event that cannot be delivered here, however often it is tried."""
+
+
+@contextmanager
+def quick_http() -> Iterator[None]:
+    """MLflow's HTTP settings while delivering: notice soon that the server is away. What the user has set stays."""
+    added = [name for name in _HTTP if name not in os.environ]
+    os.environ.update({name: _HTTP[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+class Destination:
+    """This journal's runs in one experiment.
+
+    Args:
+        uri: MLflow's tracking URI.
+        experiment: Name; made if missing.
+        study: Name of the study, a tag of every run.
+        journal: The journal's id, a tag of every run: a study of the same name elsewhere is not taken for this one.
+
+    Attributes:
+        runs: Key to run id, of the runs that are there.
+        total: How many runs of this journal are there, deleted ones too.
+    """
+
+    def __init__(self, uri: str, experiment: str, study: str, journal: str) -> None:
+        self.uri, self.experiment, self._study, self._journal = uri, experiment, study, journal
+        self.runs: dict[str, str] = {}
+        self.total = 0
+        self._open: set[str] = set()
+        self._experiment_id = ""
+        self._client: MlflowClient | None = None
+
+    def connect(self) -> None:
+        """Finds the experiment and this journal's runs; at once where that was done and nothing failed since."""
+        if self._client is not None:
+            return
+        _make_sqlite(self.uri)
+        client = MlflowClient(self.uri)
+        found = client.get_experiment_by_name(self.experiment)
+        if found is None:
+            self._experiment_id = client.create_experiment(
+                self.experiment, _artifacts_beside(self.uri), dict(_EXPERIMENT_TAGS)
+            )
+        elif found.lifecycle_stage != "active":
+            raise MtlSearchError(f"experiment {self.experiment!r} is deleted in MLflow: restore it or name another one")
+        else:
+            self._experiment_id = found.experiment_id
+        self._find_runs(client)
+        self._client = client
+
+    def disconnect(self) -> None:
+        """Forgets what is there, so that the next connect looks again; after any failure whose effect is unknown."""
+        self._client = None
+
+    def _find_runs(self, client: MlflowClient) -> None:
+        self.runs, self._open, self.total = {}, set(), 0
+        mine, token = f"tags.`mtl_search.journal` = '{self._journal}'", None
+        while True:
+            page = client.search_runs([self._experiment_id], mine, ViewType.ALL, page_token=token)
+            for run in page:
+                self.total += 1
+                if run.info.lifecycle_stage == "active":
+                    key = run.data.tags["mtl_search.key"]
+                    self.runs[key] = run.info.run_id
+                    if run.info.status == "RUNNING":
+                        self._open.add(key)
+            token = page.token
+            if not token:
+                return
+
+    def apply(self, operation: Operation) -> None:
+        """Applies one operation.
+
+        Raises:
+            RefusedError: It can never be applied.
+            MlflowException: As MLflow says.
+        """
+        if self._client is None:
+            raise RuntimeError("apply needs connect first")
+        (first, *_), client = operation.events, self._client
+        if operation.kind == "torn":
+            raise RefusedError("the line is torn: its writer was killed in the middle of it")
+        if operation.kind == "start":
+            self._start(client, first)
+            return
+        run = self.runs.get(operation.key)
+        if run is None:
+            raise RefusedError(f"no run with key {operation.key!r} was started, or it was deleted")
+        match operation.kind:
+            case "metrics":
+                client.log_batch(run, metrics=[point for event in operation.events for point in _points(event)])
+            case "tags":
+                client.log_batch(run, tags=_tags(first.body["tags"]))
+            case "text":
+                client.log_text(run, first.body["text"], first.body["path"])
+            case "end":
+                self._end(client, run, first)
+            case kind:
+                raise RefusedError(f"there is no kind {kind!r}")
+
+    def _start(self, client: MlflowClient, event: Event) -> None:
+        params = {_clean(name): _cut(value, _MAX_PARAM) for name, value in event.body["params"].items()}
+        tags = event.body["tags"]
+        run = self.runs.get(event.key)
+        if run is None:
+            run = self._create(client, event)
+        else:
+            client.update_run(run, "RUNNING", event.body["name"])
+            had = client.get_run(run).data.params
+            tags = tags | {
+                f"changed.{name}": params[name] for name in params if had.get(name, params[name]) != params[name]
+            }
+            params = {name: value for name, value in params.items() if name not in had}
+        self._open.add(event.key)
+        client.log_batch(run, params=[Param(name, value) for name, value in params.items()], tags=_tags(tags))
+
+    def _create(self, client: MlflowClient, event: Event) -> str:
+        tags = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": "mtl_search",
+            "mlflow.source.type": "LOCAL",
+            "mtl_search.study": self._study,
+            "mtl_search.key": event.key,
+            "mtl_search.journal": self._journal,
+        }
+        if event.key != PARENT and PARENT in self.runs:
+            tags["mlflow.parentRunId"] = self.runs[PARENT]
+        created = client.create_run(self._experiment_id, event.time, tags, event.body["name"])
+        self.runs[event.key] = created.info.run_id
+        self.total += 1
+        return str(created.info.run_id)
+
+    def _end(self, client: MlflowClient, run: str, event: Event) -> None:
+        client.log_batch(run, metrics=_points(event), tags=_tags(event.body["tags"]))
+        if event.key == PARENT:
+            for key in sorted(self._open - {PARENT}):
+                client.set_terminated(self.runs[key], "KILLED", event.time)
+                self._open.discard(key)
+        client.set_terminated(run, event.body["status"], event.time)
+        self._open.discard(event.key)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user id has no name
+        return str(os.getuid())
+
+
+def _points(event: Event) -> list[Metric]:
+    step = int(event.body.get("step", 0))
+    return [Metric(_clean(name), value, event.time, step) for name, value in event.body["metrics"].items()]
+
+
+def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
+    return [RunTag(_clean(name), _cut(value, _MAX_TAG)) for name, value in tags.items()]
+
+
+def _clean(name: str) -> str:
+    """MLflow's character set; and no name that would be another one as a path (``a//b``, ``../a``)."""
+    allowed = re.sub(r"/+", "/", re.sub(r"[^/\w.\- :]", "_", name)[:_MAX_NAME]).strip("/")
+    return re.sub(r"(?<![^/])\.{1,2}(?=/|$)|^\.\.", "_", allowed) or "_"
+
+
+def _cut(value: object, limit: int) -> str:
+    """The value as it would stand in YAML, cut with an ellipsis."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    name = uri.removeprefix(_SQLITE).partition("?")[0]
+    return Path(name).absolute() if uri.startswith(_SQLITE) and name not in ("", ":memory:") else None
+
+
+def _artifacts_beside(uri: str) -> str | None:
+    """Beside the database file, since MLflow's default depends on the working folder; a server knows its own place."""
+    file = _sqlite_file(uri)
+    return None if file is None else str(file.parent / "mlartifacts")
+
+
+def _make_sqlite(uri: str) -> None:
+    """Makes a new database file with its tables, in a process of its own, and puts it in place when it is whole.
+
+    It takes seconds of computing, and alembic's state is global to a process: in this one it would meet Optuna's.
+    """
+    file = _sqlite_file(uri)
+    if file is None or file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as aside:
+        made = Path(aside) / file.name
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{made}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise MtlSearchError(f"MLflow could not make its tables in {file}: {done.stderr.strip()[-500:]}")
+        with suppress(FileExistsError):  # another process was faster, and may have written to it since
+            file.hardlink_to(made)

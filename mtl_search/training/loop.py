@@ -1,0 +1,198 @@
+"""The loop: epochs of one stage, from a start to the best epoch on validation.
+
+Fine-tuning one task and joint training are this same loop; only the model's tasks and the start differ. ``stages`` calls
+it, ``step`` makes the updates, a ``Control`` hears of every epoch and may stop it.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from mtl_search.data.batching import DeviceSplit
+from mtl_search.errors import TrialError
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import Schedule, build, seed_from
+from mtl_search.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from mtl_search.training.evaluation import evaluate
+from mtl_search.training.objective import Objective
+from mtl_search.training.step import Step
+from mtl_search.training.world import World
+from mtl_search.transfer import DECAYS, OPTIMIZERS
+from mtl_search.weighting.base import Weighting
+
+
+class Control(Protocol):
+    """Who listens to a stage while it runs."""
+
+    def report(self, epoch: dict[str, Any]) -> None:
+        """Hear of a finished epoch (called on rank 0 only)."""
+
+    def proceed(self, epoch: int) -> bool:
+        """Whether to go on after an epoch (called on every rank; all get the same answer)."""
+
+
+class NoControl:
+    """Nobody listens: the stage runs to its end."""
+
+    def report(self, epoch: dict[str, Any]) -> None:
+        """Do nothing."""
+
+    def proceed(self, epoch: int) -> bool:
+        """Always go on."""
+        return True
+
+
+@dataclass
+class Progress:
+    """What a stage has come to so far.
+
+    Attributes:
+        history: One report per finished epoch; epoch 0 is the start, before any training.
+        best_epoch: Epoch with the highest score; -1 before the first.
+        best_score: That score; higher is better.
+        best_state: Parameters and buffers of that epoch.
+        stopped: Whether the control ended the stage early.
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = -1
+    best_score: float = float("-inf")
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+    stopped: bool = False
+
+
+class Loop:
+    """Trains one model for the epochs of a schedule.
+
+    Args:
+        model: At its start, on the world's device.
+        splits: Training and validation split on that device.
+        schedule: Epochs, batch size, optimiser, learning rate, freezing.
+        weighting: Turns the task losses into one update.
+        objective: Picks the best epoch.
+        metrics: Main metric by task.
+        seed: Row order and dropout depend on it and the epoch alone.
+        world: The group that trains together.
+        folder: Where checkpoints go.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        splits: Mapping[str, DeviceSplit],
+        schedule: Schedule,
+        weighting: Weighting,
+        objective: Objective,
+        metrics: Mapping[str, Metric],
+        seed: int,
+        world: World,
+        folder: Path,
+    ) -> None:
+        self._model, self._world, self._folder = model, world, folder
+        self._schedule, self._seed = schedule, seed
+        self._validation = splits["validation"]
+        self._objective, self._metrics = objective, metrics
+        self._weighting = weighting
+        self._optimizer = build(OPTIMIZERS, schedule.optimizer).build(model.parameters())
+        self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world)
+        self._decay = build(DECAYS, schedule.decay)
+        self._progress = Progress()
+
+    def run(self, control: Control) -> Progress:
+        """Train to the end of the schedule, or until the control stops it; resume where a checkpoint stands.
+
+        Returns:
+            The progress, with the best epoch's parameters.
+
+        Raises:
+            TrialError: A loss or the score became NaN or infinite.
+        """
+        first = self._resume()
+        for epoch in range(first, self._schedule.epochs + 1):
+            started = time.monotonic()
+            losses = self._train(epoch) if epoch else {}
+            report = self._assess(epoch, losses, started)
+            if self._world.rank == 0:
+                self._save(epoch)
+                control.report(report)
+            if epoch < self._schedule.epochs and not control.proceed(epoch):
+                self._progress.stopped = True
+                break
+        return self._progress
+
+    def _train(self, epoch: int) -> dict[str, float]:
+        """One epoch of updates; mean training loss by task over the global batches."""
+        torch.manual_seed(seed_from(self._seed, epoch, self._world.rank))
+        frozen = epoch <= self._schedule.frozen_epochs
+        self._step.freeze(frozen)
+        total = self._step.steps * self._schedule.epochs
+        done = self._step.steps * (epoch - 1)
+        losses = self._step.run_epoch(epoch, lambda step: self._decay.factor(done + step, total))
+        means = {task.name: float(loss) for task, loss in zip(self._model.tasks, losses, strict=True)}
+        for name, loss in means.items():
+            if not _finite(loss):
+                raise TrialError(f"diverged: training loss of task {name} is {loss} in epoch {epoch}")
+        return means
+
+    def _assess(self, epoch: int, losses: Mapping[str, float], started: float) -> dict[str, Any]:
+        results = evaluate(self._model, self._validation, self._metrics, self._world)
+        metrics = {task: result["metric"] for task, result in results.items()}
+        for name, result in results.items():
+            if not _finite(result["metric"]) or not _finite(result["loss"]):
+                value = result["metric"] if not _finite(result["metric"]) else result["loss"]
+                raise TrialError(f"diverged: validation of task {name} is {value} in epoch {epoch}")
+        score = self._objective.score(metrics)
+        progress = self._progress
+        if score > progress.best_score:
+            progress.best_epoch, progress.best_score = epoch, score
+            progress.best_state = {key: value.detach().clone() for key, value in self._model.state_dict().items()}
+        report = {
+            "epoch": epoch,
+            "score": score,
+            "best_score": progress.best_score,
+            "metrics": metrics,
+            "validation_loss": {task: result["loss"] for task, result in results.items()},
+            "training_loss": dict(losses),
+            "weights": self._step.weights_used() if epoch else {},
+            "lr": self._step.learning_rate,
+            "seconds": time.monotonic() - started,
+        }
+        progress.history.append(report)
+        return report
+
+    def _save(self, epoch: int) -> None:
+        if epoch == self._schedule.epochs:
+            return
+        progress = self._progress
+        state = {
+            "epoch": epoch,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "weighting": self._weighting.state_dict(),
+            "history": progress.history,
+            "best_epoch": progress.best_epoch,
+            "best_score": progress.best_score,
+            "best_state": progress.best_state,
+        }
+        save_checkpoint(self._folder, state)
+
+    def _resume(self) -> int:
+        """Go back to the last checkpoint; the epoch to run next."""
+        if not self._world.agree(has_checkpoint(self._folder)):
+            return 0
+        state = load_checkpoint(self._folder, self._world.device)
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._weighting.load_state_dict(state["weighting"])
+        self._progress = Progress(state["history"], state["best_epoch"], state["best_score"], state["best_state"])
+        return int(state["epoch"]) + 1
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0.0

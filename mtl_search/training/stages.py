@@ -1,0 +1,158 @@
+"""Stages: one job's worth of training, from its description to files on disk.
+
+``single_task`` fine-tunes the base on one task; ``joint`` fuses the single-task models as its recipe says and trains them
+together; ``test`` reads the test split for one finished model. A worker group carries these out, and so can a plain script.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from mtl_search.errors import TrialError
+from mtl_search.fusion import FUSIONS
+from mtl_search.fusion.apply import fuse
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import Component, Recipe, build, seed_from
+from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
+from mtl_search.training.evaluation import evaluate
+from mtl_search.training.files import read_json, write_json
+from mtl_search.training.loop import Control, Loop, NoControl
+from mtl_search.training.objective import Objective
+from mtl_search.training.workspace import Workspace
+from mtl_search.transfer.norms import recalibrate
+from mtl_search.weighting import WEIGHTINGS
+
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe as plain data.
+
+    Attributes:
+        key: Content key; equal stages give equal results, so its folder can be reused.
+        kind: What is done.
+        tasks: Names of the tasks trained or judged, in the study's order.
+        recipe: The concrete choice; a single-task stage reads its ``single_task`` schedule only.
+        folder: Where model, result and checkpoint go.
+        objective: What picks the best epoch.
+        singles: Folder of the single-task model by task (joint stages).
+    """
+
+    key: str
+    kind: Literal["single_task", "joint", "test"]
+    tasks: tuple[str, ...]
+    recipe: Recipe
+    folder: str
+    objective: Objective = field(default_factory=Objective)
+    singles: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the stage's model has one task alone."""
+        return len(self.tasks) == 1
+
+
+def finished(stage: Stage) -> dict[str, Any] | None:
+    """The result of a stage that has ended, if its folder holds one."""
+    path = Path(stage.folder) / RESULT_FILE
+    result: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return result
+
+
+def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> dict[str, Any]:
+    """Carry out a stage on every rank of a group; rank 0 writes the files.
+
+    Args:
+        stage: What to do.
+        workspace: This worker's data, base and world.
+        control: Hears of every epoch and may stop the stage.
+
+    Returns:
+        The result as plain data: ``metrics`` (main metric by task at the best epoch), ``best_epoch``, ``best_score``,
+        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``seconds``.
+
+    Raises:
+        TrialError: Training diverged.
+    """
+    started = time.monotonic()
+    if stage.kind == "test":
+        return _test(stage, workspace)
+    folder = Path(stage.folder)
+    model = _start(stage, workspace)
+    schedule = stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task
+    weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
+    seed = seed_from(workspace.workload.seed, stage.key)
+    loop = Loop(
+        model,
+        workspace.splits,
+        schedule,
+        build(WEIGHTINGS, weighting),
+        stage.objective,
+        workspace.metrics,
+        seed,
+        workspace.world,
+        folder,
+    )
+    progress = loop.run(control or NoControl())
+    best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
+    result = {
+        "key": stage.key,
+        "kind": stage.kind,
+        "tasks": list(stage.tasks),
+        "metrics": best["metrics"],
+        "best_epoch": progress.best_epoch,
+        "best_score": progress.best_score,
+        "history": progress.history,
+        "stopped": progress.stopped,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seconds": sum(report["seconds"] for report in progress.history),
+        "wall_seconds": time.monotonic() - started,
+    }
+    if workspace.world.rank == 0:
+        save_model(folder, progress.best_state)
+        write_json(folder / RESULT_FILE, result)
+        drop_checkpoint(folder)
+    return result
+
+
+def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
+    """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
+    if stage.kind == "single_task":
+        return workspace.model(stage.tasks, None)
+    model = workspace.model(stage.tasks, stage.recipe.sharing)
+    device = workspace.world.device
+    singles = {
+        task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
+        for task, folder in stage.singles.items()
+    }
+    model.load_state_dict(fuse(singles, workspace.base, model.plan, build(FUSIONS, stage.recipe.fusion)))
+    recalibrate(model, workspace.calibration_batches(model))
+    return model
+
+
+def _test(stage: Stage, workspace: Workspace) -> dict[str, Any]:
+    """Metrics of a finished model on the test split."""
+    model = trained_model(stage, workspace)
+    results = evaluate(model, workspace.test_split(), workspace.metrics, workspace.world)
+    return {
+        "key": stage.key,
+        "kind": stage.kind,
+        "metrics": {task: result["metric"] for task, result in results.items()},
+    }
+
+
+def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:
+    """The model that a finished stage left in its folder.
+
+    Raises:
+        TrialError: The folder holds no model.
+    """
+    folder = Path(stage.folder)
+    if not (folder / RESULT_FILE).exists():
+        raise TrialError(f"no finished model in {folder}")
+    model = workspace.model(stage.tasks, None if stage.is_single else stage.recipe.sharing)
+    model.load_state_dict(load_model(folder))
+    return model

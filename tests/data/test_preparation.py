@@ -1,0 +1,129 @@
+"""Features: against closed forms in numpy, through JSON and back, and through torch.export."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mtl_search.data import ArrayPreparation, Preparation, TablePreparation, encode, preparation_from_dict
+
+numbers = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-1e4, 1e4))
+
+
+def apply(preparation: Preparation, columns: dict[str, np.ndarray]) -> np.ndarray:
+    encoded = encode(columns, preparation.spec)
+    return preparation(*(torch.from_numpy(values) for values in encoded)).numpy()
+
+
+def table() -> tuple[TablePreparation, dict[str, np.ndarray]]:
+    rows = {
+        "age": np.array([20.0, 30.0, np.nan, 70.0]),
+        "same": np.array([7, 7, 7, 7]),
+        "job": np.array(["cook", "judge", "cook", None], dtype=object),
+        "zone": np.array([2, 10, 2, 1]),
+    }
+    return TablePreparation.fit(rows, ["age", "same"], ["job", "zone"], "impute"), rows
+
+
+@given(numbers)
+def test_numbers_are_standardised_as_numpy_would(values: np.ndarray) -> None:
+    single = values.astype(np.float32).astype(np.float64)
+    preparation = TablePreparation.fit({"a": values}, ["a"], [])
+    spread = single.std()
+    if spread <= 1e-3 * max(1.0, abs(single.mean())):
+        assert np.isfinite(apply(preparation, {"a": values})).all()
+    else:
+        expected = (single - single.mean()) / spread
+        np.testing.assert_allclose(apply(preparation, {"a": values})[:, 0], expected, atol=2e-3)
+
+
+def test_a_constant_column_becomes_zero_and_not_nan() -> None:
+    for value in (0.0, 0.1, 1e-42, -3e30):
+        rows = {"a": np.full(7, value)}
+        features = apply(TablePreparation.fit(rows, ["a"], []), rows)
+        assert np.isfinite(features).all()
+        assert (features == 0).all()
+
+
+def test_table_features_are_numbers_then_gaps_then_one_hot_categories() -> None:
+    preparation, rows = table()
+    features = apply(preparation, rows)
+    assert preparation.feature_shape == (2 + 1 + 3 + 3,)
+    deviation = np.sqrt((20**2 + 10**2 + 30**2) / 3)
+    np.testing.assert_allclose(features[:, 0], np.array([-20, -10, 0, 30]) / deviation, rtol=1e-6)
+    assert features[:, 1].tolist() == [0, 0, 0, 0]
+    assert features[:, 2].tolist() == [0, 0, 1, 0]
+    assert features[:, 3:6].tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+    assert features[:, 6:].tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+
+
+def test_an_unseen_category_is_all_zeros_and_a_gap_that_training_had_not_is_the_mean() -> None:
+    preparation, _ = table()
+    features = apply(preparation, {"age": [20.0], "same": [None], "job": ["pilot"], "zone": [3]})  # type: ignore[dict-item]
+    assert features[0, 1] == 0
+    assert features[0, 2:].tolist() == [0] * 7
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((5,), (5,)), ((6, 7), (1, 6, 7)), ((6, 7, 3), (3, 6, 7)), ((3, 6, 7), (3, 6, 7)), ((4, 4, 4), (4, 4, 4))],
+)
+def test_images_become_channel_first_and_standardised_per_channel(
+    shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    values = np.random.default_rng(0).normal(3, 2, (9, *shape))
+    preparation = ArrayPreparation.fit("x", [values[:4], values[4:]])
+    features = apply(preparation, {"x": values})
+    assert preparation.feature_shape == features.shape[1:] == expected
+    moved = np.moveaxis(values, -1, 1) if shape == (6, 7, 3) else values.reshape(9, *expected)
+    axes = (0, *range(2, moved.ndim))
+    wanted = (moved - moved.mean(axes, keepdims=True)) / moved.std(axes, keepdims=True)
+    np.testing.assert_allclose(features, wanted, atol=1e-5)
+
+
+def test_bytes_stay_bytes_until_they_are_prepared() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 6), dtype=np.uint8)
+    preparation = ArrayPreparation.fit("x", [images])
+    assert encode({"x": images}, preparation.spec)[0].dtype == np.uint8
+    wanted = (images - images.mean()) / images.std()
+    np.testing.assert_allclose(apply(preparation, {"x": images})[:, 0], wanted, atol=1e-5)
+
+
+def some_preparations() -> list[tuple[Preparation, dict[str, np.ndarray]]]:
+    generator = np.random.default_rng(3)
+    only_numbers = {"a": generator.normal(size=4), "b": generator.normal(size=4)}
+    only_words = {"w": np.array(["x", "y", "x", "z"], dtype=object)}
+    vectors, images = generator.normal(size=(4, 3)), generator.integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
+    return [
+        table(),
+        (TablePreparation.fit(only_numbers, ["a", "b"], []), only_numbers),
+        (TablePreparation.fit(only_words, [], ["w"]), only_words),
+        (ArrayPreparation.fit("x", [vectors]), {"x": vectors}),
+        (ArrayPreparation.fit("x", [images]), {"x": images}),
+    ]
+
+
+@pytest.mark.parametrize(("preparation", "columns"), some_preparations())
+def test_a_preparation_comes_back_from_json_exactly(preparation: Preparation, columns: dict[str, np.ndarray]) -> None:
+    again = preparation_from_dict(json.loads(json.dumps(preparation.to_dict(), allow_nan=False)))
+    assert type(again) is type(preparation)
+    assert again.to_dict() == preparation.to_dict()
+    assert again.feature_shape == preparation.feature_shape
+    assert list(again.state_dict()) == list(preparation.state_dict())
+    for name, value in preparation.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    np.testing.assert_array_equal(apply(again, columns), apply(preparation, columns))
+
+
+@pytest.mark.parametrize(("preparation", "columns"), some_preparations())
+def test_a_preparation_exports_with_a_dynamic_batch(preparation: Preparation, columns: dict[str, np.ndarray]) -> None:
+    tensors = tuple(torch.from_numpy(values) for values in encode(columns, preparation.spec))
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(preparation, tensors, dynamic_shapes=tuple({0: batch} for _ in tensors))
+    for rows in (1, 3):
+        part = tuple(values[:rows] for values in tensors)
+        assert torch.equal(program.module()(*part), preparation(*part))

@@ -1,0 +1,123 @@
+"""fuse: from single-task models to the start of the multi-task model of a plan."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtl_search.data.task import Task
+from mtl_search.errors import ConfigError
+from mtl_search.fusion import FUSIONS, Mean, Weighted, fuse
+from mtl_search.models import MultiTaskModel, SharingPlan
+from mtl_search.models.backbones import Mlp
+from mtl_search.recipe import Component, build
+from mtl_search.transfer import BASES
+
+DEPTH = 3
+SHAPE = (4,)
+BACKBONE = Mlp(width=5, depth=DEPTH)
+BASE = BASES["random"]().state(lambda: BACKBONE.blocks(SHAPE), seed=0)
+TASKS = [Task(name, "regression", "main", (), 0, 1, "mse", Component("rmse"), "y") for name in ("a", "type", "c")]
+NAMES = [task.name for task in TASKS]
+TREE = SharingPlan(((("a", "type", "c"),), (("a", "c"), ("type",)), (("a",), ("type",), ("c",))))
+DEEP = SharingPlan(((("a", "type", "c"),),) * DEPTH)
+SEPARATE = SharingPlan.separate(NAMES, DEPTH)
+
+
+def model(plan: SharingPlan, tasks: list[Task] = TASKS) -> MultiTaskModel:
+    return MultiTaskModel(BACKBONE, SHAPE, tasks, plan, ["main"])
+
+
+def single(task: Task, spread: float) -> MultiTaskModel:
+    """A single-task model as fine-tuning leaves it: some way from the base."""
+    made = model(SharingPlan.separate([task.name], DEPTH), [task])
+    made.load_base(BASE)
+    made.initialise_heads(1)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=spread)
+    return made
+
+
+@pytest.fixture
+def singles() -> dict[str, MultiTaskModel]:
+    torch.manual_seed(1)
+    return {task.name: single(task, 0.1) for task in TASKS}
+
+
+def states(singles: dict[str, MultiTaskModel]) -> dict[str, dict[str, Tensor]]:
+    return {task: made.state_dict() for task, made in singles.items()}
+
+
+@pytest.mark.parametrize("plan", [TREE, DEEP, SEPARATE])
+@pytest.mark.parametrize("name", FUSIONS)
+def test_fused_state_is_that_of_the_plans_model(
+    singles: dict[str, MultiTaskModel], plan: SharingPlan, name: str
+) -> None:
+    fused = fuse(states(singles), BASE, plan, build(FUSIONS, Component(name)))
+    model(plan).load_state_dict(fused, strict=True)
+
+
+def test_upper_blocks_and_heads_keep_their_task_and_shared_blocks_get_the_fusion(
+    singles: dict[str, MultiTaskModel],
+) -> None:
+    start = model(TREE)
+    start.load_state_dict(fuse(states(singles), BASE, TREE, Mean()))
+
+    def weight(of: MultiTaskModel, block: int, group: int) -> Tensor:
+        found: Tensor = of.state_dict()[f"blocks.{block}.{group}.linear.weight"]
+        return found
+
+    def of_task(task: str, block: int) -> Tensor:
+        return weight(singles[task], block, 0)
+
+    torch.testing.assert_close(weight(start, 0, 0), torch.stack([of_task(task, 0) for task in NAMES]).mean(0))
+    torch.testing.assert_close(weight(start, 1, 0), (of_task("a", 1) + of_task("c", 1)) / 2)
+    assert torch.equal(weight(start, 1, 1), of_task("type", 1))
+    for group, task in enumerate(NAMES):
+        assert torch.equal(weight(start, 2, group), of_task(task, 2))
+    x = torch.randn(3, 5)
+    for ours, theirs in zip(start.heads.values(), (s.heads for s in singles.values()), strict=True):
+        assert torch.equal(ours(x), next(iter(theirs.values()))(x))
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_depth_0_predicts_exactly_what_the_single_task_models_do(singles: dict[str, MultiTaskModel], name: str) -> None:
+    start = model(SEPARATE)
+    start.load_state_dict(fuse(states(singles), BASE, SEPARATE, build(FUSIONS, Component(name))))
+    x = torch.randn(6, *SHAPE)
+    for task in NAMES:
+        assert torch.equal(start(x)[task], singles[task](x)[task])
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_shared_blocks_are_the_base_when_nothing_was_fine_tuned(name: str) -> None:
+    untouched = {task.name: single(task, 0.0).state_dict() for task in TASKS}
+    fused = fuse(untouched, BASE, DEEP, build(FUSIONS, Component(name)))
+    for key, value in BASE.items():
+        block, rest = key.split(".", 1)
+        assert torch.equal(fused[f"blocks.{block}.0.{rest}"], value)
+
+
+def test_task_alone_in_its_group_needs_no_coefficient(singles: dict[str, MultiTaskModel]) -> None:
+    fused = fuse(states(singles), BASE, SEPARATE, Weighted({"a": 0.0}))
+    assert torch.equal(fused["blocks.0.0.linear.weight"], singles["a"].state_dict()["blocks.0.0.linear.weight"])
+
+
+def test_training_the_fused_model_leaves_the_single_task_models_alone(singles: dict[str, MultiTaskModel]) -> None:
+    before = {task: {k: v.clone() for k, v in made.state_dict().items()} for task, made in singles.items()}
+    start = model(TREE)
+    start.load_state_dict(fuse(states(singles), BASE, TREE, Mean()), assign=True)
+    with torch.no_grad():
+        for parameter in start.parameters():
+            parameter.zero_()
+    for task, made in singles.items():
+        assert all(torch.equal(value, before[task][name]) for name, value in made.state_dict().items())
+
+
+def test_parts_that_do_not_fit_are_refused(singles: dict[str, MultiTaskModel]) -> None:
+    with pytest.raises(ConfigError, match="must plan for the single-task models"):
+        fuse({"a": singles["a"].state_dict()}, BASE, TREE, Mean())
+    with pytest.raises(ConfigError, match="must plan for block 3 of the backbone, got 2"):
+        fuse(states(singles), BASE, SharingPlan.separate(NAMES, 2), Mean())
+    with pytest.raises(ConfigError, match="must name tasks, got 'b'"):
+        fuse(states(singles), BASE, TREE, Weighted({"b": 1.0}))
