@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_search.binding import Families, Family, bind_component, spread_of, signature_of
+from mtl_search.binding import Family, bind_component
 from mtl_search.config import StudyConfig, parse_component, parse_config, read_yaml
 from mtl_search.data.sources import SOURCES
-from mtl_search.domains import Branches, Choice, Float, Int
+from mtl_search.domains import Choice
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES

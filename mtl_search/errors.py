@@ -45,7 +45,13 @@ class Problem:
 
 
 class MtlSearchError(Exception):
-    """Root of all errors that are the user's to mend; the command line prints it without a traceback."""
+    """Root of all errors that are the user's to mend; the command line prints it without a traceback.
+
+    Attributes:
+        exit_code: Of the command line.
+    """
+
+    exit_code = 2
 
 
 class ProblemsError(MtlSearchError):
@@ -75,3 +81,11 @@ class StudyError(MtlSearchError):
 
 class TrialError(MtlSearchError):
     """One recipe cannot be trained to its end (it diverged, its backbone crashed, its worker died again and again)."""
+
+    exit_code = 1
+
+
+class NothingSucceededError(MtlSearchError):
+    """A study ended without a single model: every baseline or every trial failed."""
+
+    exit_code = 1

@@ -104,11 +104,44 @@ class SearchSpace:
 
     def largest(self, name: str) -> int:
         """The largest whole number that a parameter of a schedule can take, e.g. of ``joint.epochs``."""
+        return max(self._ends(name))
+
+    def smallest(self, name: str) -> int:
+        """The smallest whole number that a parameter of a schedule can take."""
+        return min(self._ends(name))
+
+    def sets(self, name: str) -> bool:
+        """Whether a parameter of a schedule is anything but its default, e.g. ``joint.temperature``."""
         section, _, key = name.partition(".")
-        node = self._sections[section][key]  # type: ignore[index]
+        node: Any = self._section(section)[key]
+        return bool(node != getattr(Schedule, key))
+
+    def corners(self) -> list[Recipe]:
+        """A few recipes that between them hold every variant and both ends of every domain, for checks against data."""
+        choices = max((len(d.values) for d in self.domains.values() if isinstance(d, Choice)), default=1)
+        ends = [
+            {
+                name: domain.values[min(turn, len(domain.values) - 1)]
+                if isinstance(domain, Choice)
+                else (domain.low if low else domain.high)
+                for name, domain in self.domains.items()
+            }
+            for turn in range(choices)
+            for low in (True, False)
+        ]
+        return [self._preset(end.__getitem__).recipe for end in ends]
+
+    def _section(self, name: str) -> dict[str, Any]:
+        section = self._sections[name]
+        assert isinstance(section, dict)
+        return section
+
+    def _ends(self, name: str) -> tuple[int, ...]:
+        section, _, key = name.partition(".")
+        node: Any = self._section(section)[key]
         if isinstance(node, Choice):
-            return int(max(node.values))
-        return int(node.high if isinstance(node, Int) else node)
+            return tuple(node.values)
+        return (node.low, node.high) if isinstance(node, Int) else (int(node),)
 
     @property
     def has_branches(self) -> bool:

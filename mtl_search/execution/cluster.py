@@ -17,6 +17,8 @@ _QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # The study's own storage holds what is needed to resume; Tune's snapshots would only cost time.
     "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+    # Ctrl-C is the study's to handle: it closes runs and says how to go on.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_THRESHOLD_S": "30",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -92,6 +94,6 @@ def _cores() -> int:
 
 
 def _gpus() -> int:
-    import torch  # noqa: PLC0415  (only the driver asks, and only once)
+    import torch  # the driver alone asks, and only once
 
     return torch.cuda.device_count()

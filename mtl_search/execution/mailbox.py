@@ -1,10 +1,10 @@
 """The mailbox: job queue, reports and stop requests between the search and the worker groups.
 
-Runs as one small async Ray actor, the dispatcher, and as a plain object in tests. It hands out jobs and keeps what is
-said of them; placement, process groups, restarts and resources stay Ray's.
+Runs as one small async Ray actor, the dispatcher, and as a plain object in tests. It hands out jobs and keeps what
+is said of them; placement, process groups, restarts and resources stay Ray's.
 
-Every rank of a group asks for itself. What a rank is told depends on (group, incarnation, how many jobs it has taken) and
-is decided once, so ranks agree without a collective. An incarnation is one life of a group's processes: after a restart
+Every rank of a group asks for itself. What a rank is told depends on (group, incarnation, how many jobs it has taken)
+and is decided once, so ranks agree without a collective. An incarnation is one life of a group's processes: after a restart
 the group joins anew, its unfinished jobs go back to the queue's front, and whatever the dead incarnation still says is
 not heard.
 """

@@ -125,7 +125,7 @@ class Pool:
             JobError: One of them failed.
         """
         results = []
-        for job, update in zip(jobs, self.run(jobs, heard), strict=True):
+        for update in self.run(jobs, heard):
             if update.state is not JobState.DONE or update.result is None:
                 raise JobError(f"{update.reason or update.state.value}")
             results.append(update.result)
@@ -145,7 +145,7 @@ class Pool:
             reason = "it ended"
             try:
                 self._trainer(name).fit()
-            except Exception as error:  # whatever ends a group's run, the others go on; said below and by check()
+            except Exception as error:  # noqa: BLE001  whatever ends a group's run, the others go on; said below and by check()
                 reason = f"{type(error).__name__}: {error}"
             if self._closing.is_set():
                 return

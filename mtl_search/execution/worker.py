@@ -1,13 +1,13 @@
-"""The worker's side of the pool: a Ray Train function that takes job after job and keeps data and base in memory.
+"""The worker's side of the pool: a Ray Train function that takes job after job, data and base staying in memory.
 
-Every rank asks the dispatcher itself for its next job and for each epoch's verdict. Between two jobs nothing is left but
-the workspace, so a job's result does not depend on what ran before it.
+Every rank asks the dispatcher itself for its next job and for each epoch's verdict. Between two jobs nothing is left
+but the workspace, so a job's result does not depend on what ran before it.
 """
 
 import logging
-import os
 import traceback
 import uuid
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -124,4 +124,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MtlSearchError):
         return str(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({os.path.basename(frame.filename)}:{frame.lineno})"
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

@@ -15,7 +15,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema
+from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema, TensorSpec
 
 from mtl_search.data import encoding
 from mtl_search.export.champion import Champion, Columns
@@ -65,18 +65,19 @@ def signature_of(champion: Champion) -> ModelSignature:
     declared ``any``; the model's own encoding checks them, and names column, rule and value.
     """
     spec = champion.preparation.spec
-    inputs = []
+    anything = AnyType()  # type: ignore[no-untyped-call]
+    inputs: list[ColSpec | TensorSpec] = []
+    outputs: list[ColSpec | TensorSpec] = []
     if spec["kind"] == "array":
-        inputs.append(ColSpec(AnyType(), spec["column"]))
+        inputs.append(ColSpec(anything, spec["column"]))
     else:
-        inputs += [ColSpec(AnyType(), name, required=spec["missing"] == "error") for name in spec["numeric"]]
+        inputs += [ColSpec(anything, name, required=spec["missing"] == "error") for name in spec["numeric"]]
         for name, categories in spec["categorical"].items():
             words = all(_is_word(category) for category in categories)
-            inputs.append(ColSpec(DataType.string if words else AnyType(), name, required=False))
-    outputs = []
+            inputs.append(ColSpec(DataType.string if words else anything, name, required=False))
     for task in champion.tasks:
-        said = {"regression": DataType.double, "multilabel": Array(DataType.string)}.get(task.kind, DataType.string)
-        outputs.append(ColSpec(said, task.name))
+        said = DataType.double if task.kind == "regression" else DataType.string
+        outputs.append(ColSpec(Array(said) if task.kind == "multilabel" else said, task.name))
         if task.labels:
             outputs.append(ColSpec(Map(DataType.double), f"{task.name}_probabilities"))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
@@ -123,8 +124,19 @@ def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | N
                 pip_requirements=requirements(),
                 mlflow_model=identity,
             )
+            _forget_this_machine(to)
     finally:
         shutil.rmtree(workbench, ignore_errors=True)
+
+
+def _forget_this_machine(folder: Path) -> None:
+    """MLflow writes down where on this machine the files came from; only what is in the folder is ever read."""
+    record = Model.load(str(folder))
+    flavor = record.flavors[mlflow.pyfunc.FLAVOR_NAME]
+    flavor[mlflow.pyfunc.MODEL_CODE_PATH] = _SCRIPT.name
+    for artifact in flavor["artifacts"].values():
+        artifact["uri"] = artifact["path"]
+    record.save(str(folder / "MLmodel"))
 
 
 def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[np.ndarray, ...]]:

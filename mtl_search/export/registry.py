@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
@@ -72,13 +72,13 @@ def _register(champion: Champion, program: Path, client: MlflowClient, run_id: s
     identity = Model(
         artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
     )
-    status = "FAILED"
+    status = LoggedModelStatus.FAILED
     try:
         folder = program.with_name("mlflow_model")
         save_pyfunc(champion, program, folder, identity)
         compare(champion, {folder.name: open_pyfunc(folder, champion)})
         client.log_model_artifacts(logged.model_id, str(folder))
-        status = "READY"
+        status = LoggedModelStatus.READY
     finally:
         client.finalize_logged_model(logged.model_id, status)
     if run_id is not None:

@@ -9,16 +9,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 import torch
 from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 _ROWS = 1024  # of one pass, so that a large request does not need memory in proportion
 
 
-class ServedModel(mlflow.pyfunc.PythonModel):
+class ServedModel(PythonModel):
     """A multi-task model behind MLflow's pyfunc interface."""
 
     def load_context(self, context: Any) -> None:
@@ -59,9 +60,13 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         for index, (name, task) in enumerate(self._tasks.items()):
             outputs = np.concatenate([part[index] for part in parts]).tolist() if parts else []
             answer |= _readable(name, task, outputs)
-        same = isinstance(model_input, pd.DataFrame) and len(model_input) == rows
-        index = model_input.index if same else pd.RangeIndex(rows)
-        return pd.DataFrame({name: pd.Series(values, index, _dtype(values)) for name, values in answer.items()})
+        frame = pd.DataFrame(answer, dtype=object)
+        for name, task in self._tasks.items():
+            if task["kind"] == "regression":
+                frame[name] = frame[name].astype("float64")
+        if isinstance(model_input, pd.DataFrame) and len(model_input) == rows:
+            frame.index = model_input.index
+        return frame
 
     def _run(self, encoded: list[np.ndarray]) -> list[np.ndarray]:
         with torch.inference_mode():
@@ -77,7 +82,8 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         if self._spec["kind"] == "array":
             return columns
         if columns and all(len(value) == 1 and isinstance(value[0], list) for value in columns.values()):
-            columns = {name: value[0] for name, value in columns.items()}  # how MLflow hands on columns that are all text
+            # How MLflow hands on a mapping of columns that are all text.
+            columns = {name: value[0] for name, value in columns.items()}
         rows = max((len(value) for value in columns.values()), default=0)
         optional = [*self._spec["categorical"], *(self._spec["numeric"] if self._spec["missing"] == "impute" else ())]
         return {name: [None] * rows for name in optional} | columns
@@ -92,14 +98,10 @@ def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, 
         outputs = [[1.0 - positive, positive] for positive in outputs]
     probabilities = [dict(zip(labels, row, strict=True)) for row in outputs]
     if kind == "multilabel":
-        said = [[label for label, probability in row.items() if probability >= 0.5] for row in probabilities]
+        said = [[label for label, probability in row.items() if probability > 0.5] for row in probabilities]
     else:
         said = [labels[int(np.argmax(row))] for row in outputs]
     return {name: said, f"{name}_probabilities": probabilities}
 
 
-def _dtype(values: list[Any]) -> str:
-    return "float64" if values and isinstance(values[0], float) else "object"
-
-
-mlflow.models.set_model(ServedModel())
+set_model(ServedModel())

@@ -64,6 +64,11 @@ class StudyFolder:
         return self.path / "study.json"
 
     @property
+    def data_file(self) -> Path:
+        """What export needs to know of the data: tasks, input preparation, a few sample rows."""
+        return self.path / "data.json"
+
+    @property
     def outcome_file(self) -> Path:
         """What the study found; there once it has ended well."""
         return self.path / "outcome.json"

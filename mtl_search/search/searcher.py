@@ -181,7 +181,7 @@ def prepare_study(study: optuna.Study, references: list[Reference]) -> None:
     """Queue what a study must try: the reference recipes of a new one, the interrupted recipes of an old one."""
     trials = study.get_trials(deepcopy=False)
     if not trials:
-        for reference in references:
+        for reference in {reference.recipe.key: reference for reference in references}.values():
             attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
             if reference.params is None:
                 attributes["outside"] = True
@@ -194,5 +194,7 @@ def prepare_study(study: optuna.Study, references: list[Reference]) -> None:
     retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
     for trial in study.get_trials(deepcopy=False):
         if INTERRUPTED in trial.user_attrs and trial.number not in retried:
-            kept: dict[str, Any] = {name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs}
+            kept: dict[str, Any] = {
+                name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs
+            }
             study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})

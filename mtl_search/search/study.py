@@ -6,7 +6,7 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import optuna
@@ -15,21 +15,22 @@ from optuna.trial import TrialState
 from ray import tune
 
 from mtl_search.config import StudyConfig
-from mtl_search.errors import StudyError
+from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
 from mtl_search.recipe import Recipe, build, content_key, seed_from
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.outcome import Outcome, TaskOutcome
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import OptunaSearcher, Watcher, prepare_study
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.space import SearchSpace
 from mtl_search.training.files import write_json
+from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Goal, Objective
 from mtl_search.training.stages import Stage
-from mtl_search.training.metrics import task_goals
 from mtl_search.training.workspace import Workload
 
 _log = logging.getLogger(__name__)
@@ -46,47 +47,6 @@ class StudyWatcher(Watcher, Protocol):
 
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
         """A task's single-task model is done, or failed with a reason."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a study found.
-
-    Attributes:
-        number: The best trial.
-        recipe: Its recipe.
-        stage: The joint stage whose folder holds its model.
-        improvement: Delta_m over the single-task models on validation, in percent.
-        test_improvement: The same on test.
-        tasks: By task: ``validation``, ``baseline``, ``gain``, ``test``, ``test_baseline``, ``test_gain`` (gains in
-            percent, positive is better), ``metric`` and ``higher_is_better``.
-        best_epoch: Epoch of the joint training that the model comes from; 0 is right after fusion.
-        parameters: Of the model; ``single_parameters`` of all single-task models together.
-    """
-
-    number: int
-    recipe: Recipe
-    stage: Stage
-    improvement: float
-    test_improvement: float
-    tasks: dict[str, dict[str, Any]]
-    best_epoch: int
-    parameters: int
-    single_parameters: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {
-            "number": self.number,
-            "recipe": self.recipe.to_dict(),
-            "folder": self.stage.folder,
-            "improvement": self.improvement,
-            "test_improvement": self.test_improvement,
-            "tasks": self.tasks,
-            "best_epoch": self.best_epoch,
-            "parameters": self.parameters,
-            "single_parameters": self.single_parameters,
-        }
 
 
 class Study:
@@ -119,7 +79,8 @@ class Study:
         """Search until the trials are used up, then measure the winner.
 
         Raises:
-            StudyError: No trial succeeded, or no worker group can start.
+            NothingSucceededError: Every baseline or every trial failed.
+        StudyError: No worker group can start.
         """
         was_connected = ray.is_initialized()
         capacity = start_ray(self._config.resources)
@@ -155,7 +116,7 @@ class Study:
             if update.state is not JobState.DONE
         ]
         if failed:
-            raise StudyError("nothing to compare with, single-task training failed: " + "; ".join(failed))
+            raise NothingSucceededError("nothing to compare with, single-task training failed: " + "; ".join(failed))
         results = {
             task: update.result for task, update in zip(self._tasks, updates, strict=True) if update.result is not None
         }
@@ -230,7 +191,7 @@ class Study:
         complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
         if not complete:
             reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in study.get_trials(deepcopy=False)}
-            raise StudyError("no trial succeeded: " + "; ".join(sorted(reasons)))
+            raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         best = max(complete, key=lambda t: (t.value, -t.number))
         recipe = Recipe.from_dict(best.user_attrs["recipe"])
         *_, joint = self._jobs(recipe)
@@ -242,28 +203,28 @@ class Study:
         gains, test_gains = self._objective.gains(metrics), test_objective.gains(test["joint"])
         names = {task.name: task.metric.name for task in self._workload.data.tasks}
         tasks = {
-            task: {
-                "metric": names[task],
-                "higher_is_better": goal.higher_is_better,
-                "validation": metrics[task],
-                "baseline": goal.baseline,
-                "gain": gains[task],
-                "test": test["joint"][task],
-                "test_baseline": test["single"][task],
-                "test_gain": test_gains[task],
-            }
+            task: TaskOutcome(
+                metric=names[task],
+                higher_is_better=goal.higher_is_better,
+                validation=metrics[task],
+                baseline=baselines[task]["metrics"][task],
+                gain=gains[task],
+                test=test["joint"][task],
+                test_baseline=test["single"][task],
+                test_gain=test_gains[task],
+            )
             for task, goal in goals.items()
         }
         outcome = Outcome(
-            best.number,
-            recipe,
-            joint.payload,
-            self._objective.improvement(metrics),
-            test_objective.improvement(test["joint"]),
-            tasks,
-            best.user_attrs["best_epoch"],
-            best.user_attrs["parameters"],
-            sum(result["parameters"] for result in baselines.values()),
+            number=best.number,
+            recipe=recipe.to_dict(),
+            folder=joint.payload.folder,
+            improvement=self._objective.improvement(metrics),
+            test_improvement=test_objective.improvement(test["joint"]),
+            tasks=tasks,
+            best_epoch=best.user_attrs["best_epoch"],
+            parameters=best.user_attrs["parameters"],
+            single_parameters=sum(result["parameters"] for result in baselines.values()),
         )
         write_json(self._folder.outcome_file, outcome.to_dict())
         return outcome

@@ -24,7 +24,7 @@ class Follower(tune.Trainable):
     A process that died and came back is told the epochs from the start.
     """
 
-    def setup(self, config: dict[str, Any], mailbox: Any) -> None:
+    def setup(self, config: dict[str, Any], mailbox: Any = None) -> None:
         """Begin with the first job.
 
         Args:

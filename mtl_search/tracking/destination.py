@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -239,5 +239,9 @@ def _make_sqlite(uri: str) -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise MtlSearchError(f"MLflow could not make its tables in {file}: {done.stderr.strip()[-500:]}")
-        with suppress(FileExistsError):  # another process was faster, and may have written to it since
+        try:
             file.hardlink_to(made)
+        except FileExistsError:
+            pass  # another process was faster, and may have written to it since
+        except OSError:  # a file system without hard links
+            made.rename(file)

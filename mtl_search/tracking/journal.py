@@ -117,7 +117,7 @@ class Journal:
         new = b"\n" not in content  # or killed while the very first line was written
         if not new and (header.kind != _HEADER or "id" not in header.body):
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
-        self.id = uuid.uuid4().hex if new else str(header.body["id"])
+        self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
         # Unbuffered and O_APPEND: one system call a line, and what was written stays when the process is killed.
         self._file = self.path.open("ab", buffering=0)
         self._torn = not new and not content.endswith(b"\n")

@@ -1,7 +1,7 @@
 """The loop: epochs of one stage, from a start to the best epoch on validation.
 
-Fine-tuning one task and joint training are this same loop; only the model's tasks and the start differ. ``stages`` calls
-it, ``step`` makes the updates, a ``Control`` hears of every epoch and may stop it.
+Fine-tuning one task and joint training are this same loop; only the model's tasks and the start differ. ``stages``
+calls it, ``step`` makes the updates, a ``Control`` hears of every epoch and may stop it.
 """
 
 import time

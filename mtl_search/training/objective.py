@@ -48,8 +48,8 @@ class Objective:
 
     Attributes:
         goals: Goal by task.
-        kind: ``mean_improvement`` (Delta_m of Vandenhende et al. 2021), ``worst_task`` (smallest gain), or a task's name
-            (that task's main metric, sign-corrected).
+        kind: ``mean_improvement`` (Delta_m of Vandenhende et al. 2021), ``worst_task`` (smallest gain), or a task's
+            name (that task's main metric, sign-corrected).
     """
 
     goals: Mapping[str, Goal] = field(default_factory=dict)

@@ -1,12 +1,13 @@
 """Stages: one job's worth of training, from its description to files on disk.
 
-``single_task`` fine-tunes the base on one task; ``joint`` fuses the single-task models as its recipe says and trains them
-together; ``test`` reads the test split for one finished model. A worker group carries these out, and so can a plain script.
+``single_task`` fine-tunes the base on one task; ``joint`` fuses the single-task models as its recipe says and trains
+them together; ``test`` reads the test split for one finished model. A worker group carries these out, and so can a
+plain script.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +57,9 @@ class Stage:
 
 
 def finished(stage: Stage) -> dict[str, Any] | None:
-    """The result of a stage that has ended, if its folder holds one."""
+    """The result of a training stage that has ended, if its folder holds one."""
+    if stage.kind == "test":
+        return None
     path = Path(stage.folder) / RESULT_FILE
     result: dict[str, Any] | None = read_json(path) if path.exists() else None
     return result

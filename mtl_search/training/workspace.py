@@ -1,6 +1,7 @@
 """Workload and workspace: what a study gives every worker once, and what a worker keeps in memory from stage to stage.
 
-The workload travels (numpy arrays and plain data); the workspace holds it on the device. Nothing of a stage stays in it.
+The workload travels (numpy arrays and plain data); the workspace holds it on the device. Nothing of a stage stays in
+it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +19,8 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.recipe import Component, build, content_key, seed_from
-from mtl_search.training.metrics import metric_for
 from mtl_search.training.evaluation import CHUNK
+from mtl_search.training.metrics import metric_for
 from mtl_search.training.world import World
 from mtl_search.transfer import BASES
 

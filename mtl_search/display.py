@@ -1,0 +1,160 @@
+"""Display: a running study on the terminal; a live table there, plain lines where output is piped."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from optuna.trial import FrozenTrial
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mtl_search.recipe import Recipe
+
+_ROWS = 12
+_WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def recipe_words(recipe: Recipe) -> str:
+    """A recipe in a few words, e.g. ``hard(depth=2) mean fixed(log_ratio.b=0.4) adamw lr=0.003 20 epochs``."""
+
+    def words(name: str, params: Any, prefix: str = "") -> str:
+        shown = []
+        for key, value in params.items():
+            if isinstance(value, dict):
+                shown += [f"{key}.{task}={number:.3g}" for task, number in value.items()]
+            elif value is not None:
+                shown.append(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}")
+        return f"{name}({', '.join(shown)})" if shown else name
+
+    parts = [words(c.name, c.params) for c in (recipe.sharing, recipe.fusion, recipe.weighting)]
+    joint = recipe.joint
+    lr = joint.optimizer.params.get("lr")
+    parts.append(f"{joint.optimizer.name}(lr={lr:.3g})" if isinstance(lr, float) else joint.optimizer.name)
+    parts.append(f"{joint.epochs} epochs of batches of {joint.batch_size}")
+    if joint.frozen_epochs:
+        parts.append(f"{joint.frozen_epochs} frozen")
+    return " ".join(parts)
+
+
+class Display:
+    """Shows a study while it runs (a ``search.study.StudyWatcher``).
+
+    Args:
+        stream: Where to.
+        name: The study's name.
+        trials: Trials in all.
+        unit: What the score is, e.g. ``%`` of improvement.
+        metrics: Main metric by task.
+    """
+
+    def __init__(self, stream: TextIO, name: str, trials: int, unit: str, metrics: dict[str, str]) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._name, self._trials, self._unit, self._metrics = name, trials, unit, metrics
+        self._counts: Counter[str] = Counter()
+        self._running: dict[int, tuple[str, int, float]] = {}
+        self._recipes: dict[int, str] = {}
+        self._done: deque[tuple[int, str, str, str, str]] = deque(maxlen=_ROWS)
+        self._baselines: dict[str, str] = {}
+        self._best: tuple[float, int] | None = None
+        self._searching_since: float | None = None
+        self._live: Live | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator["Display"]:
+        """Keep a live table on a terminal while the block runs."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=True) as live:
+            self._live = live
+            yield self
+        self._live = None
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, markup=False)
+
+    def pool_started(self, groups: int) -> None:
+        """Worker groups are up."""
+        self._note(f"{groups} worker group{'s' if groups > 1 else ''} ready")
+
+    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+        """A single-task model has finished an epoch."""
+        self._baselines[task] = f"epoch {report['epoch']}: {report['metrics'][task]:.4g}"
+
+    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+        """A single-task model is done."""
+        if result is None:
+            self._baselines[task] = f"failed: {reason}"
+        else:
+            how = "from cache" if result.get("cached") else f"{result['seconds']:.1f} s"
+            value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
+            self._baselines[task] = f"{value} (best epoch {result['best_epoch']}, {how})"
+        self._note(f"single-task {task}: {self._baselines[task]}")
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        """A trial begins."""
+        self._searching_since = self._searching_since or time.monotonic()
+        self._recipes[number] = recipe_words(recipe)
+        self._running[number] = ("", 0, time.monotonic())
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        """A trial has finished an epoch."""
+        if number in self._running:
+            since = self._running[number][2]
+            self._running[number] = (f"{report['best_score']:+.2f}", report["epoch"], since)
+
+    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+        """A trial has ended."""
+        self._running.pop(trial.number, None)
+        state = "interrupted" if "interrupted" in trial.user_attrs else _WORDS[trial.state.name]
+        self._counts[state] += 1
+        value = trial.value
+        if trial.state.name == "COMPLETE" and value is not None and (self._best is None or value > self._best[0]):
+            self._best = (value, trial.number)
+        shown = "" if value is None else f"{value:+.2f} {self._unit}"
+        if "duplicate_of" in trial.user_attrs:
+            state += f" (as trial {trial.user_attrs['duplicate_of']})"
+        words = self._recipes.pop(trial.number, "")
+        reason = str(trial.user_attrs.get("reason", ""))
+        self._done.append((trial.number, state, shown, words, reason))
+        seconds = f"{trial.user_attrs['seconds']:.1f} s" if "seconds" in trial.user_attrs else ""
+        line = f"trial {trial.number:3d} {state:9} {shown:>10} {seconds:>7}  {words}" + (
+            f"  [{reason}]" if reason else ""
+        )
+        self._note(line)
+
+    def _note(self, line: str) -> None:
+        """A plain line, where there is no live table to show the same."""
+        if self._live is None:
+            self.say(line.rstrip())
+
+    def _table(self) -> RenderableType:
+        done = sum(self._counts.values())
+        counts = ", ".join(f"{count} {state}" for state, count in self._counts.items())
+        head = Text(f"{self._name}: {done}/{self._trials} trials", style="bold")
+        head.append(f"  {len(self._running)} running{', ' + counts if counts else ''}", style="dim")
+        if self._best is not None:
+            head.append(f"  best {self._best[0]:+.2f} {self._unit} (trial {self._best[1]})", style="bold green")
+        if done and self._searching_since is not None:
+            left = (time.monotonic() - self._searching_since) / done * max(0, self._trials - done)
+            head.append(f"  about {left / 60:.0f} min {left % 60:02.0f} s left", style="dim")
+        lines: list[RenderableType] = [head]
+        if not done:
+            lines += [Text(f"  single-task {task}: {text}") for task, text in self._baselines.items()]
+        table = Table(box=None, padding=(0, 1), show_header=bool(self._done or self._running))
+        for column in ("trial", "state", self._unit, "recipe"):
+            table.add_column(
+                column, overflow="ellipsis", no_wrap=True, justify="right" if column == "trial" else "left"
+            )
+        for number, state, shown, words, reason in self._done:
+            table.add_row(str(number), state, shown, reason or words)
+        for number, (score, epoch, since) in list(self._running.items()):
+            state = f"epoch {epoch}, {time.monotonic() - since:.0f} s"
+            table.add_row(str(number), state, score, self._recipes.get(number, ""), style="cyan")
+        lines.append(table)
+        return Group(*lines)

@@ -1,0 +1,237 @@
+"""The model card: what the exported model predicts, how good it is against single-task models, and what it is not.
+
+Written into the exported folder as README.md; its headline also describes the registered version in MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mtl_search.data.task import Task
+from mtl_search.export.champion import Champion
+from mtl_search.export.parity import Differences
+
+_CARD = """\
+# {name}: one model for {count}
+
+{headline}
+
+Trained and exported by mtl_search. Baselines are single-task models: the same backbone and base fine-tuned on one task
+alone. Gains are relative, in percent; positive is better, whatever the metric.
+
+## Tasks
+
+{tasks}
+
+## Results
+
+Validation chose the trial and its best epoch; the test split was read once, for this model and its baselines.
+
+{results}
+
+| improvement (mean gain) | validation | test |
+|---|---|---|
+| over single-task models | {improvement} | {test_improvement} |
+
+{worse}
+
+## Data
+
+{data}
+
+## Recipe
+
+{recipe}
+
+## Input
+
+{inputs}
+
+## Use
+
+Serve, and send raw rows (`sample_input.json` holds some):
+
+    pip install -r mlflow_model/requirements.txt
+    mlflow models serve -m mlflow_model --env-manager local --port 5001
+    curl -s localhost:5001/invocations -H 'Content-Type: application/json' -d @sample_input.json
+
+Or in Python, without mtl_search:
+
+    import mlflow
+    model = mlflow.pyfunc.load_model("mlflow_model")
+    answer = model.predict(rows)  # a pandas.DataFrame of raw columns
+
+The answer has a column per task (the label, the labels present, or the value in the target's unit), and for tasks with
+labels a column `<task>_probabilities`.
+{programs}
+Loading runs the code in this folder, as every MLflow model's does: load it from a place that you trust.
+
+## Checked
+
+Largest absolute difference to the trained model over {rows} rows (batches of 1 to 33):
+
+{parity}
+
+## Limits
+
+- The figures are of one training run, and validation picked the best of many: expect a little less than it says.
+- The model knows the data described above. Rows from elsewhere, or from later, may be predicted worse without any sign.
+- Probabilities are as trained; nobody calibrated them.
+{limits}"""
+
+
+_GAINS = {"validation": "gain", "test": "test_gain"}
+
+
+def headline(champion: Champion) -> str:
+    """The winner in one or two sentences."""
+    outcome = champion.outcome
+    ratio = outcome["parameters"] / max(outcome["single_parameters"], 1)
+    return (
+        f"On validation {_percent(outcome['improvement'])} over {_many(len(champion.tasks), 'single-task model')}, on "
+        f"test {_percent(outcome['test_improvement'])}. {outcome['parameters']:,} parameters against "
+        f"{outcome['single_parameters']:,} ({ratio:.0%}). "
+        f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
+        f"weighting {champion.recipe.weighting.name}; trial {outcome['number']}, epoch {outcome['best_epoch']}."
+    )
+
+
+def model_card(champion: Champion, differences: Differences, allowed: Mapping[str, float], rows: int) -> str:
+    """The card in Markdown.
+
+    Args:
+        champion: What was exported.
+        differences: Largest absolute difference to the trained model, by file and task.
+        allowed: The largest allowed, by task.
+        rows: Rows compared.
+    """
+    outcome = champion.outcome
+    parity = [
+        [name, task, f"{value:.2g}", f"{allowed[task]:.2g}"]
+        for name, tasks in differences.items()
+        for task, value in tasks.items()
+    ]
+    return _CARD.format(
+        name=champion.config.name,
+        count=_many(len(champion.tasks), "task"),
+        headline=headline(champion),
+        tasks=_table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
+        results=_results(outcome["tasks"]),
+        improvement=_percent(outcome["improvement"]),
+        test_improvement=_percent(outcome["test_improvement"]),
+        worse=_worse(outcome["tasks"]),
+        data=_data(champion.description),
+        recipe=_recipe(champion),
+        inputs=_inputs(champion.preparation.spec),
+        programs=_programs(differences),
+        rows=rows,
+        parity=_table(["file", "task", "difference", "allowed"], parity),
+        limits=_limits(champion),
+    )
+
+
+def _task_row(task: Task) -> list[str]:
+    target = task.target if isinstance(task.target, str) else ", ".join(task.target)
+    if task.kind == "regression":
+        said = f"a value; training mean {task.center:.4g}, spread {task.scale:.4g}"
+    else:
+        shown = ", ".join(task.labels[:12]) + (f", … ({len(task.labels)})" if len(task.labels) > 12 else "")
+        said = {"multilabel": f"which of {shown}", "binary": f"{shown} (probability of the second)"}.get(
+            task.kind, f"one of {shown}"
+        )
+    return [task.name, task.kind, target, said]
+
+
+def _results(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    head = ["task", "metric", "validation", "single-task", "gain", "test", "single-task", "gain"]
+    rows = [
+        [
+            name,
+            f"{found['metric']} ({'higher' if found['higher_is_better'] else 'lower'} is better)",
+            *(_number(found[key]) for key in ("validation", "baseline")),
+            _percent(found["gain"]),
+            *(_number(found[key]) for key in ("test", "test_baseline")),
+            _percent(found["test_gain"]),
+        ]
+        for name, found in tasks.items()
+    ]
+    return _table(head, rows)
+
+
+def _worse(tasks: Mapping[str, Mapping[str, Any]]) -> str:
+    names = {split: [n for n, found in tasks.items() if (found[key] or 0) < 0] for split, key in _GAINS.items()}
+    said = [f"on {split}: {', '.join(worse)}" for split, worse in names.items() if worse]
+    return f"**Worse than alone** {'; '.join(said)}." if said else "No task is worse than alone."
+
+
+def _data(description: Mapping[str, Any]) -> str:
+    splits = list(description["rows"])
+    rows: list[list[str]] = []
+    for dataset in description["rows"][splits[0]]:
+        rows.append([f"rows of data set {dataset}", *(f"{description['rows'][split][dataset]:,}" for split in splits)])
+    for task, found in description["tasks"].items():
+        rows.append([f"labels of task {task}", *(f"{found['splits'][split]['labels']:,}" for split in splits)])
+    return _table(["", *splits], rows)
+
+
+def _recipe(champion: Champion) -> str:
+    flat = champion.recipe.flat().items()
+    rows = [[f"`{name}`", str(value)] for name, value in [("backbone", champion.config.backbone.to_dict()), *flat]]
+    return f"Blocks and the tasks that share them: `{champion.model.plan}`\n\n" + _table(["part", "choice"], rows)
+
+
+def _inputs(spec: Mapping[str, Any]) -> str:
+    if spec["kind"] == "array":
+        kind = "whole numbers from 0 to 255" if spec["dtype"] == "uint8" else "numbers"
+        return f"One column, `{spec['column']}`: nested lists of the shape {tuple(spec['shape'])}, {kind}."
+    gap = "may be missing" if spec["missing"] == "impute" else "required"
+    rows = [[f"`{name}`", "number", gap] for name in spec["numeric"]]
+    for name, categories in spec["categorical"].items():
+        shown = ", ".join(repr(category) for category in categories[:8]) + (", …" if len(categories) > 8 else "")
+        rows.append([f"`{name}`", f"category: {shown}", "may be missing"])
+    return _table(["column", "holds", "missing values"], rows)
+
+
+def _programs(differences: Differences) -> str:
+    said = {
+        "model.pt2": '`model.pt2` is the same model for `torch.export.load("model.pt2").module()`',
+        "model.onnx": "`model.onnx` is the same model for ONNX Runtime",
+    }
+    there = [text for name, text in said.items() if name in differences]
+    if not there:
+        return ""
+    return (
+        f"\n{'; '.join(there)}. They take rows encoded by `mlflow_model/artifacts/encoding.py` with the `inputs` of "
+        "`labels.json`, and give one tensor per task (probabilities or values).\n"
+    )
+
+
+def _limits(champion: Champion) -> str:
+    lines = []
+    spec = champion.preparation.spec
+    if spec["kind"] == "table" and spec["categorical"]:
+        lines.append("- A category that training never saw is treated as no category at all, without a warning.")
+    if spec["kind"] == "table" and spec["missing"] == "impute":
+        lines.append("- A missing number is taken for the training mean.")
+    for name, found in champion.description["tasks"].items():
+        if (labels := found["splits"]["train"]["labels"]) < 1000:
+            lines.append(f"- Task {name} was trained on {labels:,} labels only.")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [list(head), ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f} %"

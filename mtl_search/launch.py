@@ -1,0 +1,176 @@
+"""Launch: a checked study file -> data, workload, search, tracking, the registered champion.
+
+Puts together what the layers below keep apart; the command line calls it, and so does a user's own script.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from mtl_search.catalog import LoadedStudy
+from mtl_search.config import StudyConfig
+from mtl_search.data import StudyData, load_data
+from mtl_search.errors import ConfigError, MtlSearchError, Problem
+from mtl_search.export import register_champion
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.recipe import build
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.outcome import Outcome
+from mtl_search.search.study import Study, StudyWatcher
+from mtl_search.tracking import Tracker
+from mtl_search.tracking.recorder import Recorder
+from mtl_search.training.files import write_json
+from mtl_search.training.metrics import task_goals
+from mtl_search.training.workspace import Workload
+from mtl_search.transfer.norms import has_batch_norm
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study whose file and data hold every rule.
+
+    Attributes:
+        study: The study file.
+        data: Its data.
+        workload: What workers get.
+        notes: What a user should know though it is no error.
+    """
+
+    study: LoadedStudy
+    data: StudyData
+    workload: Workload
+    notes: tuple[str, ...]
+
+
+def storage_of(config: StudyConfig) -> Path:
+    """The storage folder, whatever the working folder of a worker is."""
+    return Path(config.storage).expanduser().resolve()
+
+
+def tracking_uri(config: StudyConfig) -> str:
+    """MLflow's URI: the study file's, the environment's, or sqlite in the working folder."""
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    prefix = "sqlite:///"
+    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
+        return f"{prefix}{Path(uri.removeprefix(prefix)).resolve()}"
+    return uri
+
+
+def prepare(study: LoadedStudy) -> Prepared:
+    """Read the data and hold it, the backbone and the space against each other.
+
+    Raises:
+        ConfigError: Backbone, metrics or space do not fit the data.
+        DataError: The data breaks a rule.
+    """
+    config = study.config
+    data = load_data(config.data, config.tasks, config.seed)
+    task_goals(data)
+    workload = Workload.prepare(data, config.backbone, config.base, config.seed, config.resources.precision)
+    problems = _fit_problems(study, workload)
+    if problems:
+        raise ConfigError(problems)
+    notes = []
+    blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
+    if has_batch_norm(blocks) and config.resources.workers > 1 and not config.resources.gpus_per_worker:
+        notes.append(
+            "the backbone has batch norm: CPU workers do not synchronise its statistics, so results differ "
+            "a little from those of one worker (GPU workers do synchronise)"
+        )
+    return Prepared(study, data, workload, tuple(notes))
+
+
+def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
+    """Rules between the space and the data or the backbone."""
+    problems: list[Problem] = []
+    tasks = tuple(study.config.tasks)
+    for recipe in study.space.corners():
+        try:
+            build(SHARINGS, recipe.sharing).plan(tasks, workload.blocks)
+        except ConfigError as error:
+            problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
+    workers, datasets = study.config.resources.workers, workload.data.splits["train"]
+    for section in ("single_task", "joint"):
+        smallest = study.space.smallest(f"{section}.batch_size")
+        least = max(workers, len(datasets) if section == "joint" else 1)
+        if smallest < least:
+            rule = f"must be at least {least}: a row for every worker and every data set"
+            problems.append(Problem(f"space.{section}.batch_size", rule, smallest))
+    if study.space.sets("joint.temperature") and len(datasets) == 1:
+        problems.append(Problem("space.joint.temperature", "has no effect with one data set"))
+    if study.space.sets("single_task.temperature"):
+        problems.append(Problem("space.single_task.temperature", "has no effect: a single task has one data set"))
+    return list(dict.fromkeys(problems))
+
+
+def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool) -> Outcome:
+    """Search, track, and register the best model.
+
+    Args:
+        prepared: From ``prepare``.
+        watchers: Hear of everything beside the tracking.
+        say: Told in a line what a user should know.
+        resume: Whether to go on with a study of this name.
+
+    Returns:
+        What was found.
+
+    Raises:
+        StudyError: Another driver runs the study, it exists, or nothing succeeded.
+    """
+    config = prepared.study.config
+    folder = StudyFolder(storage_of(config), config.name)
+    uri = tracking_uri(config)
+    with folder.locked():
+        folder.begin(config, resume=resume)
+        write_json(folder.data_file, _data_card(prepared))
+        names = {task.name: task.metric.name for task in prepared.data.tasks}
+        with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
+            recorder = Recorder(tracker, config, names)
+            recorder.study_started(prepared.data.describe(), yaml.safe_dump(config.model_dump(), sort_keys=False))
+            study = Study(config, prepared.study.space, prepared.workload, folder, [recorder, *watchers])
+            outcome = study.run()
+            recorder.study_ended(outcome)
+            waiting = tracker.flush(30)
+            if waiting:
+                say(
+                    f"MLflow at {uri} cannot be reached ({tracker.problem}): {waiting} writes wait in "
+                    f"{folder.path / 'tracking'} and are delivered when the study is resumed"
+                )
+            else:
+                _register(folder, uri, tracker, say)
+    return outcome
+
+
+def _register(folder: StudyFolder, uri: str, tracker: Tracker, say: Say) -> None:
+    try:
+        register_champion(folder, uri, tracker.run_id(None), folder.name)
+    except MtlSearchError as error:
+        say(f"the model is not registered: {error}")
+
+
+def _data_card(prepared: Prepared) -> dict[str, object]:
+    """What export needs to know of the data, without the data."""
+    data = prepared.data
+    return {
+        "tasks": [task.to_dict() for task in data.tasks],
+        "preparation": data.preparation.to_dict(),
+        "sample": data.sample,
+        "description": data.describe(),
+        "datasets": list(data.datasets),
+        "blocks": prepared.workload.blocks,
+    }
+
+
+def use_folder_of(study_file: Path) -> None:
+    """Let ``python:`` sources and backbones be found beside the study file and in the working folder."""
+    for place in (str(Path.cwd()), str(study_file.resolve().parent)):
+        if place not in sys.path:
+            sys.path.insert(0, place)

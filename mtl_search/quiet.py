@@ -1,0 +1,43 @@
+"""Quiet: everything that Ray, Optuna and MLflow print goes to a log file; what the user should see goes past it.
+
+Works on file descriptors, since some of it is printed by C++ code and by threads of other libraries.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def chatter_to(log: Path) -> Iterator[TextIO]:
+    """Send standard output and error of this process to a file for a while.
+
+    Args:
+        log: Grows by what is printed.
+
+    Yields:
+        A stream to the standard output as it was.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("a", encoding="utf-8") as file, os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as user:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        logging.captureWarnings(capture=True)
+        try:
+            with warnings.catch_warnings():
+                yield user
+        finally:
+            logging.captureWarnings(capture=False)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, descriptor in enumerate(kept, 1):
+                os.dup2(descriptor, number)
+                os.close(descriptor)

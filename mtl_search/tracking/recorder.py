@@ -1,0 +1,148 @@
+"""The recorder: hears what happens in a study and says it to the tracker, run by run.
+
+One parent run for the study; nested in it ``baseline-<task>`` for the single-task models and
+``trial-<number>`` for trials.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from mtl_search.config import StudyConfig
+from mtl_search.recipe import Recipe
+from mtl_search.search.outcome import Outcome
+from mtl_search.tracking.tracker import Status, Tracker
+
+_STATUS: Mapping[str, Status] = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
+
+
+class Recorder:
+    """Writes a study to MLflow (a ``search.study.StudyWatcher``).
+
+    Args:
+        tracker: Started.
+        config: The study file.
+        metric_names: Main metric by task.
+    """
+
+    def __init__(self, tracker: Tracker, config: StudyConfig, metric_names: Mapping[str, str]) -> None:
+        self._tracker, self._config, self._metrics = tracker, config, metric_names
+        self._logged: dict[str, set[int]] = {}
+
+    def study_started(self, description: Mapping[str, Any], study_file: str) -> None:
+        """Open the parent run.
+
+        Args:
+            description: ``StudyData.describe()``.
+            study_file: The configuration as YAML, kept with the run.
+        """
+        config = self._config
+        params = {
+            "backbone": config.backbone.name,
+            **{f"backbone.{name}": value for name, value in config.backbone.params.items()},
+            "base": config.base.name,
+            "sampler": config.search.sampler.name,
+            "stopper": config.search.stopper.name,
+            "objective": config.search.objective,
+            "trials": config.search.trials,
+            "workers": config.resources.workers,
+            "seed": config.seed,
+            **{f"rows.{split}": sum(rows.values()) for split, rows in description["rows"].items()},
+            **{f"task.{name}": f"{task.kind} ({self._metrics[name]})" for name, task in config.tasks.items()},
+        }
+        self._tracker.start_study(params, {"kind": "study"})
+        self._tracker.log_text(None, "study.yaml", study_file)
+
+    def pool_started(self, groups: int) -> None:
+        """Note how many trials run side by side."""
+        self._tracker.set_tags(None, {"worker_groups": groups})
+
+    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+        """Log an epoch of a single-task model."""
+        self._start_baseline(task)
+        self._log(f"baseline-{task}", report)
+
+    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+        """Log the epochs not yet told (those of a model found in the cache) and close the run."""
+        key = f"baseline-{task}"
+        if result is not None and result.get("cached") and self._tracker.run_id(key) is not None:
+            return
+        self._start_baseline(task)
+        for report in (result or {}).get("history", []):
+            self._log(key, report)
+        if result is None:
+            self._tracker.end_run(key, "FAILED", {"reason": reason})
+            return
+        tags = {"best_epoch": result["best_epoch"], "parameters": result["parameters"], "cached": "cached" in result}
+        self._tracker.log_metrics(key, {f"best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
+        self._tracker.end_run(key, "FINISHED", tags)
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        """Open a trial's run with its recipe as parameters."""
+        params = {**recipe.flat(), "seed": self._config.seed, "recipe_key": recipe.key}
+        tags = {
+            "kind": "trial",
+            "state": "RUNNING",
+            "sharing": recipe.sharing.name,
+            "fusion": recipe.fusion.name,
+            "weighting": recipe.weighting.name,
+        }
+        self._tracker.start_run(f"trial-{number}", f"trial-{number:03d}", params, tags)
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        """Log an epoch of a trial."""
+        self._log(f"trial-{number}", report)
+
+    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+        """Log what a trial came to and close its run."""
+        key = f"trial-{trial.number}"
+        notes = trial.user_attrs
+        values: dict[str, float] = {"seconds": notes["seconds"]} if "seconds" in notes else {}
+        if trial.value is not None:
+            values["objective"] = trial.value
+        for task, value in notes.get("metrics", {}).items():
+            values[f"best/{task}/{self._metrics[task]}"] = value
+        if values:
+            self._tracker.log_metrics(key, values, (outcome or notes).get("best_epoch", 0))
+        said = ("reason", "best_epoch", "parameters", "duplicate_of", "retry_of")
+        tags = {"state": trial.state.name, **{name: notes[name] for name in said if name in notes}}
+        status: Status = "KILLED" if "interrupted" in notes else _STATUS[trial.state.name]
+        self._tracker.end_run(key, status, tags)
+
+    def study_ended(self, outcome: Outcome) -> None:
+        """Close the parent run with what was found."""
+        metrics = {"improvement": outcome.improvement, "test/improvement": outcome.test_improvement}
+        for name, task in outcome.tasks.items():
+            metrics[f"gain/{name}"] = task["gain"]
+            metrics[f"test/gain/{name}"] = task["test_gain"]
+            metrics[f"best/{name}/{task['metric']}"] = task["validation"]
+            metrics[f"baseline/{name}/{task['metric']}"] = task["baseline"]
+            metrics[f"test/{name}/{task['metric']}"] = task["test"]
+            metrics[f"test/baseline/{name}/{task['metric']}"] = task["test_baseline"]
+        tags = {"best_trial": outcome.number, "mlflow.note.content": outcome.to_markdown()}
+        self._tracker.set_tags(f"trial-{outcome.number}", {"best": True})
+        self._tracker.end_study("FINISHED", metrics, tags)
+
+    def _start_baseline(self, task: str) -> None:
+        key = f"baseline-{task}"
+        if key not in self._logged:
+            self._logged[key] = set()
+            self._tracker.start_run(key, key, {"task": task}, {"kind": "baseline"})
+
+    def _log(self, key: str, report: Mapping[str, Any]) -> None:
+        """Log one epoch, once."""
+        epochs = self._logged.setdefault(key, set())
+        if report["epoch"] in epochs:
+            return
+        epochs.add(report["epoch"])
+        values = {
+            "score": report["score"],
+            "lr": report["lr"],
+            "time/epoch_seconds": report["seconds"],
+            **{f"val/{task}/{self._metrics[task]}": value for task, value in report["metrics"].items()},
+            **{f"val/{task}/loss": value for task, value in report["validation_loss"].items()},
+            **{f"train/{task}/loss": value for task, value in report["training_loss"].items()},
+            **{f"weight/{task}": value for task, value in report["weights"].items()},
+        }
+        self._tracker.log_metrics(key, values, report["epoch"])

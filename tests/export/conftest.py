@@ -1,0 +1,91 @@
+"""Finished studies of each kind of input, and a fresh MLflow database."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from finished_studies import Finished, census, finish
+
+from mtl_search.export import export_model
+from mtl_search.search.folder import StudyFolder
+
+TABLE_TASKS = {
+    "income": {"kind": "binary", "target": "income", "positive": "high"},
+    "pay": {"kind": "regression", "target": "pay"},
+    "likes": {"kind": "multilabel", "target": ["likes_a", "likes_b"]},
+    "area": {"kind": "classification", "target": "area"},
+}
+
+
+@pytest.fixture(scope="session")
+def table_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    place = tmp_path_factory.mktemp("table")
+    census(place / "census.csv")
+    source = {"path": str(place / "census.csv"), "categorical": ["job", "code", "member"], "missing": "impute"}
+    raw = {
+        "name": "census",
+        "data": {"source": {"table": source}},
+        "tasks": TABLE_TASKS,
+        "backbone": {"mlp": {"width": 12, "depth": 3}},
+    }
+    return finish(place / "storage", raw, depth=1)
+
+
+@pytest.fixture(scope="session")
+def exported(table_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table's study with every file there is; for reading only."""
+    to = tmp_path_factory.mktemp("exports") / "census"
+    export_model(table_study.folder, to, ("pt2", "onnx"))
+    return to
+
+
+@pytest.fixture(scope="session")
+def image_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    raw = {
+        "name": "digits",
+        "data": {"source": {"sklearn": {"name": "digits", "inputs": ["image"]}}},
+        "tasks": {"digit": {"kind": "classification", "target": "target"}},
+        "backbone": {"resnet": {"width": 4, "stages": 2}},
+    }
+    return finish(tmp_path_factory.mktemp("images"), raw, depth=None)
+
+
+@pytest.fixture(scope="session")
+def numbers_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    raw = {
+        "name": "fitness",
+        "data": {"source": {"sklearn": {"name": "linnerud"}}},
+        "tasks": {name.lower(): {"kind": "regression", "target": name} for name in ("Weight", "Waist")},
+        "backbone": {"mlp": {"width": 8, "depth": 2}},
+    }
+    return finish(tmp_path_factory.mktemp("numbers"), raw, depth=0)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables take seconds to make: once for all tests."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file}"]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture
+def uri(empty_database: Path, tmp_path: Path) -> str:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Finished], StudyFolder]:
+    """A study in a storage that was moved: the outcome names a folder that is gone."""
+
+    def copy(study: Finished) -> StudyFolder:
+        target = StudyFolder(tmp_path / "moved", study.folder.name)
+        shutil.copytree(study.folder.path, target.path)
+        return target
+
+    return copy

@@ -1,0 +1,156 @@
+"""The exported folder: complete, the same as the trained model, and swapped in whole or not at all."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_studies import Finished, finish
+import torch
+import yaml
+from torch import Tensor, nn
+
+from mtl_search.errors import MtlSearchError
+from mtl_search.export import ExportError, export_model
+from mtl_search.recipe import Recipe
+
+
+FILES = ("README.md", "labels.json", "mlflow_model", "model.onnx", "model.pt2", "recipe.yaml", "sample_input.json")
+
+
+@pytest.fixture(scope="module")
+def exported(table_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    to = tmp_path_factory.mktemp("exports") / "census"
+    export_model(table_study.folder, to, ("pt2", "onnx"))
+    return to
+
+
+@pytest.mark.parametrize("name", ["table_study", "image_study", "numbers_study"])
+def test_every_file_predicts_what_the_trained_model_predicts(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    study: Finished = request.getfixturevalue(name)
+    report = export_model(study.folder, tmp_path / "deep" / "out", ("pt2", "onnx"))
+    assert report.files == FILES
+    assert sorted(path.name for path in report.folder.parent.iterdir()) == ["out"]
+    assert set(report.differences) == {"model.pt2", "model.onnx", "mlflow_model"}
+    for tasks in report.differences.values():
+        assert list(tasks) == [task.name for task in study.data.tasks]
+        assert all(tasks[task.name] <= 2e-6 * task.scale for task in study.data.tasks)
+    assert report.rows == 5 + 1 + 2 + 7 + 33
+    assert len(report.lines()) == 3 * len(study.data.tasks)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_card_recipe_and_sample_say_what_was_exported(exported: Path, table_study: Finished) -> None:
+    card = (exported / "README.md").read_text(encoding="utf-8")
+    for said in ("+2.27 %", "-2.25 %", "Worse than alone", "income", "1,200 parameters against 2,000", "likes_a"):
+        assert said in card
+    assert "{" not in card.replace("{'mlp': {'width': 12, 'depth': 3}}", "")
+    recipe = yaml.safe_load((exported / "recipe.yaml").read_text(encoding="utf-8"))
+    assert Recipe.from_dict(recipe) == table_study.champion.recipe
+    sample = json.loads((exported / "sample_input.json").read_text(encoding="utf-8"))["dataframe_split"]
+    assert sample["columns"] == list(table_study.data.sample)
+    assert len(sample["data"]) == 5
+    labels = json.loads((exported / "labels.json").read_text(encoding="utf-8"))["tasks"]
+    assert labels["income"] == {"kind": "binary", "labels": ["low", "high"], "target": "income"}
+
+
+def test_model_names_its_needs_and_nothing_of_this_machine(exported: Path) -> None:
+    lines = (exported / "mlflow_model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("==")[0] for line in lines] == ["mlflow", "numpy", "pandas", "torch"]
+    assert f"torch=={torch.__version__.partition('+')[0]}" in lines
+    record = (exported / "mlflow_model" / "MLmodel").read_text(encoding="utf-8")
+    assert str(Path(__file__).parents[2]) not in record
+    assert str(exported.parent) not in record
+
+
+def test_second_export_replaces_its_own_files_only(numbers_study: Finished, tmp_path: Path) -> None:
+    export_model(numbers_study.folder, tmp_path, ("pt2",))
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "mlflow_model" / "stale").write_text("of the first export")
+    (tmp_path / "model.onnx").write_text("of an earlier model")
+    report = export_model(numbers_study.folder, tmp_path, ())
+    assert set(report.differences) == {"mlflow_model"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"notes.txt", *report.files}
+    assert not {"model.pt2", "model.onnx"} & left
+    assert not (tmp_path / "mlflow_model" / "stale").exists()
+
+
+def test_somebody_elses_files_are_never_replaced(numbers_study: Finished, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("a project of its own")
+    with pytest.raises(ExportError, match=r"it holds README\.md, which no export wrote"):
+        export_model(numbers_study.folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    with pytest.raises(ExportError, match="it is a file"):
+        export_model(numbers_study.folder, tmp_path / "README.md")
+
+
+def test_wrong_formats_are_refused_with_what_to_do(
+    numbers_study: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ExportError, match=r"no export format 'tflite' \(choices: pt2, onnx\)"):
+        export_model(numbers_study.folder, tmp_path, ("tflite",))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where it is not installed
+    with pytest.raises(MtlSearchError, match=r"pip install 'mtl_search\[onnx\]'"):
+        export_model(numbers_study.folder, tmp_path, ("onnx",))
+    assert list(tmp_path.iterdir()) == []
+
+
+class Restless(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.randn_like(x)
+
+
+class Undecided(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def restless(input_shape: tuple[int, ...]) -> list[nn.Module]:
+    return [nn.Linear(input_shape[0], 4), Restless()]
+
+
+def undecided(input_shape: tuple[int, ...]) -> list[nn.Module]:
+    return [nn.Linear(input_shape[0], 4), Undecided()]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("restless", r"model\.pt2: task weight differs by .* from the trained model, allowed is 0\.00"),
+        ("undecided", "torch.export cannot take this model"),
+    ],
+)
+def test_model_that_differs_once_exported_never_reaches_the_folder(
+    function: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    raw = {
+        "name": "fitness",
+        "data": {"source": {"sklearn": {"name": "linnerud"}}},
+        "tasks": {"weight": {"kind": "regression", "target": "Weight"}},
+        "backbone": {"python": {"function": f"{__name__}:{function}"}},
+    }
+    study = finish(tmp_path / "storage", raw, depth=None)
+    with pytest.raises(ExportError, match=message):
+        export_model(study.folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["storage"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_colour_images_and_tables_of_words_alone_work_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (60, 8, 8, 3), dtype=np.uint8), np.arange(60) % 3
+    np.savez(tmp_path / "images.npz", x=x, y=y)
+    words = "\n".join(f"{'ab'[row % 2]},{'pqr'[row % 3]}" for row in range(60))
+    (tmp_path / "words.csv").write_text(f"word,y\n{words}\n")
+    for name, source, backbone in (
+        ("images", {"arrays": {"path": str(tmp_path / "images.npz")}}, {"resnet": {"width": 4, "stages": 1}}),
+        ("words", {"table": {"path": str(tmp_path / "words.csv")}}, {"mlp": {"width": 4, "depth": 1}}),
+    ):
+        tasks = {"y": {"kind": "classification", "target": "y"}}
+        raw = {"name": name, "data": {"source": source}, "tasks": tasks, "backbone": backbone}
+        report = export_model(finish(tmp_path / "storage", raw, None).folder, tmp_path / name, ("pt2", "onnx"))
+        assert max(tasks["y"] for tasks in report.differences.values()) < 1e-5
