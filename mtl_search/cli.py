@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from mtl_search.display import Display, recipe_words
+    from mtl_search.display import Display, recipe_words, varying
     from mtl_search.launch import run_study, storage_of, tracking_uri
     from mtl_search.quiet import chatter_to
     from mtl_search.recipe import Recipe
@@ -87,10 +87,11 @@ def _search(arguments: argparse.Namespace) -> int:
     folder = StudyFolder(storage_of(config), config.name)
     unit = "%" if config.search.objective not in config.tasks else ""
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
+    searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
     again = f"mtl-search search {arguments.study} --resume"
     with chatter_to(folder.log) as stream:
-        display = Display(stream, config.name, config.search.trials, unit, metrics)
+        display = Display(stream, config.name, config.search.trials, unit, metrics, searched)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
@@ -114,7 +115,7 @@ def _search(arguments: argparse.Namespace) -> int:
         share = outcome.parameters / outcome.single_parameters
         lines += [
             f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
-            f"{recipe_words(Recipe.from_dict(outcome.recipe))}",
+            f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}",
             f"model: {outcome.folder} ({outcome.parameters:,} parameters, {share:.0%} of the single-task models)",
             f"export it:  mtl-search export {config.name}" + _output_flag(config.storage),
             f"look at it: mlflow ui --backend-store-uri {uri}"

@@ -2,42 +2,46 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from optuna.trial import FrozenTrial
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.record import TrialRecord
 
 _ROWS = 12
-_WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
-def recipe_words(recipe: Recipe) -> str:
-    """A recipe in a few words, e.g. ``hard(depth=2) mean fixed(log_ratio.b=0.4) adamw lr=0.003 20 epochs``."""
+def varying(recipes: Sequence[Recipe]) -> frozenset[str]:
+    """Parameters (keys of ``Recipe.flat``) that are not the same in all of these recipes."""
+    flats = [recipe.flat() for recipe in recipes]
+    keys = {key for flat in flats for key in flat}
+    return frozenset(key for key in keys if len({repr(flat.get(key)) for flat in flats}) > 1)
 
-    def words(name: str, params: Any, prefix: str = "") -> str:
-        shown = []
-        for key, value in params.items():
-            if isinstance(value, dict):
-                shown += [f"{key}.{task}={number:.3g}" for task, number in value.items()]
-            elif value is not None:
-                shown.append(f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}")
-        return f"{name}({', '.join(shown)})" if shown else name
 
-    parts = [words(c.name, c.params) for c in (recipe.sharing, recipe.fusion, recipe.weighting)]
-    joint = recipe.joint
-    lr = joint.optimizer.params.get("lr")
-    parts.append(f"{joint.optimizer.name}(lr={lr:.3g})" if isinstance(lr, float) else joint.optimizer.name)
-    parts.append(f"{joint.epochs} epochs of batches of {joint.batch_size}")
-    if joint.frozen_epochs:
-        parts.append(f"{joint.frozen_epochs} frozen")
-    return " ".join(parts)
+def recipe_words(recipe: Recipe, keys: Collection[str]) -> str:
+    """Some of a recipe's parameters on one line, e.g. ``weighted depth=2 lr=0.003``.
+
+    Args:
+        recipe: The recipe.
+        keys: Which of its parameters to name, as keys of ``Recipe.flat``.
+    """
+    words = []
+    for key, value in recipe.flat().items():
+        if key not in keys:
+            continue
+        section, *_, last = key.split(".")
+        name = f"{section.removesuffix('_task')}.{last}" if section == "single_task" else last
+        if isinstance(value, str):
+            words.append(value)
+        else:
+            words.append(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}")
+    return " ".join(words)
 
 
 class Display:
@@ -49,15 +53,25 @@ class Display:
         trials: Trials in all.
         unit: What the score is, e.g. ``%`` of improvement.
         metrics: Main metric by task.
+        searched: Parameters worth showing of each recipe.
     """
 
-    def __init__(self, stream: TextIO, name: str, trials: int, unit: str, metrics: dict[str, str]) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        name: str,
+        trials: int,
+        unit: str,
+        metrics: Mapping[str, str],
+        searched: Collection[str],
+    ) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._name, self._trials, self._unit, self._metrics = name, trials, unit, metrics
+        self._name, self._trials, self._unit = name, trials, unit
+        self._metrics, self._searched = metrics, searched
         self._counts: Counter[str] = Counter()
         self._running: dict[int, tuple[str, int, float]] = {}
         self._recipes: dict[int, str] = {}
-        self._done: deque[tuple[int, str, str, str, str]] = deque(maxlen=_ROWS)
+        self._done: deque[tuple[int, str, str, str]] = deque(maxlen=_ROWS)
         self._baselines: dict[str, str] = {}
         self._best: tuple[float, int] | None = None
         self._searching_since: float | None = None
@@ -99,7 +113,7 @@ class Display:
     def trial_started(self, number: int, recipe: Recipe) -> None:
         """A trial begins."""
         self._searching_since = self._searching_since or time.monotonic()
-        self._recipes[number] = recipe_words(recipe)
+        self._recipes[number] = recipe_words(recipe, self._searched)
         self._running[number] = ("", 0, time.monotonic())
 
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
@@ -108,25 +122,20 @@ class Display:
             since = self._running[number][2]
             self._running[number] = (f"{report['best_score']:+.2f}", report["epoch"], since)
 
-    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+    def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""
         self._running.pop(trial.number, None)
-        state = "interrupted" if "interrupted" in trial.user_attrs else _WORDS[trial.state.name]
-        self._counts[state] += 1
-        value = trial.value
-        if trial.state.name == "COMPLETE" and value is not None and (self._best is None or value > self._best[0]):
-            self._best = (value, trial.number)
-        shown = "" if value is None else f"{value:+.2f} {self._unit}"
-        if "duplicate_of" in trial.user_attrs:
-            state += f" (as trial {trial.user_attrs['duplicate_of']})"
+        self._counts[trial.state] += 1
+        if trial.state == "complete" and trial.value is not None and (not self._best or trial.value > self._best[0]):
+            self._best = (trial.value, trial.number)
+        shown = "" if trial.value is None else f"{trial.value:+.2f} {self._unit}"
         words = self._recipes.pop(trial.number, "")
-        reason = str(trial.user_attrs.get("reason", ""))
-        self._done.append((trial.number, state, shown, words, reason))
-        seconds = f"{trial.user_attrs['seconds']:.1f} s" if "seconds" in trial.user_attrs else ""
-        line = f"trial {trial.number:3d} {state:9} {shown:>10} {seconds:>7}  {words}" + (
-            f"  [{reason}]" if reason else ""
-        )
-        self._note(line)
+        if trial.duplicate_of is not None:
+            words = f"same as trial {trial.duplicate_of}"
+        self._done.append((trial.number, trial.state, shown, trial.reason or words))
+        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f} s"
+        reason = f"  [{trial.reason}]" if trial.reason else ""
+        self._note(f"trial {trial.number:3d} {trial.state:9} {shown:>10} {seconds:>7}  {words}{reason}")
 
     def _note(self, line: str) -> None:
         """A plain line, where there is no live table to show the same."""
@@ -151,8 +160,8 @@ class Display:
             table.add_column(
                 column, overflow="ellipsis", no_wrap=True, justify="right" if column == "trial" else "left"
             )
-        for number, state, shown, words, reason in self._done:
-            table.add_row(str(number), state, shown, reason or words)
+        for number, state, shown, words in self._done:
+            table.add_row(str(number), state, shown, words)
         for number, (score, epoch, since) in list(self._running.items()):
             state = f"epoch {epoch}, {time.monotonic() - since:.0f} s"
             table.add_row(str(number), state, score, self._recipes.get(number, ""), style="cyan")

@@ -1,16 +1,16 @@
 """Report: what a study found, from its storage: the trial table, the best recipe, each task against its baseline."""
 
 import sys
+from collections.abc import Collection
 
 import yaml
-from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
-from mtl_search.display import recipe_words
-from mtl_search.recipe import Recipe
+from mtl_search.display import recipe_words, varying
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import TrialRecord
 
 
 def print_report(folder: StudyFolder) -> None:
@@ -21,13 +21,13 @@ def print_report(folder: StudyFolder) -> None:
     """
     config = folder.read_config()
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 160)
-    study = folder.optuna_study(config.search.storage)
-    trials = study.get_trials(deepcopy=False)
+    trials = folder.records(config.search.storage)
     table = Table(title=f"{config.name}: {len(trials)} trials, objective {config.search.objective}", box=None)
     for column in ("trial", "state", "objective", *config.tasks, "seconds", "recipe"):
         table.add_column(column, overflow="fold" if column == "recipe" else "ellipsis")
+    searched = varying([trial.recipe for trial in trials if trial.recipe is not None])
     for trial in trials:
-        table.add_row(*_row(trial, tuple(config.tasks)))
+        table.add_row(*_row(trial, tuple(config.tasks), searched))
     console.print(table)
     written = folder.read_outcome()
     if written is None:
@@ -40,18 +40,15 @@ def print_report(folder: StudyFolder) -> None:
     console.print(yaml.safe_dump(dict(outcome.recipe), sort_keys=False), markup=False)
 
 
-def _row(trial: FrozenTrial, tasks: tuple[str, ...]) -> list[str]:
-    notes = trial.user_attrs
-    metrics = notes.get("metrics", {})
-    state = "interrupted" if "interrupted" in notes else trial.state.name.lower()
-    words = recipe_words(Recipe.from_dict(notes["recipe"])) if "recipe" in notes else ""
-    if "duplicate_of" in notes:
-        words = f"same as trial {notes['duplicate_of']}"
+def _row(trial: TrialRecord, tasks: tuple[str, ...], searched: Collection[str]) -> list[str]:
+    words = recipe_words(trial.recipe, searched) if trial.recipe is not None else ""
+    if trial.duplicate_of is not None:
+        words = f"same as trial {trial.duplicate_of}"
     return [
         str(trial.number),
-        state,
+        trial.state,
         "" if trial.value is None else f"{trial.value:+.3f}",
-        *(f"{metrics[task]:.4g}" if task in metrics else "" for task in tasks),
-        f"{notes['seconds']:.1f}" if "seconds" in notes else "",
-        f"{words}  [{notes['reason']}]" if "reason" in notes else words,
+        *(f"{trial.metrics[task]:.4g}" if task in trial.metrics else "" for task in tasks),
+        "" if trial.seconds is None else f"{trial.seconds:.1f}",
+        f"{words}  [{trial.reason}]" if trial.reason else words,
     ]

@@ -20,13 +20,13 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
-    frozenset({"errors", "recipe", "domains", "binding", "space", "config"}),
+    frozenset({"errors", "recipe", "domains", "binding", "space", "config", "reading"}),
     FAMILIES,
-    frozenset({"catalog"}),
     frozenset({"training"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"tracking", "report", "export"}),
+    frozenset({"catalog", "display", "quiet", "tracking", "report", "export"}),
+    frozenset({"listing", "launch"}),
     frozenset({"cli", "__main__"}),
 )
 WITHIN = {"models": {"data"}, "fusion": {"models"}, "transfer": {"models"}}  # ... and these families from another

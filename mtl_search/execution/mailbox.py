@@ -4,9 +4,9 @@ Runs as one small async Ray actor, the dispatcher, and as a plain object in test
 is said of them; placement, process groups, restarts and resources stay Ray's.
 
 Every rank of a group asks for itself. What a rank is told depends on (group, incarnation, how many jobs it has taken)
-and is decided once, so ranks agree without a collective. An incarnation is one life of a group's processes: after a restart
-the group joins anew, its unfinished jobs go back to the queue's front, and whatever the dead incarnation still says is
-not heard.
+and is decided once, so ranks agree without a collective. An incarnation is one life of a group's processes: after a
+restart the group joins anew, its unfinished jobs go back to the queue's front, and whatever the dead incarnation still
+says is not heard.
 """
 
 import asyncio
@@ -35,6 +35,9 @@ class _Entry:
     result: dict[str, Any] | None = None
     reason: str = ""
 
+    def fail(self, reason: str) -> None:
+        self.state, self.reason, self.owner = JobState.FAILED, reason, None
+
 
 class Mailbox:
     """See the module. All methods are coroutines, run one at a time between their waits."""
@@ -48,7 +51,7 @@ class Mailbox:
         self._problem = ""
         self._news = asyncio.Condition()
 
-    # -- the search's side ------------------------------------------------------------------------------------------
+    # The search's side.
 
     async def submit(self, job: Job) -> None:
         """Queue a job; one whose key is known already is the same job, whatever has become of it."""
@@ -111,7 +114,7 @@ class Mailbox:
         """Why no group can ever work, e.g. the data does not fit the device; empty if all is well."""
         return self._problem
 
-    # -- the workers' side ------------------------------------------------------------------------------------------
+    # The workers' side.
 
     async def join(self, group: str, incarnation: str) -> None:
         """Take up a group's new incarnation (rank 0 says so before any rank asks for work)."""
@@ -179,10 +182,8 @@ class Mailbox:
         async with self._news:
             entry = self._current(group, incarnation, ticket)
             if entry is not None:
-                self._fail(entry, reason)
+                entry.fail(reason)
                 self._news.notify_all()
-
-    # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _wait_for(self, ready: Any, timeout: float) -> None:
         try:
@@ -202,7 +203,7 @@ class Mailbox:
             lacking = self._lacking(entry.job)
             if lacking:
                 self._queue.remove(key)
-                self._fail(entry, lacking)
+                entry.fail(lacking)
                 self._news.notify_all()
             elif all(self._entries[need].state is JobState.DONE for need in entry.job.needs):
                 self._queue.remove(key)
@@ -216,8 +217,7 @@ class Mailbox:
         entry.state, entry.owner = JobState.RUNNING, (group, incarnation)
         entry.verdicts.clear()
         self._tickets[place] = Ticket(entry.job, entry.attempt)
-        # A rank asks for a job only after every rank took the one before.
-        self._tickets.pop((group, incarnation, count - 2), None)
+        self._tickets.pop((group, incarnation, count - 2), None)  # every rank has taken the one after it by now
 
     def _lacking(self, job: Job) -> str:
         """Why a job can never start, empty if it can."""
@@ -234,9 +234,6 @@ class Mailbox:
             return None
         return entry
 
-    def _fail(self, entry: _Entry, reason: str) -> None:
-        entry.state, entry.reason, entry.owner = JobState.FAILED, reason, None
-
     def _take_back(self, group: str) -> None:
         """Return a group's unfinished jobs to the front of the queue."""
         for key, entry in self._entries.items():
@@ -244,7 +241,7 @@ class Mailbox:
                 continue
             entry.owner = None
             if entry.attempt >= MAX_ATTEMPTS:
-                self._fail(entry, f"its worker died {entry.attempt} times")
+                entry.fail(f"its worker died {entry.attempt} times")
             elif entry.stop:
                 entry.state = JobState.CANCELLED
             else:

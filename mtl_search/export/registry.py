@@ -9,11 +9,13 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from mtl_search.export.card import headline
 from mtl_search.export.champion import Champion, load_champion
@@ -62,10 +64,11 @@ def register_champion(folder: StudyFolder, uri: str, run_id: str | None, name: s
         program = Path(place) / PT2_FILE
         write_pt2(trace(champion), program)
         with quick_http(), explaining(f"cannot register the model in MLflow at {uri}"):
-            return _register(champion, program, MlflowClient(uri, uri), run_id, name)
+            return _register(champion, program, uri, run_id, name)
 
 
-def _register(champion: Champion, program: Path, client: MlflowClient, run_id: str | None, name: str) -> Registration:
+def _register(champion: Champion, program: Path, uri: str, run_id: str | None, name: str) -> Registration:
+    client = MlflowClient(uri, uri)
     logged = client.create_logged_model(
         _experiment(champion, client, run_id), name, run_id, figures(champion), model_type="multi-task"
     )
@@ -86,7 +89,8 @@ def _register(champion: Champion, program: Path, client: MlflowClient, run_id: s
     _ensure_model(client, champion, name)
     version = client.create_model_version(
         name,
-        f"models:/{logged.model_id}",
+        # A store in this process looks "models:/<id>" up at the process's own tracking URI, which may be another.
+        logged.artifact_location if _is_database(uri) else f"models:/{logged.model_id}",
         run_id,
         figures(champion),
         description=headline(champion),
@@ -94,6 +98,10 @@ def _register(champion: Champion, program: Path, client: MlflowClient, run_id: s
     )
     client.set_registered_model_alias(name, ALIAS, version.version)
     return Registration(name, str(version.version), f"models:/{name}@{ALIAS}", logged.model_id)
+
+
+def _is_database(uri: str) -> bool:
+    return urlparse(uri).scheme.partition("+")[0] in DATABASE_ENGINES
 
 
 def _experiment(champion: Champion, client: MlflowClient, run_id: str | None) -> str:

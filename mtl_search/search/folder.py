@@ -15,6 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
 from mtl_search.recipe import content_key
+from mtl_search.search.record import TrialRecord
 from mtl_search.training.files import read_json, write_json
 
 _DECIDING = ("data", "tasks", "backbone", "base", "space", "seed")
@@ -152,6 +153,10 @@ class StudyFolder:
         except Exception as error:  # each database driver raises its own kinds
             reason = str(error).partition("\n")[0]
             raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
+
+    def records(self, url: str) -> list[TrialRecord]:
+        """Every trial of the study, in order."""
+        return [TrialRecord.of(trial) for trial in self.optuna_study(url).get_trials(deepcopy=False)]
 
     def optuna_study(self, url: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """The Optuna study, made if it is new; maximises."""

@@ -15,11 +15,9 @@ from ray.tune.search import Searcher
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search.record import INTERRUPTED, TrialRecord
 from mtl_search.search.trainable import NEWS
 from mtl_search.space import Reference, SearchSpace
-
-INTERRUPTED = "interrupted"
-"""User attribute of a trial whose driver ended before it did; its recipe is tried again on resume."""
 
 
 class Watcher(Protocol):
@@ -31,8 +29,8 @@ class Watcher(Protocol):
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
         """A trial has finished an epoch."""
 
-    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
-        """A trial has ended; its state, value and reason stand in Optuna."""
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
 
 
 @dataclass
@@ -132,13 +130,13 @@ class OptunaSearcher(Searcher):
         else:
             frozen = self._fail(live, news.reason or "the trial ended without a result")
         self._ended.setdefault(live.recipe.key, frozen)
-        self._tell_watchers(frozen, outcome)
+        self._tell_watchers(frozen)
 
     def interrupt(self) -> None:
         """End the trials that still run, to be tried again on resume."""
         for live in self._live.values():
             live.trial.set_user_attr(INTERRUPTED, True)
-            self._tell_watchers(self._fail(live, "interrupted"), None)
+            self._tell_watchers(self._fail(live, "interrupted"))
         self._live.clear()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -166,15 +164,15 @@ class OptunaSearcher(Searcher):
         for step, value in earlier.intermediate_values.items():
             trial.report(value, step)
         value = earlier.value if earlier.state is TrialState.COMPLETE else None
-        self._tell_watchers(self._study.tell(trial, value, state=earlier.state), None)
+        self._tell_watchers(self._study.tell(trial, value, state=earlier.state))
 
     def _fail(self, live: _Live, reason: str) -> FrozenTrial:
         live.trial.set_user_attr("reason", reason)
         return self._study.tell(live.trial, state=TrialState.FAIL)
 
-    def _tell_watchers(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+    def _tell_watchers(self, trial: FrozenTrial) -> None:
         for watcher in self._watchers:
-            watcher.trial_ended(trial, outcome)
+            watcher.trial_ended(TrialRecord.of(trial))
 
 
 def prepare_study(study: optuna.Study, references: list[Reference]) -> None:

@@ -79,6 +79,10 @@ class Delivery(threading.Thread):
         """MLflow's id of the run of a key, once it is known."""
         return self._destination.runs.get(key)
 
+    def page(self, key: str) -> str | None:
+        """Address of the run's page, where a server shows it."""
+        return self._destination.page(key)
+
     def run(self) -> None:
         """Body of the thread."""
         wait = _FIRST_WAIT
@@ -127,6 +131,7 @@ class Delivery(threading.Thread):
                 self._step()
             if not self._plan:
                 self._position.save(self._plan_end, self._destination.total)
+                self.problem = None
                 with self._moved:
                     self._moved.notify_all()
 
@@ -166,22 +171,30 @@ class Delivery(threading.Thread):
 
 
 def _in_short(error: Exception) -> str:
-    """The first line; a database's error goes on with pages of SQL."""
+    """The first line (a database's error goes on with pages of SQL); where there was no answer, the reason at its root."""
+    causes = list(_causes(error))
+    if any(isinstance(cause, requests.ConnectionError | requests.Timeout) for cause in causes):
+        return f"no answer: {causes[-1]}"
     return f"{type(error).__name__}: {error}".partition("\n")[0][:300]
 
 
-def _unreachable(error: BaseException | None) -> bool:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _unreachable(error: Exception) -> bool:
     """Whether a failure says nothing about the event: no answer, or a server that says to come again or wants a login.
 
     Requests raises `RetryError` for every status that MLflow would have retried; of those only 500 may be the event's
     fault.
     """
-    while error is not None:
-        if isinstance(error, MlflowException) and error.error_code in _UNAVAILABLE:
+    for cause in _causes(error):
+        if isinstance(cause, MlflowException) and cause.error_code in _UNAVAILABLE:
             return True
-        if isinstance(error, requests.ConnectionError | requests.Timeout):
+        if isinstance(cause, requests.ConnectionError | requests.Timeout):
             return True
-        if isinstance(error, requests.exceptions.RetryError) and "too many 500" not in str(error):
+        if isinstance(cause, requests.exceptions.RetryError) and "too many 500" not in str(cause):
             return True
-        error = error.__cause__ or error.__context__
     return False

@@ -9,12 +9,8 @@ import getpass
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it on first use, and that would be in the thread
@@ -22,10 +18,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
 
 from mtl_search.errors import MtlSearchError
+from mtl_search.tracking.database import artifacts_beside, make_database
 from mtl_search.tracking.journal import PARENT, Event, Operation
 
 _MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 6000, 8000  # characters; MLflow refuses or cuts what is longer
-_SQLITE = "sqlite:///"
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; the runs nested in it are its trials.",
     "mlflow.experimentKind": "custom_model_development",  # else the pages ask the reader what kind it is
@@ -68,7 +64,8 @@ class Destination:
     """
 
     def __init__(self, uri: str, experiment: str, study: str, journal: str) -> None:
-        self.uri, self.experiment, self._study, self._journal = uri, experiment, study, journal
+        self.uri, self.experiment = uri, experiment
+        self._study, self._journal = study, journal
         self.runs: dict[str, str] = {}
         self.total = 0
         self._open: set[str] = set()
@@ -79,12 +76,12 @@ class Destination:
         """Finds the experiment and this journal's runs; at once where that was done and nothing failed since."""
         if self._client is not None:
             return
-        _make_sqlite(self.uri)
+        make_database(self.uri)
         client = MlflowClient(self.uri)
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
             self._experiment_id = client.create_experiment(
-                self.experiment, _artifacts_beside(self.uri), dict(_EXPERIMENT_TAGS)
+                self.experiment, artifacts_beside(self.uri), dict(_EXPERIMENT_TAGS)
             )
         elif found.lifecycle_stage != "active":
             raise MtlSearchError(f"experiment {self.experiment!r} is deleted in MLflow: restore it or name another one")
@@ -112,6 +109,15 @@ class Destination:
             token = page.token
             if not token:
                 return
+
+    def page(self, key: str) -> str | None:
+        """Address of a run's page; None where there is no server or no such run yet."""
+        run = self.runs.get(key)
+        if run is None or not self.uri.startswith(("http://", "https://")):
+            return None
+        # Without the last part, a browser that is new to the server shows its pages for language models instead.
+        view = "workflowType=machine_learning"
+        return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run}?{view}"
 
     def apply(self, operation: Operation) -> None:
         """Applies one operation.
@@ -211,37 +217,3 @@ def _cut(value: object, limit: int) -> str:
     """The value as it would stand in YAML, cut with an ellipsis."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    name = uri.removeprefix(_SQLITE).partition("?")[0]
-    return Path(name).absolute() if uri.startswith(_SQLITE) and name not in ("", ":memory:") else None
-
-
-def _artifacts_beside(uri: str) -> str | None:
-    """Beside the database file, since MLflow's default depends on the working folder; a server knows its own place."""
-    file = _sqlite_file(uri)
-    return None if file is None else str(file.parent / "mlartifacts")
-
-
-def _make_sqlite(uri: str) -> None:
-    """Makes a new database file with its tables, in a process of its own, and puts it in place when it is whole.
-
-    It takes seconds of computing, and alembic's state is global to a process: in this one it would meet Optuna's.
-    """
-    file = _sqlite_file(uri)
-    if file is None or file.exists():
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as aside:
-        made = Path(aside) / file.name
-        command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{made}"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise MtlSearchError(f"MLflow could not make its tables in {file}: {done.stderr.strip()[-500:]}")
-        try:
-            file.hardlink_to(made)
-        except FileExistsError:
-            pass  # another process was faster, and may have written to it since
-        except OSError:  # a file system without hard links
-            made.rename(file)

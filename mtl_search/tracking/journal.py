@@ -103,6 +103,11 @@ class Journal:
         folder: Where the files lie; made if it does not exist.
         study: Name of the study, for the header.
 
+    Attributes:
+        path: The journal's file.
+        id: Made with the journal; tells it from every other one.
+        started: Keys of the runs that it starts.
+
     Raises:
         StudyError: ``events.jsonl`` is there and is not a journal.
     """
@@ -118,6 +123,8 @@ class Journal:
         if not new and (header.kind != _HEADER or "id" not in header.body):
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
         self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
+        starts = (line for line in content.splitlines() if line.startswith(b'{"kind":"start"'))
+        self.started = {event.key for event in map(Event.from_line, starts) if event.kind == "start"}
         # Unbuffered and O_APPEND: one system call a line, and what was written stays when the process is killed.
         self._file = self.path.open("ab", buffering=0)
         self._torn = not new and not content.endswith(b"\n")
@@ -139,6 +146,8 @@ class Journal:
             if self._file.write(data) != len(data):
                 raise OSError(f"{self.path}: an event could not be written whole; is the disk full?")
             self._torn = False
+            if kind == "start":
+                self.started.add(key)
 
     def read(self, offset: int) -> tuple[list[Event], int]:
         """The whole lines from an offset on, some hundred at a time.

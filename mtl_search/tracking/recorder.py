@@ -7,14 +7,18 @@ One parent run for the study; nested in it ``baseline-<task>`` for the single-ta
 from collections.abc import Mapping
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from mtl_search.config import StudyConfig
 from mtl_search.recipe import Recipe
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import TrialRecord
 from mtl_search.tracking.tracker import Status, Tracker
 
-_STATUS: Mapping[str, Status] = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
+_STATUS: Mapping[str, Status] = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+}
 
 
 class Recorder:
@@ -94,21 +98,19 @@ class Recorder:
         """Log an epoch of a trial."""
         self._log(f"trial-{number}", report)
 
-    def trial_ended(self, trial: FrozenTrial, outcome: dict[str, Any] | None) -> None:
+    def trial_ended(self, trial: TrialRecord) -> None:
         """Log what a trial came to and close its run."""
         key = f"trial-{trial.number}"
-        notes = trial.user_attrs
-        values: dict[str, float] = {"seconds": notes["seconds"]} if "seconds" in notes else {}
-        if trial.value is not None:
-            values["objective"] = trial.value
-        for task, value in notes.get("metrics", {}).items():
-            values[f"best/{task}/{self._metrics[task]}"] = value
+        values = {f"best/{task}/{self._metrics[task]}": value for task, value in trial.metrics.items()}
+        values |= {} if trial.value is None else {"objective": trial.value}
+        values |= {} if trial.seconds is None else {"seconds": trial.seconds}
         if values:
-            self._tracker.log_metrics(key, values, (outcome or notes).get("best_epoch", 0))
-        said = ("reason", "best_epoch", "parameters", "duplicate_of", "retry_of")
-        tags = {"state": trial.state.name, **{name: notes[name] for name in said if name in notes}}
-        status: Status = "KILLED" if "interrupted" in notes else _STATUS[trial.state.name]
-        self._tracker.end_run(key, status, tags)
+            self._tracker.log_metrics(key, values, trial.best_epoch or 0)
+        tags: dict[str, object] = {"state": trial.state.upper()}
+        for name in ("reason", "best_epoch", "parameters", "duplicate_of", "retry_of"):
+            if getattr(trial, name) not in (None, ""):
+                tags[name] = getattr(trial, name)
+        self._tracker.end_run(key, _STATUS[trial.state], tags)
 
     def study_ended(self, outcome: Outcome) -> None:
         """Close the parent run with what was found."""

@@ -30,7 +30,7 @@ class Tracker:
         folder: Where the journal lies; one folder per study. Naming the same folder again resumes.
         uri: MLflow's tracking URI, e.g. ``http://localhost:5000`` or ``sqlite:////data/mlflow.db``.
         experiment: Name of the MLflow experiment; made if it does not exist.
-        study: Name of the study: the parent run's name.
+        study: Name of the study; the parent run is called ``study <name>``.
 
     Raises:
         StudyError: The folder holds something else under the journal's name.
@@ -76,7 +76,7 @@ class Tracker:
             tags: ``mlflow.note.content`` is the description in MLflow's pages (Markdown).
         """
         self._study_open = True
-        self._journal.append("start", PARENT, name=self._study, params=dict(params), tags=dict(tags))
+        self._journal.append("start", PARENT, name=f"study {self._study}", params=dict(params), tags=dict(tags))
 
     def start_run(self, key: str, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> None:
         """Opens a run nested in the parent; a known key opens the run it had.
@@ -152,9 +152,17 @@ class Tracker:
         self._journal.close()
         return waiting
 
+    def started(self, key: str | None) -> bool:
+        """Whether a run was ever started in this folder, by this process or one before, delivered or not."""
+        return (key or PARENT) in self._journal.started
+
     def run_id(self, key: str | None) -> str | None:
         """MLflow's id of a run; None until its start was delivered."""
         return self._delivery.run_id(key or PARENT) if self._delivery is not None else None
+
+    def page(self, key: str | None) -> str | None:
+        """Address of a run's page, to show to the user; None without a server, or until its start was delivered."""
+        return self._delivery.page(key or PARENT) if self._delivery is not None else None
 
     @property
     def problem(self) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from finished_studies import Finished, census, finish
 
-from mtl_search.export import export_model
+from mtl_search.export import ExportReport, export_model
 from mtl_search.search.folder import StudyFolder
 
 TABLE_TASKS = {
@@ -32,14 +32,6 @@ def table_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         "backbone": {"mlp": {"width": 12, "depth": 3}},
     }
     return finish(place / "storage", raw, depth=1)
-
-
-@pytest.fixture(scope="session")
-def exported(table_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The table's study with every file there is; for reading only."""
-    to = tmp_path_factory.mktemp("exports") / "census"
-    export_model(table_study.folder, to, ("pt2", "onnx"))
-    return to
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +81,15 @@ def copied(tmp_path: Path) -> Callable[[Finished], StudyFolder]:
         return target
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def exported(table_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The table's study with every file there is; for reading only."""
+    return export_model(table_study.folder, tmp_path_factory.mktemp("exports") / "deep" / "census", ("pt2", "onnx"))
+
+
+@pytest.fixture(scope="session")
+def exported_images(image_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The same of the images' study."""
+    return export_model(image_study.folder, tmp_path_factory.mktemp("exports") / "digits", ("pt2", "onnx"))

@@ -6,77 +6,71 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished_studies import Finished, finish
 import torch
 import yaml
+from finished_studies import Finished, finish
 from torch import Tensor, nn
 
 from mtl_search.errors import MtlSearchError
-from mtl_search.export import ExportError, export_model
+from mtl_search.export import ExportError, ExportReport, export_model
 from mtl_search.recipe import Recipe
-
 
 FILES = ("README.md", "labels.json", "mlflow_model", "model.onnx", "model.pt2", "recipe.yaml", "sample_input.json")
 
 
-@pytest.fixture(scope="module")
-def exported(table_study: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    to = tmp_path_factory.mktemp("exports") / "census"
-    export_model(table_study.folder, to, ("pt2", "onnx"))
-    return to
-
-
-@pytest.mark.parametrize("name", ["table_study", "image_study", "numbers_study"])
+@pytest.mark.parametrize(("study", "report"), [("table_study", "exported"), ("image_study", "exported_images")])
 def test_every_file_predicts_what_the_trained_model_predicts(
-    name: str, request: pytest.FixtureRequest, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    study: str, report: str, request: pytest.FixtureRequest
 ) -> None:
-    study: Finished = request.getfixturevalue(name)
-    report = export_model(study.folder, tmp_path / "deep" / "out", ("pt2", "onnx"))
-    assert report.files == FILES
-    assert sorted(path.name for path in report.folder.parent.iterdir()) == ["out"]
-    assert set(report.differences) == {"model.pt2", "model.onnx", "mlflow_model"}
-    for tasks in report.differences.values():
-        assert list(tasks) == [task.name for task in study.data.tasks]
-        assert all(tasks[task.name] <= 2e-6 * task.scale for task in study.data.tasks)
-    assert report.rows == 5 + 1 + 2 + 7 + 33
-    assert len(report.lines()) == 3 * len(study.data.tasks)
-    assert capfd.readouterr() == ("", "")
+    tasks = request.getfixturevalue(study).data.tasks
+    made: ExportReport = request.getfixturevalue(report)
+    assert made.files == FILES == tuple(sorted(path.name for path in made.folder.iterdir()))
+    assert [path.name for path in made.folder.parent.iterdir()] == [made.folder.name]
+    assert set(made.differences) == {"model.pt2", "model.onnx", "mlflow_model"}
+    for differences in made.differences.values():
+        assert list(differences) == [task.name for task in tasks]
+        assert all(differences[task.name] <= 2e-6 * task.scale for task in tasks)
+    assert made.rows == 5 + 1 + 2 + 7 + 33
+    assert len(made.lines()) == 3 * len(tasks)
 
 
-def test_card_recipe_and_sample_say_what_was_exported(exported: Path, table_study: Finished) -> None:
-    card = (exported / "README.md").read_text(encoding="utf-8")
+def test_card_recipe_and_sample_say_what_was_exported(exported: ExportReport, table_study: Finished) -> None:
+    folder = exported.folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
     for said in ("+2.27 %", "-2.25 %", "Worse than alone", "income", "1,200 parameters against 2,000", "likes_a"):
         assert said in card
     assert "{" not in card.replace("{'mlp': {'width': 12, 'depth': 3}}", "")
-    recipe = yaml.safe_load((exported / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
     assert Recipe.from_dict(recipe) == table_study.champion.recipe
-    sample = json.loads((exported / "sample_input.json").read_text(encoding="utf-8"))["dataframe_split"]
+    sample = json.loads((folder / "sample_input.json").read_text(encoding="utf-8"))["dataframe_split"]
     assert sample["columns"] == list(table_study.data.sample)
     assert len(sample["data"]) == 5
-    labels = json.loads((exported / "labels.json").read_text(encoding="utf-8"))["tasks"]
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))["tasks"]
     assert labels["income"] == {"kind": "binary", "labels": ["low", "high"], "target": "income"}
 
 
-def test_model_names_its_needs_and_nothing_of_this_machine(exported: Path) -> None:
-    lines = (exported / "mlflow_model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+def test_model_names_its_needs_and_nothing_of_this_machine(exported: ExportReport) -> None:
+    lines = (exported.folder / "mlflow_model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line.partition("==")[0] for line in lines] == ["mlflow", "numpy", "pandas", "torch"]
     assert f"torch=={torch.__version__.partition('+')[0]}" in lines
-    record = (exported / "mlflow_model" / "MLmodel").read_text(encoding="utf-8")
+    record = (exported.folder / "mlflow_model" / "MLmodel").read_text(encoding="utf-8")
     assert str(Path(__file__).parents[2]) not in record
-    assert str(exported.parent) not in record
+    assert str(exported.folder.parent) not in record
 
 
-def test_second_export_replaces_its_own_files_only(numbers_study: Finished, tmp_path: Path) -> None:
-    export_model(numbers_study.folder, tmp_path, ("pt2",))
+def test_second_export_replaces_its_own_files_only(
+    numbers_study: Finished, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    export_model(numbers_study.folder, tmp_path, ("pt2", "onnx"))
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "mlflow_model" / "stale").write_text("of the first export")
-    (tmp_path / "model.onnx").write_text("of an earlier model")
     report = export_model(numbers_study.folder, tmp_path, ())
     assert set(report.differences) == {"mlflow_model"}
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"notes.txt", *report.files}
     assert not {"model.pt2", "model.onnx"} & left
     assert not (tmp_path / "mlflow_model" / "stale").exists()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_somebody_elses_files_are_never_replaced(numbers_study: Finished, tmp_path: Path) -> None:
@@ -146,11 +140,11 @@ def test_colour_images_and_tables_of_words_alone_work_too(tmp_path: Path) -> Non
     np.savez(tmp_path / "images.npz", x=x, y=y)
     words = "\n".join(f"{'ab'[row % 2]},{'pqr'[row % 3]}" for row in range(60))
     (tmp_path / "words.csv").write_text(f"word,y\n{words}\n")
-    for name, source, backbone in (
-        ("images", {"arrays": {"path": str(tmp_path / "images.npz")}}, {"resnet": {"width": 4, "stages": 1}}),
-        ("words", {"table": {"path": str(tmp_path / "words.csv")}}, {"mlp": {"width": 4, "depth": 1}}),
+    for name, source, backbone, formats in (
+        ("images", {"arrays": {"path": str(tmp_path / "images.npz")}}, {"resnet": {"width": 4, "stages": 1}}, ()),
+        ("words", {"table": {"path": str(tmp_path / "words.csv")}}, {"mlp": {"width": 4, "depth": 1}}, ("onnx",)),
     ):
         tasks = {"y": {"kind": "classification", "target": "y"}}
         raw = {"name": name, "data": {"source": source}, "tasks": tasks, "backbone": backbone}
-        report = export_model(finish(tmp_path / "storage", raw, None).folder, tmp_path / name, ("pt2", "onnx"))
+        report = export_model(finish(tmp_path / "storage", raw, None).folder, tmp_path / name, formats)
         assert max(tasks["y"] for tasks in report.differences.values()) < 1e-5

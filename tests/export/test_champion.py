@@ -4,14 +4,13 @@ import shutil
 from collections.abc import Callable
 
 import pytest
-from finished_studies import Finished
 import torch
+from finished_studies import Finished
 
 from mtl_search.errors import StudyError
 from mtl_search.export import load_champion
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.files import read_json, write_json
-
 
 
 @pytest.mark.parametrize("name", ["table_study", "image_study", "numbers_study"])

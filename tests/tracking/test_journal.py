@@ -133,6 +133,16 @@ def test_driver_may_write_before_anything_is_started_and_without_mlflow(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_next_tracker_on_a_folder_knows_what_was_started_though_nothing_was_delivered(tmp_path: Path) -> None:
+    first = Tracker(tmp_path, "http://127.0.0.1:9", "e", "s")
+    first.start_run("0", "trial 0", {}, {})
+    assert (first.started("0"), first.started("1"), first.started(None)) == (True, False, False)
+    first.close()
+    second = Tracker(tmp_path, "http://127.0.0.1:9", "e", "s")
+    assert (second.started("0"), second.started("1"), second.started(None)) == (True, False, False)
+    second.close()
+
+
 def test_trial_may_not_take_the_key_of_the_study(tmp_path: Path) -> None:
     tracker = Tracker(tmp_path, "http://127.0.0.1:9", "e", "s")
     for key in ("", PARENT):

@@ -34,7 +34,7 @@ def test_study_arrives_as_a_parent_run_with_its_trials_nested(track: Track, seen
         study_id = tracker.run_id(None)
         assert (tracker.problem, tracker.rejected) == (None, 0)
     study, trial = seen.runs[PARENT], seen.runs["0"]
-    assert (study.info.run_name, trial.info.run_name) == ("quickstart", "trial 0")
+    assert (study.info.run_name, trial.info.run_name) == ("study quickstart", "trial 0")
     assert trial.data.tags["mlflow.parentRunId"] == study.info.run_id == study_id
     assert study.data.params == {"seed": "0", "tasks": '["a", "b"]'}
     assert trial.data.params == {"lr": "0.001", "fusion": "mean", "frozen": "null", "norm": "true"}

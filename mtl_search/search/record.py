@@ -1,0 +1,59 @@
+"""TrialRecord: one trial as Optuna's storage holds it, in words of this project."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from mtl_search.recipe import Recipe
+
+INTERRUPTED = "interrupted"
+"""State, and user attribute, of a trial whose driver ended before it did; its recipe is tried again on resume."""
+_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial.
+
+    Attributes:
+        number: As Optuna counts.
+        state: ``complete``, ``pruned``, ``failed``, ``interrupted``, ``running`` or ``waiting``.
+        value: Best score (complete) or the score at its rung (pruned); None elsewhere.
+        recipe: What was tried; None if the trial ended before it was known.
+        reason: Why it failed.
+        metrics: Main validation metric by task at the best epoch (complete trials).
+        best_epoch: That epoch.
+        parameters: Of the model.
+        seconds: From the trial's start to its end, waiting for a worker group included.
+        duplicate_of: The finished trial with the same recipe, whose end this one took over.
+        retry_of: The interrupted trial that this one tries again.
+    """
+
+    number: int
+    state: str
+    value: float | None = None
+    recipe: Recipe | None = None
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    best_epoch: int | None = None
+    parameters: int | None = None
+    seconds: float | None = None
+    duplicate_of: int | None = None
+    retry_of: int | None = None
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "TrialRecord":
+        """Read a trial of Optuna's."""
+        notes: Mapping[str, Any] = trial.user_attrs
+        has_value = trial.state.name in ("COMPLETE", "PRUNED")
+        return cls(
+            number=trial.number,
+            state=INTERRUPTED if INTERRUPTED in notes else _STATES[trial.state.name],
+            value=trial.value if has_value else None,
+            recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
+            reason=str(notes.get("reason", "")),
+            metrics=notes.get("metrics", {}),
+            **{name: notes.get(name) for name in ("best_epoch", "parameters", "seconds", "duplicate_of", "retry_of")},
+        )

@@ -1,0 +1,158 @@
+"""The champion in MLflow: logged to the study's run, registered with an alias, and served from there."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from finished_studies import Finished
+from mlflow import MlflowClient
+
+from mtl_search.errors import MtlSearchError
+from mtl_search.export import ExportError, register_champion
+from mtl_search.export.pyfunc import frame_of
+from mtl_search.tracking import Tracker
+
+PATIENCE = 120.0
+
+
+@pytest.fixture
+def run_id(tmp_path: Path, uri: str) -> str:
+    """The parent run that a study's tracker has made."""
+    with Tracker(tmp_path / "journal", uri, "census", "census") as tracker:
+        tracker.start_study({"seed": 0}, {})
+        assert tracker.flush(PATIENCE) == 0
+        found = tracker.run_id(None)
+        assert found is not None
+        tracker.end_study("FINISHED")
+    return found
+
+
+def test_registered_model_predicts_as_trained_and_a_later_one_takes_the_alias(
+    table_study: Finished, uri: str, run_id: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    made = register_champion(table_study.folder, uri, run_id, "census")
+    assert capfd.readouterr() == ("", "")
+    assert (made.version, made.uri) == ("1", "models:/census@champion")
+    client = MlflowClient(uri, uri)
+    version = client.get_model_version_by_alias("census", "champion")
+    assert (version.version, version.run_id, version.status) == (1, run_id, "READY")
+    assert version.tags["improvement"] == "2.27"
+    assert version.tags["test_gain.income"] == "-2.25"
+    assert "+2.27 %" in version.description
+    assert [output.model_id for output in client.get_run(run_id).outputs.model_outputs] == [made.model_id]
+    assert client.get_logged_model(made.model_id).source_run_id == run_id
+    assert str(tmp_path) in client.get_logged_model(made.model_id).artifact_location
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        loaded = mlflow.pyfunc.load_model(made.uri)
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert (loaded.metadata.run_id, loaded.model_id) == (run_id, made.model_id)
+    answer = loaded.predict(frame_of(table_study.data.sample))
+    np.testing.assert_allclose(answer["pay"], table_study.champion.predict(table_study.data.sample)["pay"], rtol=1e-5)
+    again = register_champion(table_study.folder, uri, None, "census")
+    assert again.version == "2"
+    assert client.get_model_version_by_alias("census", "champion").version == 2
+
+
+def test_server_that_is_away_is_said_at_once(numbers_study: Finished) -> None:
+    started = time.monotonic()
+    with pytest.raises(ExportError, match=r"cannot register the model in MLflow at http://127\.0\.0\.1:9 "):
+        register_champion(numbers_study.folder, "http://127.0.0.1:9", "0" * 32, "fitness")
+    assert time.monotonic() - started < 30
+    assert issubclass(ExportError, MtlSearchError)
+
+
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
+@pytest.fixture
+def serve(tmp_path: Path, uri: str) -> Iterator[Callable[[str], str]]:
+    """Start `mlflow models serve` in a process group of its own, because it forks; give its address."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(model: str) -> str:
+        port = free_port()
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        settings = os.environ | {
+            "MLFLOW_TRACKING_URI": uri,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        with (tmp_path / "serve.log").open("wb") as log:
+            process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=settings, cwd=tmp_path, start_new_session=True
+            )
+        started.append(process)
+        until = time.monotonic() + PATIENCE
+        while not answers(f"http://127.0.0.1:{port}/ping"):
+            assert process.poll() is None, (tmp_path / "serve.log").read_text()
+            assert time.monotonic() < until, (tmp_path / "serve.log").read_text()
+            time.sleep(0.2)
+        return f"http://127.0.0.1:{port}/invocations"
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def post(address: str, body: object) -> tuple[int, Any]:
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["table_study", "image_study"])
+def test_served_champion_answers_raw_rows(
+    name: str, request: pytest.FixtureRequest, uri: str, run_id: str, serve: Callable[[str], str]
+) -> None:
+    study: Finished = request.getfixturevalue(name)
+    sample = study.data.sample
+    address = serve(register_champion(study.folder, uri, run_id, study.folder.name).uri)
+    rows = [{column: values[row] for column, values in sample.items()} for row in range(5)]
+    status, answer = post(address, {"dataframe_records": rows})
+    assert status == 200
+    wanted = study.champion.predict(sample)
+    for task in study.data.tasks:
+        said = [row[task.name] for row in answer["predictions"]]
+        if task.kind == "regression":
+            np.testing.assert_allclose(said, wanted[task.name], rtol=1e-5)
+        if task.kind == "classification":
+            assert said == [task.labels[row.argmax()] for row in wanted[task.name]]
+            got = [list(row[f"{task.name}_probabilities"].values()) for row in answer["predictions"]]
+            np.testing.assert_allclose(got, wanted[task.name], atol=1e-6)
+    first = next(iter(sample))
+    status, answer = post(address, {"dataframe_records": [rows[0] | {first: "old"}]})
+    assert status == 400
+    assert f"column '{first}': must hold" in answer["message"]
