@@ -11,13 +11,14 @@ from typing import Any, get_args, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from mtl_search.domains import Branches, Node, is_domain, parse_domain
-from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.domains import DOMAIN_FORMS, Branches, Node, is_domain, parse_domain
+from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
 from mtl_search.recipe import Component, Schedule, Spread, variant
 
 Family = Mapping[str, Callable[..., Any]]
 Families = Mapping[str, Family]
 SCHEDULE_FAMILIES = {"optimizer": "optimizer", "decay": "decay"}
+_STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 _MISSING = inspect.Parameter.empty
 
 
@@ -65,23 +66,25 @@ def bind_variants(raw: Any, family: Family, place: str, tasks: Sequence[str], pr
         tasks: Names that a per-task domain is spread over.
         problems: Grows by what is wrong.
     """
+    if is_domain(raw):
+        problems.append(Problem(place, "must be a variant, or a list of variants to choose from", raw, tuple(family)))
+        return Branches({})
     options: dict[str, Node] = {}
-    params: Any
     entries = raw if isinstance(raw, list) else [raw]
     if not entries:
         problems.append(Problem(place, "must hold at least one variant", raw, tuple(family)))
-    for entry in entries:
+    for index, entry in enumerate(entries):
+        where = f"{place}[{index}]" if isinstance(raw, list) else place
         if isinstance(entry, str):
-            name, params = entry, None
-        elif isinstance(entry, Mapping) and len(entry) == 1:
-            name, params = next(iter(entry.items()))
-        else:
+            entry = {entry: None}
+        if not isinstance(entry, Mapping) or len(entry) != 1 or not isinstance(next(iter(entry)), str):
             rule = "must be a variant's name, or a mapping of one name to its parameters"
-            problems.append(Problem(place, rule, entry, tuple(family)))
+            problems.append(Problem(where, rule, entry, tuple(family)))
             continue
+        ((name, params),) = entry.items()
         if name in options:
-            problems.append(Problem(f"{place}.{name}", "is listed twice"))
-        options[str(name)] = bind_params(str(name), params, family, place, tasks, problems)
+            problems.append(Problem(where, "must be listed once", name))
+        options[name] = bind_params(name, params, family, place, tasks, problems)
     return Branches(options)
 
 
@@ -90,7 +93,7 @@ def bind_schedule(
 ) -> dict[str, Node]:
     """Bind a schedule: its own numbers and the variants inside it."""
     if not isinstance(raw, Mapping):
-        problems.append(Problem(place, "must be a mapping", raw))
+        problems.append(Problem(place, "must be a mapping", raw, tuple(field.name for field in fields(Schedule))))
         raw = {}
     hints = get_type_hints(Schedule, include_extras=True)
     known = {f.name: f for f in fields(Schedule)}
@@ -119,10 +122,8 @@ def bind_params(
     domains: bool = True,
 ) -> dict[str, Node]:
     """Bind the parameters of one variant to its constructor's signature."""
-    try:
-        signature = signature_of(variant(family, name, place))
-    except ConfigError as error:
-        problems += error.problems
+    signature = _readable_signature(name, family, place, problems)
+    if signature is None:
         return {}
     place = f"{place}.{name}"
     params = {} if params is None else params
@@ -137,10 +138,10 @@ def bind_params(
     nodes: dict[str, Node] = {}
     for key, (annotation, default) in signature.items():
         where = f"{place}.{key}"
-        if key in params and is_domain(params[key]) and not domains:
-            problems.append(Problem(where, "must be a fixed value here (domains belong in space)", params[key]))
-        elif key in params:
+        if key in params and domains:
             nodes[key] = _bind_value(params[key], annotation, default, where, tasks, problems)
+        elif key in params:
+            nodes[key] = _bind_fixed(params[key], annotation, where, problems)
         elif default is _MISSING:
             problems.append(Problem(where, "is required"))
         else:
@@ -148,35 +149,55 @@ def bind_params(
     return nodes
 
 
+def _readable_signature(
+    name: str, family: Family, place: str, problems: list[Problem]
+) -> dict[str, tuple[Any, Any]] | None:
+    try:
+        return signature_of(variant(family, name, place))
+    except ConfigError as error:
+        problems += error.problems
+    except (TypeError, ValueError, NameError) as error:  # of a user's own variant
+        rule = f"must name something whose parameters can be read off ({type(error).__name__}: {error})"
+        problems.append(Problem(place, rule, name))
+    return None
+
+
+def _bind_fixed(raw: Any, annotation: Any, place: str, problems: list[Problem]) -> Any:
+    found: list[Problem] = []
+    value = _checker(annotation, found)(raw, place)
+    if found and is_domain(raw):  # a mapping may be just what the parameter takes
+        found = [Problem(place, "must be a fixed value here (domains belong in space)", raw)]
+    problems += found
+    return value
+
+
 def _bind_value(
     raw: Any, annotation: Any, default: Any, place: str, tasks: Sequence[str], problems: list[Problem]
 ) -> Node:
     spread = spread_of(annotation)
     if spread is not None and tasks:
-        return _bind_spread(raw, annotation, default, place, tasks[1:] if spread.skip_first else tasks, problems)
-    if is_domain(raw):
-        return parse_domain(raw, place, _checker(annotation, problems), default, problems)
-    return _checker(annotation, problems)(raw, place)
+        return _bind_spread(raw, annotation, spread, default, place, tasks, problems)
+    check = _checker(annotation, problems, DOMAIN_FORMS)
+    return parse_domain(raw, place, check, default, problems) if is_domain(raw) else check(raw, place)
 
 
 def _bind_spread(
-    raw: Any, annotation: Any, default: Any, place: str, tasks: Sequence[str], problems: list[Problem]
+    raw: Any, annotation: Any, spread: Spread, default: Any, place: str, tasks: Sequence[str], problems: list[Problem]
 ) -> Node:
-    check = _checker(get_args(get_args(annotation)[0])[0], problems)
-    if not tasks:
-        problems.append(Problem(place, "has no effect with a single task", raw))
-        return default
+    number = get_args(get_args(annotation)[0])[0]
+    tasks = tasks[1:] if spread.skip_first else tasks
     if is_domain(raw):
-        return {task: parse_domain(raw, f"{place}.{task}", check, default, problems) for task in tasks}
+        domain = parse_domain(raw, place, _checker(number, problems), default, problems)
+        return dict.fromkeys(tasks, domain)
     if not isinstance(raw, Mapping):
-        return check(raw, place)
+        return _checker(number, problems, f"{DOMAIN_FORMS} or a mapping of tasks to those", always=True)(raw, place)
+    check = _checker(number, problems, DOMAIN_FORMS)
     nodes: dict[str, Node] = {}
     for task, value in raw.items():
         where = f"{place}.{task}"
         if task not in tasks:
-            problems.append(
-                Problem(where, "must be a task (the first one is the reference of a ratio)", task, tuple(tasks))
-            )
+            rule = "must name a task" + (" after the first, which is the reference" if spread.skip_first else "")
+            problems.append(Problem(where, rule, task, tuple(tasks)))
         elif is_domain(value):
             nodes[task] = parse_domain(value, where, check, default, problems)
         else:
@@ -184,16 +205,24 @@ def _bind_spread(
     return nodes
 
 
-def _checker(annotation: Any, problems: list[Problem]) -> Callable[[Any, str], Any]:
-    """A function that holds one value against an annotation and says what is wrong."""
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+def _checker(annotation: Any, problems: list[Problem], also: str = "", *, always: bool = False) -> Callable[..., Any]:
+    """A function that holds one value against an annotation and says what is wrong.
+
+    Args:
+        annotation: Of a constructor's parameter.
+        problems: Grows by what is wrong.
+        also: What else the value could have been, told for a mapping.
+        always: Whether that is told for any value of a wrong type.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=_STRICT)
 
     def check(value: Any, place: str) -> Any:
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
-            messages = dict.fromkeys(str(entry["msg"]) for entry in error.errors(include_url=False))
-            problems.append(Problem(place, " or ".join(messages).replace("Input should be", "must be"), value))
+            failures = error.errors(include_url=False)
+            hint = also if always or isinstance(value, Mapping) else ""
+            problems.append(Problem(place, joined_rules(failures, hint), value))
             return value
 
     return check

@@ -3,25 +3,26 @@
 ``load_study`` is what the command line calls: YAML -> bound configuration and search space, or every error at once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_search.binding import Family, bind_component
-from mtl_search.config import StudyConfig, parse_component, parse_config, read_yaml
+from mtl_search.binding import SCHEDULE_FAMILIES, Family, bind_component
+from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
 from mtl_search.domains import Choice
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.fusion import FUSIONS
+from mtl_search.fusion import FUSIONS, Fusion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import variant
+from mtl_search.reading import parse_config, read_yaml
+from mtl_search.recipe import Component, build, variant
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
-from mtl_search.space import SearchSpace
+from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
 from mtl_search.transfer import BASES, DECAYS, OPTIMIZERS
-from mtl_search.weighting import WEIGHTINGS
+from mtl_search.weighting import WEIGHTINGS, Weighting
 
 FAMILIES: Mapping[str, Family] = {
     "source": SOURCES,
@@ -59,7 +60,7 @@ def find_study(name: str) -> Path:
         ConfigError: There is neither.
     """
     path = Path(name)
-    if path.exists() or path.suffix in (".yaml", ".yml"):
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
         return path
     shipped = {file.stem: file for folder in _SPACES for file in sorted(folder.glob("*.yaml"))}
     if name in shipped:
@@ -83,16 +84,19 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
     config, problems = parse_config(raw)
     plain = raw if isinstance(raw, Mapping) else {}
     bound = _bind_sections(plain, problems)
-    tasks = [str(task) for task in plain.get("tasks") or {}]
-    space_raw = plain.get("space") or {}
+    tasks = [str(task) for task in plain["tasks"]] if isinstance(plain.get("tasks"), Mapping) else []
+    space_raw = plain.get("space", {})
     space = None
     if isinstance(space_raw, Mapping):
         space, space_problems = SearchSpace.parse(space_raw, FAMILIES, tasks)
         problems += space_problems
+    if space is not None:
+        problems += _construction_problems(space, tasks)
+    if config is not None:
+        config = StudyConfig.model_validate(_override(config.model_dump(), bound))
+    if config is not None and space is not None and not any(p.place.startswith("search.") for p in problems):
+        problems += _search_problems(config, space)
     if problems or config is None or space is None:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    config = StudyConfig.model_validate(_override(config.model_dump(), bound))
-    if problems := _search_problems(config, space):
         raise ConfigError(problems)
     return LoadedStudy(config, space)
 
@@ -118,6 +122,36 @@ def _bind_sections(raw: Mapping[str, Any], problems: list[Problem]) -> dict[str,
     return bound
 
 
+def _construction_problems(space: SearchSpace, tasks: Sequence[str]) -> list[Problem]:
+    """Rules that a variant's constructor holds beyond its signature, and those between its parameters and the tasks."""
+    problems = []
+    for place, family, component in _parts(space):
+        try:
+            built = build(FAMILIES[family], component)
+            if tasks and isinstance(built, Fusion):
+                built.check(tasks)
+            elif tasks and isinstance(built, Weighting):
+                built.start(tasks, "cpu")
+        except ConfigError as error:
+            for problem in error.problems:
+                inner = problem.place.removeprefix(f"{family}.").removeprefix(component.name)
+                where = f"space.{place}.{component.name}{inner}"
+                problems.append(Problem(where, problem.rule, problem.value, problem.choices))
+    return problems
+
+
+def _parts(space: SearchSpace) -> dict[tuple[str, str, Component], None]:
+    """Place, family and component of every part of the space's corners."""
+    parts = {}
+    for recipe in space.corners():
+        for name in COMPONENTS:
+            parts[name, name, getattr(recipe, name)] = None
+        for section in SCHEDULES:
+            for name, family in SCHEDULE_FAMILIES.items():
+                parts[f"{section}.{name}", family, getattr(getattr(recipe, section), name)] = None
+    return parts
+
+
 def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     """Rules between the search section and the space."""
     problems = []
@@ -133,6 +167,11 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     if not space.domains and config.search.trials > 2:
         rule = "must hold at least one domain, or search.trials be 2 (the default recipe and the plain one)"
         problems.append(Problem("space", rule))
+    for section in SCHEDULES:
+        frozen, epochs = (space.largest(f"{section}.{name}") for name in ("frozen_epochs", "epochs"))
+        if frozen > epochs:
+            rule = f"must not be more than the {epochs} epochs of the stage"
+            problems.append(Problem(f"space.{section}.frozen_epochs", rule, frozen))
     longest = space.largest("joint.epochs")
     grace = config.search.stopper.params.get("grace")
     if isinstance(grace, int) and grace >= longest:
@@ -154,8 +193,11 @@ def _override(raw: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         *path, last = place.split(".")
         node = raw
         for key in path:
-            child = node.get(key)
-            node[key] = dict(child) if isinstance(child, Mapping) else {}
+            child = node.get(key, {})
+            if not isinstance(child, Mapping):
+                break  # parse_config says so
+            node[key] = dict(child)
             node = node[key]
-        node[last] = value
+        else:
+            node[last] = value
     return raw

@@ -191,7 +191,7 @@ def _prepare(name: str, overrides: dict[str, Any]) -> Any:
 
 def _folder(arguments: argparse.Namespace) -> Any:
     """The folder of a study that is named, or whose file is."""
-    from mtl_search.config import read_yaml
+    from mtl_search.reading import read_yaml
     from mtl_search.search.folder import StudyFolder
 
     name, storage = arguments.study, "mtl_search_runs"

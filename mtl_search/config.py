@@ -1,15 +1,13 @@
 """StudyConfig: the study file as frozen, typed data.
 
-First hop of the data path: YAML text -> plain values -> ``StudyConfig``. Every broken rule becomes a ``Problem``
-with its key path, so that a user sees all of them at once. Parameters of variants are bound in ``space``.
+What the first hop of the data path makes: ``reading`` turns YAML text into it and broken rules into problems;
+``catalog`` binds the parameters of its variants.
 """
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,24 +16,24 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    ValidationError,
     WithJsonSchema,
     model_validator,
 )
 
-from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component, NonNegativeFloat, PositiveInt, ProperFraction
 
 MEAN_IMPROVEMENT = "mean_improvement"
 WORST_TASK = "worst_task"
+JOURNAL = "journal"
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_NAME_RULE = "must start with a letter and hold letters, digits, '_' and '-' only (64 characters at most)"
+NAME_RULE = "must start with a letter and hold letters, digits, '_' and '-' only (64 characters at most)"
 
 
 def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(_NAME_RULE)
+        raise ValueError(NAME_RULE)
     return name
 
 
@@ -57,7 +55,13 @@ def parse_component(raw: object) -> Component:
 
 
 def _as_list(raw: object) -> object:
-    return [raw] if isinstance(raw, str) else raw
+    return raw if isinstance(raw, list) else [raw]
+
+
+def _check_storage(storage: str) -> str:
+    if storage != JOURNAL and "://" not in storage:
+        raise ValueError(f"must be '{JOURNAL}' (a file in the study's folder) or a database URL")
+    return storage
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
@@ -67,10 +71,16 @@ Variant = Annotated[
     PlainSerializer(Component.to_dict),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}),
 ]
+Columns = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SplitConfig(_Section):
@@ -109,7 +119,7 @@ class TaskConfig(_Section):
     """One learning task: what is predicted, from which data set, and how it is scored."""
 
     kind: Literal["classification", "binary", "regression", "multilabel"]
-    target: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+    target: Columns
     data: str | None = None
     metric: Variant | None = None
     loss: str | None = None
@@ -124,7 +134,7 @@ class SearchConfig(_Section):
     sampler: Variant = Component("tpe")
     stopper: Variant = Component("asha")
     objective: str = MEAN_IMPROVEMENT
-    storage: str = "journal"
+    storage: Annotated[str, AfterValidator(_check_storage)] = JOURNAL
 
 
 class ResourcesConfig(_Section):
@@ -174,6 +184,8 @@ class StudyConfig(_Section):
             if len(task.target) > 1 and task.kind != "multilabel":
                 rule = f"must be one column for a {task.kind} task"
                 problems.append(Problem(f"{place}.target", rule, task.target))
+            elif len(set(task.target)) < len(task.target):
+                problems.append(Problem(f"{place}.target", "must name each column once", task.target))
             if task.positive is not None and task.kind != "binary":
                 rule = f"has no effect on a {task.kind} task (binary tasks only)"
                 problems.append(Problem(f"{place}.positive", rule, task.positive))
@@ -191,91 +203,3 @@ class StudyConfig(_Section):
         if self.resources.precision == "bf16" and not self.resources.gpus_per_worker:
             problems.append(Problem("resources.precision", "has no effect without resources.gpus_per_worker", "bf16"))
         return problems
-
-
-def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:
-    """Check the form of a study file's plain values.
-
-    Args:
-        raw: What YAML gave; a mapping if the file is right.
-
-    Returns:
-        The configuration (None where a rule of form is broken) and every problem found.
-    """
-    if not isinstance(raw, Mapping):
-        return None, [Problem("", "a study file must be a mapping of sections", raw, tuple(StudyConfig.model_fields))]
-    try:
-        config = StudyConfig.model_validate(dict(raw))
-    except ValidationError as error:
-        return None, [_problem_of(entry, raw) for entry in error.errors(include_url=False)]
-    return config, config.cross_problems()
-
-
-def _problem_of(entry: Any, raw: Mapping[str, Any]) -> Problem:
-    """Turn one pydantic error into a problem with the key path as the user wrote it."""
-    path = [str(part) for part in entry["loc"] if not str(part).startswith(("function-", "literal[", "constrained-"))]
-    while path and path[-1] in {"int", "float", "bool", "str", "[key]"}:
-        path.pop()
-    message = str(entry["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-    kind = entry["type"]
-    if kind == "missing":
-        return Problem(".".join(path), "is required")
-    if kind == "extra_forbidden":
-        return Problem(".".join(path), "is not a known key", NOTHING, _known_keys(entry["loc"][:-1]))
-    value = entry["input"]
-    return Problem(".".join(path), message, NOTHING if isinstance(value, Mapping) else value)
-
-
-def _known_keys(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Fields of the section that a key path leads to."""
-    model: type[BaseModel] = StudyConfig
-    for part in loc:
-        sections: dict[str, type[BaseModel]] = {
-            "data": DataConfig,
-            "split": SplitConfig,
-            "tasks": TaskConfig,
-            "search": SearchConfig,
-            "resources": ResourcesConfig,
-            "tracking": TrackingConfig,
-        }
-        model = sections.get(str(part), model)
-    return tuple(model.model_fields)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which ``1e-3`` is a number and a key written twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is written twice", key_node.start_mark
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def read_yaml(path: Path) -> object:
-    """Read a study file without running anything in it.
-
-    Raises:
-        ConfigError: The file is missing, unreadable or not YAML; the message tells the line.
-    """
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError([Problem("", f"the study file must be readable ({reason})", str(path))]) from error
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError([Problem("", f"the study file must be YAML ({path}{line}: {reason})")]) from error

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mtl_search.recipe import Recipe
 from mtl_search.search.record import TrialRecord
+from mtl_search.space import COMPONENTS
 
 _ROWS = 12
 
@@ -35,8 +36,8 @@ def recipe_words(recipe: Recipe, keys: Collection[str]) -> str:
     for key, value in recipe.flat().items():
         if key not in keys:
             continue
-        section, *_, last = key.split(".")
-        name = f"{section.removesuffix('_task')}.{last}" if section == "single_task" else last
+        section, *rest = key.split(".")
+        name = ".".join(rest) if section in COMPONENTS else rest[-1] if section == "joint" else f"single.{rest[-1]}"
         if isinstance(value, str):
             words.append(value)
         else:

@@ -10,7 +10,8 @@ from typing import Any
 
 from mtl_search.errors import NOTHING, Problem
 
-_KINDS = {"float": {"log", "default"}, "int": {"log", "default"}, "choice": {"default"}}
+DOMAIN_FORMS = "a domain ({float: [low, high]}, {int: [low, high]} or {choice: [...]})"
+_KINDS = {"float": ("log", "default"), "int": ("log", "default"), "choice": ("default",)}
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,13 @@ def parse_domain(
         The domain, or None where a rule is broken.
     """
     before = len(problems)
-    kinds = [kind for kind in _KINDS if kind in raw]
-    kind = kinds[0]
-    allowed = {kind, *_KINDS[kind]}
-    problems += [
-        Problem(f"{place}.{key}", f"is not a known key of a {kind} domain", NOTHING, tuple(sorted(allowed)))
-        for key in raw
-        if key not in allowed
-    ]
+    kind, *others = [kind for kind in _KINDS if kind in raw]
+    if others:
+        problems.append(Problem(place, f"must be one domain, not both {kind} and {' and '.join(others)}", raw))
+        return None
+    allowed = (kind, *_KINDS[kind])
+    rule = f"is not a known key of a domain of kind {kind}"
+    problems += [Problem(f"{place}.{key}", rule, NOTHING, allowed) for key in raw if key not in allowed]
     if not isinstance(raw.get("log", False), bool):
         problems.append(Problem(f"{place}.log", "must be true or false", raw["log"]))
     if kind == "choice":
@@ -119,32 +119,34 @@ def _choice(
 def _interval(
     raw: Mapping[str, Any], kind: str, place: str, check: Check, default: object, problems: list[Problem], before: int
 ) -> Float | Int | None:
-    number: type = int if kind == "int" else float
+    whole = kind == "int"
     ends: Sequence[Any] = raw[kind]
-    if len(ends) != 2 or not all(_is_number(end, number) for end in ends):
-        what = "whole numbers" if kind == "int" else "numbers"
-        problems.append(Problem(f"{place}.{kind}", f"must be two finite {what} [low, high]", ends))
+    if len(ends) != 2 or not all(_is_number(end, whole) for end in ends):
+        what = "whole" if whole else "finite"
+        problems.append(Problem(f"{place}.{kind}", f"must be two {what} numbers [low, high]", ends))
         return None
-    low, high = (check(number(end), f"{place}.{kind}[{index}]") for index, end in enumerate(ends))
-    log = bool(raw.get("log", False))
-    if len(problems) > before:
-        return None
+    low, high = ends
+    log = raw.get("log") is True
     if low >= high:
         problems.append(Problem(f"{place}.{kind}", "must have its low end below its high end", ends))
-    if log and low <= 0:
-        problems.append(Problem(f"{place}.{kind}", "must be above zero with log: true", ends))
+    elif log and low <= 0:
+        problems.append(Problem(f"{place}.{kind}", "must be above 0 with log: true", ends))
+    for index, end in enumerate(ends):
+        if len(problems) == before:
+            check(end if whole else float(end), f"{place}.{kind}[{index}]")
     if len(problems) > before:
         return None
-    middle = math.sqrt(low * high) if log else (low + high) / 2
-    inside = _is_number(default, number) and low <= default <= high
-    chosen = raw.get("default", default if inside else middle)
-    if not _is_number(chosen, float) or not low <= chosen <= high:
-        problems.append(Problem(f"{place}.default", f"must lie in [{low}, {high}]", chosen))
+    middle = math.sqrt(low) * math.sqrt(high) if log else low / 2 + high / 2
+    inside = _is_number(default, whole) and low <= default <= high
+    chosen = raw.get("default", default if inside else min(max(int(middle) if whole else middle, low), high))
+    if not _is_number(chosen, whole) or not low <= chosen <= high:
+        what = "whole number" if whole else "number"
+        problems.append(Problem(f"{place}.default", f"must be a {what} in [{low}, {high}]", chosen))
         return None
-    return Int(low, high, log, int(chosen)) if kind == "int" else Float(low, high, log, float(chosen))
+    return Int(low, high, log, chosen) if whole else Float(float(low), float(high), log, float(chosen))
 
 
-def _is_number(value: object, number: type) -> bool:
+def _is_number(value: Any, whole: bool) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return False
-    return number is float or isinstance(value, int)
+    return isinstance(value, int) or not whole

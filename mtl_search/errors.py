@@ -3,9 +3,9 @@
 First stop of every hop of the data path: whatever is wrong with a file, a data set or a recipe leaves as one of these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 class _Nothing:
@@ -16,6 +16,55 @@ class _Nothing:
 
 
 NOTHING: Final = _Nothing()
+_LONGEST = 120
+_YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
+_RULES = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "none_required": "must be null",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "too_short": "must hold at least {min_length}",
+    "too_long": "must hold at most {max_length}",
+}
+
+
+def shown(value: object) -> str:
+    """A value as a user would write it in the study file, on one short line."""
+    text = repr(value)
+    text = _YAML_WORDS.get(text, text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def joined_rules(failures: Iterable[Mapping[str, Any]], also: str = "") -> str:
+    """One rule out of what pydantic found wrong with one value, e.g. ``must be a whole number or 'auto'``.
+
+    Args:
+        failures: Entries of pydantic's ``ValidationError.errors()``; several where the value had a choice of forms.
+        also: A further form that the value could have had.
+    """
+    rules = dict.fromkeys(_rule_of(failure) for failure in failures)
+    starts = [rule.removeprefix("must be ") for rule in rules] + ([also] if also else [])
+    if len(starts) > 1 and all(rule.startswith("must be ") for rule in rules):
+        return f"must be {', '.join(starts[:-1])} or {starts[-1]}"
+    return " or ".join(rules)
+
+
+def _rule_of(failure: Mapping[str, Any]) -> str:
+    known = _RULES.get(failure["type"])
+    if known is not None:
+        return known.format(**failure.get("ctx", {}))
+    return str(failure["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
 
 
 @dataclass(frozen=True)
@@ -34,11 +83,13 @@ class Problem:
     value: object = NOTHING
     choices: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:  # a value may be a list or a mapping
+        return hash(str(self))
+
     def __str__(self) -> str:
         text = f"{self.place}: {self.rule}" if self.place else self.rule
         if self.value is not NOTHING:
-            shown = repr(self.value)
-            text += f", got {shown if len(shown) <= 120 else shown[:117] + '...'}"
+            text += f", got {shown(self.value)}"
         if self.choices:
             text += f" (choices: {', '.join(self.choices)})"
         return text
@@ -55,12 +106,16 @@ class MtlSearchError(Exception):
 
 
 class ProblemsError(MtlSearchError):
-    """Several problems found in one pass, so that they can be mended in one pass."""
+    """Several problems found in one pass, so that they can be mended in one pass.
+
+    Attributes:
+        problems: What is wrong, each said once.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         if not problems:
             raise ValueError("at least one problem is needed")
-        self.problems = tuple(problems)
+        self.problems = tuple({str(problem): problem for problem in problems}.values())
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[type["ProblemsError"], tuple[tuple[Problem, ...]]]:

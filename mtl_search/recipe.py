@@ -5,14 +5,15 @@ The search space samples recipes, workers carry them out, MLflow shows them. Not
 
 import hashlib
 import importlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Interval, Lt
 
-from mtl_search.errors import ConfigError, Problem
+from mtl_search.errors import ConfigError, MtlSearchError, Problem
 
 T = TypeVar("T")
 Scalar = bool | int | float | str | None
@@ -149,21 +150,22 @@ class Recipe:
 
     def flat(self) -> dict[str, Scalar]:
         """One readable level, e.g. ``{"sharing": "hard", "sharing.depth": 2, "joint.optimizer.lr": 0.001}``."""
-        return _flatten(self.to_dict())
+        flat: dict[str, Scalar] = {}
+        for section in fields(self):
+            part = getattr(self, section.name)
+            if isinstance(part, Schedule):
+                part = {name: getattr(part, name) for name in part.__dataclass_fields__}
+            flat |= _flatten(part, section.name)
+        return flat
 
 
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
-    flat: dict[str, Scalar] = {}
-    for name, value in data.items():
-        place = f"{prefix}{name}"
-        if not isinstance(value, Mapping):
-            flat[place] = value
-        elif len(value) == 1 and isinstance(params := next(iter(value.values())), Mapping):  # a component
-            flat[place] = next(iter(value))
-            flat |= _flatten(params, f"{place}.")
-        else:
-            flat |= _flatten(value, f"{place}.")
-    return flat
+def _flatten(value: Any, place: str) -> dict[str, Scalar]:
+    if isinstance(value, Component):
+        return {place: value.name, **_flatten(value.params, place)}
+    if isinstance(value, Mapping):
+        parts = [_flatten(inner, f"{place}.{name}") for name, inner in value.items()]
+        return {name: scalar for part in parts for name, scalar in part.items()}
+    return {place: json.dumps(value) if isinstance(value, list) else value}
 
 
 def content_key(*parts: Any) -> str:
@@ -204,13 +206,33 @@ def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Ca
     """The constructor behind a variant's name.
 
     Raises:
-        ConfigError: The family has no such variant.
+        ConfigError: The family has no such variant, or a user's own is not what the family is made of.
     """
     if ":" in name:
-        return import_object(name, place)  # type: ignore[no-any-return]
+        return _own(family, name, place)
     if name not in family:
         raise ConfigError([Problem(place, "must be a known variant or package.module:Name", name, tuple(family))])
     return family[name]
+
+
+def _own(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
+    """A user's own variant: a class like those of the family."""
+    found = import_object(name, place)
+    base = next((b for b in reversed(inspect.getmro(_first(family))) if inspect.isabstract(b)), None)
+    if base is None:
+        if not callable(found):
+            raise ConfigError([Problem(place, "must name a class or a function", name)])
+    elif not (inspect.isclass(found) and issubclass(found, base)):
+        raise ConfigError([Problem(place, f"must name a class derived from {base.__module__}.{base.__name__}", name)])
+    elif inspect.isabstract(found):
+        lacking = ", ".join(sorted(found.__abstractmethods__))
+        raise ConfigError([Problem(place, f"must name a class that has all of its methods (it lacks {lacking})", name)])
+    return found  # type: ignore[no-any-return]
+
+
+def _first(family: Mapping[str, Any]) -> type:
+    first = next(iter(family.values()))
+    return first if inspect.isclass(first) else object
 
 
 def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:
@@ -219,5 +241,17 @@ def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:
     Args:
         family: Constructor by name.
         component: Name and parameters.
+
+    Raises:
+        ConfigError: There is no such variant, or a user's own does not take these parameters.
     """
-    return variant(family, component.name, component.name)(**component.params)
+    constructor = variant(family, component.name, component.name)
+    if ":" not in component.name:
+        return constructor(**component.params)
+    try:
+        return constructor(**component.params)
+    except MtlSearchError:
+        raise
+    except Exception as error:  # user code: whatever its constructor raises is the user's to read
+        rule = f"must take these parameters ({type(error).__name__}: {error})"
+        raise ConfigError([Problem(component.name, rule, dict(component.params))]) from error

@@ -94,6 +94,9 @@ class SearchSpace:
         problems: list[Problem] = []
         known = (*COMPONENTS, *SCHEDULES)
         problems += [Problem(f"space.{key}", "is not a known key", NOTHING, known) for key in raw if key not in known]
+        if len(tasks) == 1:
+            rule = "has no effect with a single task"
+            problems += [Problem(f"space.{name}", rule, raw[name]) for name in COMPONENTS if name in raw]
         sections: dict[str, Node] = {}
         for name in COMPONENTS:
             default = next(iter(families[name]))
@@ -118,18 +121,24 @@ class SearchSpace:
 
     def corners(self) -> list[Recipe]:
         """A few recipes that between them hold every variant and both ends of every domain, for checks against data."""
-        choices = max((len(d.values) for d in self.domains.values() if isinstance(d, Choice)), default=1)
-        ends = [
-            {
-                name: domain.values[min(turn, len(domain.values) - 1)]
-                if isinstance(domain, Choice)
-                else (domain.low if low else domain.high)
-                for name, domain in self.domains.items()
-            }
-            for turn in range(choices)
-            for low in (True, False)
-        ]
-        return [self._preset(end.__getitem__).recipe for end in ends]
+        ends = {
+            name: domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
+            for name, domain in self.domains.items()
+        }
+        wanted = [{name: values[turn] for name, values in ends.items()} for turn in (0, -1)]
+        wanted += [{**self._way_to(name), name: value} for name, values in ends.items() for value in values]
+        recipes = [self._preset(lambda name, want=want: want.get(name, NOTHING)).recipe for want in wanted]
+        return list({recipe.key: recipe for recipe in recipes}.values())
+
+    def _way_to(self, name: str) -> dict[str, str]:
+        """The choices of variants under which a parameter is sampled."""
+        return {
+            choice: option
+            for choice, domain in self.domains.items()
+            if isinstance(domain, Choice)
+            for option in domain.values
+            if name.startswith(f"{choice}.{option}.")
+        }
 
     def _section(self, name: str) -> dict[str, Any]:
         section = self._sections[name]

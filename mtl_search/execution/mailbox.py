@@ -174,7 +174,8 @@ class Mailbox:
         async with self._news:
             entry = self._current(group, incarnation, ticket)
             if entry is not None:
-                entry.state, entry.result, entry.owner = JobState.DONE, result, None
+                entry.state = JobState.CANCELLED if result.get("stopped") else JobState.DONE
+                entry.result, entry.owner = result, None
                 self._news.notify_all()
 
     async def fail(self, group: str, incarnation: str, ticket: Ticket, reason: str) -> None:

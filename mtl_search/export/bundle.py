@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import yaml
 
@@ -34,8 +33,7 @@ from mtl_search.export.pyfunc import LABELS_FILE, MARK, labels_document, open_py
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.files import write_json
 
-Format = Literal["pt2", "onnx"]
-FORMATS: tuple[str, ...] = get_args(Format)
+FORMATS = ("pt2", "onnx")
 MLFLOW_FOLDER, SAMPLE_FILE, RECIPE_FILE, CARD_FILE = "mlflow_model", "sample_input.json", "recipe.yaml", "README.md"
 _OWN = (
     PT2_FILE,
@@ -76,7 +74,7 @@ class ExportReport:
         ]
 
 
-def export_model(folder: StudyFolder, to: Path, formats: Sequence[Format] = ("pt2",)) -> ExportReport:
+def export_model(folder: StudyFolder, to: Path, formats: Sequence[str] = ("pt2",)) -> ExportReport:
     """Write the winner of a study as a folder that needs nothing of this package, and check it.
 
     The folder always holds ``mlflow_model/``, the recipe, labels, a sample input and a model card.
@@ -84,7 +82,7 @@ def export_model(folder: StudyFolder, to: Path, formats: Sequence[Format] = ("pt
     Args:
         folder: Where the study lies.
         to: The folder to write. It may exist: what an earlier export wrote there is replaced, the rest stays.
-        formats: Programs to write beside the MLflow model.
+        formats: Programs to write beside the MLflow model, of `FORMATS`.
 
     Raises:
         StudyError: The study has not ended, or files of it are missing.
@@ -110,7 +108,7 @@ def export_model(folder: StudyFolder, to: Path, formats: Sequence[Format] = ("pt
     return ExportReport(to, files, differences, tolerances(champion), rows)
 
 
-def _write(champion: Champion, new: Path, formats: Sequence[Format]) -> tuple[Differences, int]:
+def _write(champion: Champion, new: Path, formats: Sequence[str]) -> tuple[Differences, int]:
     program = trace(champion)
     write_pt2(program, new / PT2_FILE)
     save_pyfunc(champion, new / PT2_FILE, new / MLFLOW_FOLDER)

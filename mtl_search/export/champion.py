@@ -30,8 +30,6 @@ from mtl_search.training.files import read_json
 Columns = dict[str, list[Any]]
 """Raw rows as JSON takes them: input column to values."""
 
-DATA_FILE = "data.json"
-
 
 @dataclass(frozen=True, eq=False)
 class Champion:
@@ -92,7 +90,7 @@ def load_champion(folder: StudyFolder) -> Champion:
         raise StudyError(
             f"study {folder.name} has no winner yet: run `mtl-search search` with --resume until it has ended"
         )
-    data_file = folder.path / DATA_FILE
+    data_file = folder.data_file
     if not data_file.exists():
         raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
     data = read_json(data_file)

@@ -5,6 +5,7 @@ The driver calls it when a study ends. It may fail alone (the server is away): t
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mtl_search.export.card import headline
 from mtl_search.export.champion import Champion, load_champion
@@ -87,21 +89,20 @@ def _register(champion: Champion, program: Path, uri: str, run_id: str | None, n
     if run_id is not None:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _ensure_model(client, champion, name)
+    # A store in this process would look the model's id up at the process's own tracking URI, which may be another.
+    here = urlparse(uri).scheme.partition("+")[0] in DATABASE_ENGINES
     version = client.create_model_version(
         name,
-        # A store in this process looks "models:/<id>" up at the process's own tracking URI, which may be another.
-        logged.artifact_location if _is_database(uri) else f"models:/{logged.model_id}",
+        logged.artifact_location if here else f"models:/{logged.model_id}",
         run_id,
         figures(champion),
         description=headline(champion),
-        model_id=logged.model_id,
+        model_id=None if here else logged.model_id,
     )
+    link = [{"name": name, "version": str(version.version)}]
+    client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(link)})
     client.set_registered_model_alias(name, ALIAS, version.version)
     return Registration(name, str(version.version), f"models:/{name}@{ALIAS}", logged.model_id)
-
-
-def _is_database(uri: str) -> bool:
-    return urlparse(uri).scheme.partition("+")[0] in DATABASE_ENGINES
 
 
 def _experiment(champion: Champion, client: MlflowClient, run_id: str | None) -> str:

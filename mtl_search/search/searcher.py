@@ -113,7 +113,8 @@ class OptunaSearcher(Searcher):
         live = self._live.pop(trial_id, None)
         if live is None:
             return
-        self._release(live.key)
+        if all(other.key != live.key for other in self._live.values()):
+            self._release(live.key)
         news: Update = (result or {}).get(NEWS) or Update()
         outcome = news.result
         live.trial.set_user_attr("seconds", time.time() - live.started)

@@ -171,7 +171,7 @@ class Delivery(threading.Thread):
 
 
 def _in_short(error: Exception) -> str:
-    """The first line (a database's error goes on with pages of SQL); where there was no answer, the reason at its root."""
+    """The first line (a database's error goes on with pages of SQL); without an answer, the reason at its root."""
     causes = list(_causes(error))
     if any(isinstance(cause, requests.ConnectionError | requests.Timeout) for cause in causes):
         return f"no answer: {causes[-1]}"

@@ -70,7 +70,8 @@ class Recorder:
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
         key = f"baseline-{task}"
-        if result is not None and result.get("cached") and self._tracker.run_id(key) is not None:
+        if result is not None and result.get("cached") and self._tracker.started(key):
+            self._tracker.end_run(key, "FINISHED")
             return
         self._start_baseline(task)
         for report in (result or {}).get("history", []):

@@ -3,6 +3,7 @@
 Called by the search for each trial and by the command line for the study; `delivery` takes what is written to MLflow.
 """
 
+import os
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -47,6 +48,7 @@ class Tracker:
     def start(self) -> "Tracker":
         """Starts the delivery thread; imports MLflow (about 2 s the first time in a process)."""
         if self._delivery is None:
+            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read at import
             # Here, in the caller's thread: imports that run in two threads at once can meet half-made modules.
             from mtl_search.tracking.delivery import Delivery
             from mtl_search.tracking.destination import Destination, quick_http

@@ -1,5 +1,7 @@
 """Models and checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
 
+import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mtl_search.training.files import replacing
+from mtl_search.training.files import leftovers, replacing
 
 MODEL_FILE = "model.safetensors"
 _CHECKPOINT_FILE = "checkpoint.pt"
+_log = logging.getLogger(__name__)
 
 
 def save_model(folder: Path, state: Mapping[str, Tensor]) -> None:
@@ -31,17 +34,26 @@ def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
         torch.save(dict(state), temporary)
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a stage left something to resume from."""
-    return (folder / _CHECKPOINT_FILE).exists()
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    """Read the last checkpoint of a stage.
 
-
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any]:
-    """Read the last checkpoint of a stage."""
-    loaded: dict[str, Any] = torch.load(folder / _CHECKPOINT_FILE, map_location=device, weights_only=True)
+    Returns:
+        What ``save_checkpoint`` wrote; None where there is none, or where the file is damaged: then the stage starts
+        anew, which costs time and nothing else.
+    """
+    path = folder / _CHECKPOINT_FILE
+    if not path.exists():
+        return None
+    try:
+        loaded: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        _log.warning("checkpoint %s cannot be read, so its stage starts anew (%s)", path, reason)
+        return None
     return loaded
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a stage that has ended."""
-    (folder / _CHECKPOINT_FILE).unlink(missing_ok=True)
+    """Remove the checkpoint of a stage that has ended, and what a kill in the middle of writing one left."""
+    for path in (folder / _CHECKPOINT_FILE, *leftovers(folder / _CHECKPOINT_FILE)):
+        path.unlink(missing_ok=True)

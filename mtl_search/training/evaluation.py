@@ -22,7 +22,7 @@ CHUNK = 4096
 """Rows of one forward pass in evaluation."""
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
 def evaluate(
     model: MultiTaskModel, split: DeviceSplit, metrics: Mapping[str, Metric], world: World
 ) -> dict[str, dict[str, float]]:

@@ -1,8 +1,7 @@
 """Files written whole or not at all; plain JSON, read back without running code. Imports no torch."""
 
 import json
-import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +15,17 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader, or a kill in between, sees the old content or the new, never a part.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files that kills in the middle of ``replacing`` left beside ``path``."""
+    return list(path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"))
 
 
 def write_json(path: Path, data: Any) -> None:

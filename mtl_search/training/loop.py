@@ -4,6 +4,7 @@ Fine-tuning one task and joint training are this same loop; only the model's tas
 calls it, ``step`` makes the updates, a ``Control`` hears of every epoch and may stop it.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import TrialError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, build, seed_from
-from mtl_search.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.objective import Objective
 from mtl_search.training.step import Step
@@ -26,12 +27,15 @@ from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS, OPTIMIZERS
 from mtl_search.weighting.base import Weighting
 
+CHECKPOINT_SHARE = 0.05
+"""Largest part of a stage's time that goes into writing checkpoints."""
+
 
 class Control(Protocol):
     """Who listens to a stage while it runs."""
 
     def report(self, epoch: dict[str, Any]) -> None:
-        """Hear of a finished epoch (called on rank 0 only)."""
+        """Hear of a finished epoch (called on rank 0 only); after a kill it hears of the same epochs again."""
 
     def proceed(self, epoch: int) -> bool:
         """Whether to go on after an epoch (called on every rank; all get the same answer)."""
@@ -103,6 +107,7 @@ class Loop:
         self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world)
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
+        self._next_save = 0.0
 
     def run(self, control: Control) -> Progress:
         """Train to the end of the schedule, or until the control stops it; resume where a checkpoint stands.
@@ -113,17 +118,17 @@ class Loop:
         Raises:
             TrialError: A loss or the score became NaN or infinite.
         """
-        first = self._resume()
-        for epoch in range(first, self._schedule.epochs + 1):
+        for epoch in range(self._resume(control), self._schedule.epochs + 1):
+            if epoch and not control.proceed(epoch - 1):
+                self._progress.stopped = True
+                break
             started = time.monotonic()
             losses = self._train(epoch) if epoch else {}
             report = self._assess(epoch, losses, started)
             if self._world.rank == 0:
-                self._save(epoch)
+                if 0 < epoch < self._schedule.epochs:
+                    self._save(epoch)
                 control.report(report)
-            if epoch < self._schedule.epochs and not control.proceed(epoch):
-                self._progress.stopped = True
-                break
         return self._progress
 
     def _train(self, epoch: int) -> dict[str, float]:
@@ -136,7 +141,7 @@ class Loop:
         losses = self._step.run_epoch(epoch, lambda step: self._decay.factor(done + step, total))
         means = {task.name: float(loss) for task, loss in zip(self._model.tasks, losses, strict=True)}
         for name, loss in means.items():
-            if not _finite(loss):
+            if not math.isfinite(loss):
                 raise TrialError(f"diverged: training loss of task {name} is {loss} in epoch {epoch}")
         return means
 
@@ -144,9 +149,13 @@ class Loop:
         results = evaluate(self._model, self._validation, self._metrics, self._world)
         metrics = {task: result["metric"] for task, result in results.items()}
         for name, result in results.items():
-            if not _finite(result["metric"]) or not _finite(result["loss"]):
-                value = result["metric"] if not _finite(result["metric"]) else result["loss"]
-                raise TrialError(f"diverged: validation of task {name} is {value} in epoch {epoch}")
+            if not math.isfinite(result["loss"]):
+                raise TrialError(f"diverged: validation loss of task {name} is {result['loss']} in epoch {epoch}")
+            if not math.isfinite(result["metric"]):
+                raise TrialError(
+                    f"validation metric of task {name} is {result['metric']} in epoch {epoch}, though its loss is "
+                    f"{result['loss']:.4g}: it is not defined for these predictions"
+                )
         score = self._objective.score(metrics)
         progress = self._progress
         if score > progress.best_score:
@@ -167,7 +176,9 @@ class Loop:
         return report
 
     def _save(self, epoch: int) -> None:
-        if epoch == self._schedule.epochs:
+        """Write a checkpoint, unless the last one is so recent that writing would take too much of the time."""
+        started = time.monotonic()
+        if started < self._next_save:
             return
         progress = self._progress
         state = {
@@ -181,18 +192,27 @@ class Loop:
             "best_state": progress.best_state,
         }
         save_checkpoint(self._folder, state)
+        ended = time.monotonic()
+        self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
 
-    def _resume(self) -> int:
-        """Go back to the last checkpoint; the epoch to run next."""
-        if not self._world.agree(has_checkpoint(self._folder)):
+    def _resume(self, control: Control) -> int:
+        """Go back to the last checkpoint, if there is one; the epoch to run next.
+
+        The control hears the whole history again: whoever listens now may not have heard it.
+        """
+        state = load_checkpoint(self._folder, self._world.device) if self._world.rank == 0 else None
+        if not self._world.agree(state is not None):
             return 0
-        state = load_checkpoint(self._folder, self._world.device)
+        if state is None:
+            state = load_checkpoint(self._folder, self._world.device)
+        if state is None:
+            # Not a TrialError: a rank that fails alone must take its group down, or the others wait for it.
+            raise OSError(f"rank {self._world.rank} cannot read the checkpoint in {self._folder} that rank 0 read")
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._weighting.load_state_dict(state["weighting"])
         self._progress = Progress(state["history"], state["best_epoch"], state["best_score"], state["best_state"])
+        if self._world.rank == 0:
+            for report in self._progress.history:
+                control.report(report)
         return int(state["epoch"]) + 1
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0

@@ -3,12 +3,15 @@
 A short alias per kind for what people mostly ask for; beyond those any torchmetrics class by its own name.
 """
 
+import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torchmetrics
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics import Metric
 
 from mtl_search.data.study_data import StudyData
@@ -62,20 +65,27 @@ def metric_for(task: Task) -> Metric:
         rule = f"must be a metric for {task.kind} tasks or a torchmetrics class"
         raise ConfigError([Problem(place, rule, task.metric.name, tuple(ALIASES[task.kind]))])
     sizes = {"classification": {"num_classes": task.outputs}, "multilabel": {"num_labels": task.outputs}}
-    fixed: dict[str, Any] = {**sizes.get(task.kind, {}), **preset}
+    # Every rank gives its metric all rows, so ranks have nothing to sum up.
+    fixed: dict[str, Any] = {**sizes.get(task.kind, {}), **preset, "sync_on_compute": False}
     if task.kind == "multilabel":
         fixed["ignore_index"] = MASKED
-    if task.kind != "regression":
-        fixed["validate_args"] = False
     try:
-        checked = {**fixed, **task.metric.params} | ({"validate_args": True} if "validate_args" in fixed else {})
-        getattr(module, known[-1])(**checked)
-        metric = getattr(module, known[-1])(**{**fixed, **task.metric.params})
+        if task.kind != "regression":  # the arguments are checked once, here, and not again with every update
+            _construct(module, known[-1], {**fixed, **task.metric.params, "validate_args": True})
+            fixed["validate_args"] = False
+        metric = _construct(module, known[-1], {**fixed, **task.metric.params})
     except (TypeError, ValueError) as error:
         raise ConfigError([Problem(place, f"must fit torchmetrics' {known[-1]} ({error})", NOTHING)]) from error
     if not isinstance(metric, Metric) or metric.higher_is_better is None:
         raise ConfigError([Problem(place, "must be one number with a direction (higher or lower is better)", name)])
     return metric
+
+
+def _construct(module: Any, name: str, arguments: Mapping[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # A validation split fits in memory, twice.
+        warnings.filterwarnings("ignore", message=".*will save all targets and predictions in (the )?buffer")
+        return getattr(module, name)(**arguments)
 
 
 def _is_metric(module: Any, name: str) -> bool:
@@ -89,7 +99,7 @@ def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) 
     Args:
         metric: From ``metric_for``; reset before and after.
         predictions: (n,), (n, classes) or (n, labels): probabilities or values in raw units.
-        targets: (n,) or (n, labels), labels as numbers or values in raw units.
+        targets: (n,) or (n, labels), as ``in_raw_units`` gives them.
         mask: Where a label is present, shaped as ``targets``.
 
     Returns:
@@ -97,9 +107,7 @@ def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) 
     """
     metric.reset()
     if targets.dim() > 1:
-        metric.update(predictions, torch.where(mask, targets, MASKED).long())
-    elif predictions.dim() > 1 or not targets.is_floating_point():
-        metric.update(predictions[mask], targets[mask].long())
+        metric.update(predictions, torch.where(mask, targets, MASKED))
     else:
         metric.update(predictions[mask], targets[mask])
     value = float(metric.compute())
@@ -111,33 +119,58 @@ def task_goals(data: StudyData) -> dict[str, Goal]:
     """Direction and natural scale of every task's main metric; baselines come later.
 
     Raises:
-        ConfigError: A metric that does not exist or does not fit its task, all of them at once.
+        ConfigError: A metric that does not exist, does not fit its task, or tells nothing on its validation labels; all
+            of them at once.
     """
     problems: list[Problem] = []
     goals = {}
     for task in data.tasks:
         try:
-            metric = metric_for(task)
+            goals[task.name] = _goal(task, data)
         except ConfigError as error:
             problems += error.problems
-            continue
-        goals[task.name] = Goal(bool(metric.higher_is_better), scale=_natural_scale(task, metric, data))
     if problems:
         raise ConfigError(problems)
     return goals
 
 
-def _natural_scale(task: Task, metric: Metric, data: StudyData) -> float:
-    """1 for scores; for errors of a regression task the validation error of predicting the training mean."""
-    if task.kind != "regression" or metric.higher_is_better:
-        return 1.0
+def _goal(task: Task, data: StudyData) -> Goal:
+    """A task's goal; its scale is 1 for scores and, for errors of a regression task, that of the training mean."""
+    metric = metric_for(task)
     split = data.splits["validation"][task.dataset]
     targets = in_raw_units(task, torch.from_numpy(split.targets[task.name]))
     mask = torch.from_numpy(split.masks[task.name])
-    trivial = measure(metric, torch.full_like(targets, task.center), targets, mask)
-    return trivial if trivial > 0 else 1.0
+    place, name = f"tasks.{task.name}.metric", task.metric.name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torchmetrics warns of here is judged by the values
+        try:
+            perfect = measure(metric, _perfect(task, targets), targets, mask)
+            trivial = measure(metric, _trivial(task, targets), targets, mask)
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            rule = f"must give one number on the validation labels ({str(error).partition(chr(10))[0]})"
+            raise ConfigError([Problem(place, rule, name)]) from error
+    if not math.isfinite(perfect) or perfect == trivial:
+        rule = "must tell perfect predictions from wrong ones on the validation labels"
+        raise ConfigError([Problem(place, f"{rule}, gives {perfect:g} for both" if perfect == trivial else rule, name)])
+    higher = bool(metric.higher_is_better)
+    natural = task.kind == "regression" and not higher and math.isfinite(trivial)
+    return Goal(higher, scale=abs(trivial) if natural else 1.0)
+
+
+def _perfect(task: Task, targets: Tensor) -> Tensor:
+    """Predictions that say what the labels say."""
+    if task.kind == "classification":
+        return functional.one_hot(targets, task.outputs).float()
+    return targets if task.kind == "regression" else targets.float()
+
+
+def _trivial(task: Task, targets: Tensor) -> Tensor:
+    """The training mean for every row of a regression task; the contrary of every label for other kinds."""
+    if task.kind == "regression":
+        return torch.full_like(targets, task.center)
+    return _perfect(task, (targets + 1) % (task.outputs if task.kind == "classification" else 2))
 
 
 def in_raw_units(task: Task, targets: Tensor) -> Tensor:
-    """Targets as a user knows them: regression values unscaled, labels as they are."""
-    return targets * task.scale + task.center if task.kind == "regression" else targets
+    """Targets as a user knows them: regression values unscaled, labels as whole numbers."""
+    return targets * task.scale + task.center if task.kind == "regression" else targets.long()

@@ -114,10 +114,12 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "seconds": sum(report["seconds"] for report in progress.history),
         "wall_seconds": time.monotonic() - started,
     }
-    if workspace.world.rank == 0:
+    # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
+    if workspace.world.rank == 0 and not progress.stopped:
         save_model(folder, progress.best_state)
         write_json(folder / RESULT_FILE, result)
         drop_checkpoint(folder)
+    workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
     return result
 
 

@@ -4,6 +4,7 @@ The workload travels (numpy arrays and plain data); the workspace holds it on th
 it.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,8 +58,11 @@ class Workload:
     @property
     def key(self) -> str:
         """Content key of everything a single-task model depends on but its task and schedule."""
-        base = [[name, list(value.shape), value.tobytes().hex()] for name, value in sorted(self.base.items())]
-        return content_key(self.data.key, self.backbone.to_dict(), content_key(base), self.seed, self.precision)
+        base = [
+            [name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
+            for name, value in sorted(self.base.items())
+        ]
+        return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision)
 
     def task(self, name: str) -> Task:
         """A task by its name."""

@@ -1,8 +1,7 @@
 """World: the processes that train one model together, as the loop sees them."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -51,6 +50,12 @@ class World:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every rank rank 0's buffers: a user's batch norm may have seen other rows on each."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum over ranks, in place."""
         if self.size > 1:
@@ -87,11 +92,9 @@ class World:
         counts = [stop - start for start, stop in pairwise(bounds)]
         return counts, slice(bounds[self.rank], bounds[self.rank + 1])
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> AbstractContextManager[object]:
         """Forward passes inside run in bfloat16 where the world does."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            yield
+        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
 
 
 def use_threads(count: int) -> None:

@@ -67,7 +67,7 @@ def finish(storage: Path, raw: dict[str, Any], depth: int | None) -> Finished:
     save_model(folder.trials / "abc", model.state_dict())
     write_json(folder.config_file, config.model_dump(mode="json"))
     write_json(
-        folder.path / "data.json",
+        folder.data_file,
         {
             "tasks": [task.to_dict() for task in data.tasks],
             "preparation": data.preparation.to_dict(),

@@ -56,7 +56,7 @@ def test_missing_files_are_named(numbers_study: Finished, copied: Callable[[Fini
     shutil.rmtree(folder.trials)
     with pytest.raises(StudyError, match=r"no model\.safetensors in .*abc"):
         load_champion(folder)
-    (folder.path / "data.json").unlink()
+    folder.data_file.unlink()
     with pytest.raises(StudyError, match=r"describes its data: .*data\.json"):
         load_champion(folder)
 

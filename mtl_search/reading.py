@@ -1,0 +1,196 @@
+"""Reading: a study file's text -> plain values -> ``StudyConfig``, or every broken rule of form at once.
+
+First hop of the data path. Nothing in a file is run: only mappings, lists, text, numbers, true, false and null come
+out of it.
+"""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mtl_search.config import (
+    NAME_RULE,
+    DataConfig,
+    ResourcesConfig,
+    SearchConfig,
+    SplitConfig,
+    StudyConfig,
+    TaskConfig,
+    TrackingConfig,
+)
+from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
+
+_SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
+    (): StudyConfig,
+    ("data",): DataConfig,
+    ("data", "split"): SplitConfig,
+    ("tasks", "*"): TaskConfig,
+    ("search",): SearchConfig,
+    ("resources",): ResourcesConfig,
+    ("tracking",): TrackingConfig,
+}
+_STAND_INS = {"name": "study", "backbone": "any"}
+"""Values under which the rules between the other sections can still be checked."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the plain values of YAML 1.2: ``1e-3`` is a number, while ``no``, ``1:30`` and ``2026-01-01`` are text.
+
+    A key written twice, an anchor that contains itself and any tag beyond plain values are errors.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own form)
+    yaml_constructors = {  # noqa: RUF012
+        f"tag:yaml.org,2002:{kind}": getattr(yaml.SafeLoader, f"construct_yaml_{kind}")
+        for kind in ("null", "bool", "int", "float", "str", "seq", "map")
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        return super().construct_object(node, deep=True)  # type: ignore[no-untyped-call] # refuses recursion
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is written twice", key.start_mark
+                )
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        return super().construct_mapping(node, deep)
+
+    def refuse(self, node: yaml.Node) -> Any:
+        """Raise for a tag that asks for anything but plain values."""
+        raise yaml.constructor.ConstructorError(None, None, f"tag {node.tag!r} is refused", node.start_mark)
+
+
+_Loader.add_constructor(None, _Loader.refuse)  # type: ignore[type-var]
+for _kind, _first, _pattern in (
+    ("null", "~nN", r"~|null|Null|NULL|"),
+    ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
+    ("int", "-+0123456789", r"[-+]?(?:0|[1-9][0-9_]*)"),
+    (
+        "float",
+        "-+.0123456789",
+        r"(?![-+]?[0-9_]+$)[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    ),
+    ("merge", "<", r"<<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
+
+
+def read_yaml(path: Path) -> object:
+    """Read a study file without running anything in it.
+
+    Raises:
+        ConfigError: The file is missing, unreadable or not YAML; the message tells the line.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError([Problem("", f"the study file must be readable ({reason})", str(path))]) from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError([Problem("", f"the study file must be YAML ({path}{line}: {reason})")]) from error
+    except RecursionError as error:
+        raise ConfigError([Problem("", "the study file must not be nested so deeply", str(path))]) from error
+
+
+def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:
+    """Check the form of a study file's plain values.
+
+    Args:
+        raw: What YAML gave; a mapping if the file is right.
+
+    Returns:
+        The configuration (None where a rule of form is broken) and every problem found.
+    """
+    if not isinstance(raw, Mapping):
+        rule = "the study file must be a mapping of sections" + (", not empty" if raw is None else "")
+        return None, [Problem("", rule, NOTHING if raw is None else raw, tuple(StudyConfig.model_fields))]
+    try:
+        config = StudyConfig.model_validate(dict(raw))
+    except ValidationError as error:
+        problems = _problems_of(error, raw)
+        return None, problems + _further_problems(error, raw, {problem.place for problem in problems})
+    return config, config.cross_problems()
+
+
+def _problems_of(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
+    """Pydantic's findings with key paths as the user wrote them, one problem a place."""
+    by_place: dict[str, list[Any]] = {}
+    for entry in error.errors(include_url=False):
+        by_place.setdefault(_place(_path(entry, raw)), []).append(entry)
+    return [_problem_of(place, entries, raw) for place, entries in by_place.items()]
+
+
+def _problem_of(place: str, entries: Sequence[Any], raw: Mapping[str, Any]) -> Problem:
+    first = entries[0]
+    path = _path(first, raw)
+    if first["type"] == "missing":
+        return Problem(place, "is required")
+    if first["type"] == "extra_forbidden":
+        return Problem(place, "is not a known key", NOTHING, _known_keys(path[:-1]))
+    if "[key]" in first["loc"] or first["type"] == "invalid_key":
+        return Problem(place, f"its name {NAME_RULE}", path[-1])
+    choices = _known_keys(path) if first["type"] == "model_type" else ()
+    return Problem(place, joined_rules(entries), first["input"], choices)
+
+
+def _path(entry: Any, raw: Mapping[str, Any]) -> list[str | int]:
+    """The keys that lead to a finding in the file; what pydantic adds for its own branches is left out."""
+    path: list[str | int] = []
+    node: Any = raw
+    for part in entry["loc"]:
+        if isinstance(node, Mapping):
+            found = [key for key in node if str(key) == str(part)]
+        else:
+            found = [part] if isinstance(node, list) and isinstance(part, int) else []
+        if not found:
+            return [*path, str(entry["loc"][-1])] if entry["type"] == "missing" else path
+        path.append(found[0])
+        node = node[found[0]]
+    return path
+
+
+def _place(path: Sequence[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def _known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
+    """Keys of the section that a path leads to."""
+    pattern = tuple("*" if path[0] == "tasks" and depth == 1 else str(part) for depth, part in enumerate(path))
+    return tuple(_SECTIONS[pattern].model_fields)
+
+
+def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[str]) -> list[Problem]:
+    """Broken rules between sections, where what is broken in form can be left out without changing their meaning."""
+    rest = copy.deepcopy(dict(raw))
+    for entry in error.errors(include_url=False):
+        path = _path(entry, raw)
+        top = str(path[0]) if path else ""
+        if top in _STAND_INS:
+            rest[top] = _STAND_INS[top]
+        elif entry["type"] == "extra_forbidden" or top not in ("data", "tasks"):
+            _drop(rest, path)
+    try:
+        config = StudyConfig.model_validate(rest)
+    except ValidationError:
+        return []
+    return [problem for problem in config.cross_problems() if problem.place not in told]
+
+
+def _drop(values: Any, path: Sequence[str | int]) -> None:
+    for key in path[:-1]:
+        values = values.get(key)
+    if isinstance(values, dict):
+        values.pop(path[-1], None)
