@@ -190,7 +190,7 @@ def _bind_spread(
         domain = parse_domain(raw, place, _checker(number, problems), default, problems)
         return dict.fromkeys(tasks, domain)
     if not isinstance(raw, Mapping):
-        return _checker(number, problems, f"{DOMAIN_FORMS} or a mapping of tasks to those", always=True)(raw, place)
+        return _checker(number, problems, DOMAIN_FORMS, "a mapping of tasks to those", always=True)(raw, place)
     check = _checker(number, problems, DOMAIN_FORMS)
     nodes: dict[str, Node] = {}
     for task, value in raw.items():
@@ -205,7 +205,7 @@ def _bind_spread(
     return nodes
 
 
-def _checker(annotation: Any, problems: list[Problem], also: str = "", *, always: bool = False) -> Callable[..., Any]:
+def _checker(annotation: Any, problems: list[Problem], *also: str, always: bool = False) -> Callable[[Any, str], Any]:
     """A function that holds one value against an annotation and says what is wrong.
 
     Args:
@@ -221,8 +221,8 @@ def _checker(annotation: Any, problems: list[Problem], also: str = "", *, always
             return adapter.validate_python(value)
         except ValidationError as error:
             failures = error.errors(include_url=False)
-            hint = also if always or isinstance(value, Mapping) else ""
-            problems.append(Problem(place, joined_rules(failures, hint), value))
+            forms = also if always or isinstance(value, Mapping) else ()
+            problems.append(Problem(place, joined_rules(failures, *forms), value))
             return value
 
     return check

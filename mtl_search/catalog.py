@@ -142,7 +142,7 @@ def _construction_problems(space: SearchSpace, tasks: Sequence[str]) -> list[Pro
 
 def _parts(space: SearchSpace) -> dict[tuple[str, str, Component], None]:
     """Place, family and component of every part of the space's corners."""
-    parts = {}
+    parts: dict[tuple[str, str, Component], None] = {}
     for recipe in space.corners():
         for name in COMPONENTS:
             parts[name, name, getattr(recipe, name)] = None
@@ -165,8 +165,10 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         rule = "cannot learn from parameters that exist on some branches only; use tpe"
         problems.append(Problem("search.sampler", rule, name))
     if not space.domains and config.search.trials > 2:
-        rule = "must hold at least one domain, or search.trials be 2 (the default recipe and the plain one)"
-        problems.append(Problem("space", rule))
+        rule = (
+            f"must hold a domain for {config.search.trials} trials (without one: 2, the default and the plain recipe)"
+        )
+        problems.append(Problem("space", rule, config.space))
     for section in SCHEDULES:
         frozen, epochs = (space.largest(f"{section}.{name}") for name in ("frozen_epochs", "epochs"))
         if frozen > epochs:

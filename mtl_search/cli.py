@@ -159,6 +159,7 @@ def _export(arguments: argparse.Namespace) -> int:
     report = export_model(folder, to, [name.strip() for name in arguments.format.split(",")])
     for line in report.lines():
         _print(line)
+    _print(f"wrote {report.folder}: {', '.join(report.files)}")
     return 0
 
 

@@ -19,10 +19,10 @@ _ROWS = 12
 
 
 def varying(recipes: Sequence[Recipe]) -> frozenset[str]:
-    """Parameters (keys of ``Recipe.flat``) that are not the same in all of these recipes."""
+    """Parameters (keys of ``Recipe.flat``) that differ between those of these recipes that have them."""
     flats = [recipe.flat() for recipe in recipes]
     keys = {key for flat in flats for key in flat}
-    return frozenset(key for key in keys if len({repr(flat.get(key)) for flat in flats}) > 1)
+    return frozenset(key for key in keys if len({repr(flat[key]) for flat in flats if key in flat}) > 1)
 
 
 def recipe_words(recipe: Recipe, keys: Collection[str]) -> str:

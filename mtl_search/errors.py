@@ -34,8 +34,8 @@ _RULES = {
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
-    "too_short": "must hold at least {min_length}",
-    "too_long": "must hold at most {max_length}",
+    "too_short": "must hold {min_length} or more entries",
+    "too_long": "must hold {max_length} or fewer entries",
 }
 
 
@@ -46,15 +46,15 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def joined_rules(failures: Iterable[Mapping[str, Any]], also: str = "") -> str:
+def joined_rules(failures: Iterable[Mapping[str, Any]], *also: str) -> str:
     """One rule out of what pydantic found wrong with one value, e.g. ``must be a whole number or 'auto'``.
 
     Args:
         failures: Entries of pydantic's ``ValidationError.errors()``; several where the value had a choice of forms.
-        also: A further form that the value could have had.
+        also: Further forms that the value could have had.
     """
     rules = dict.fromkeys(_rule_of(failure) for failure in failures)
-    starts = [rule.removeprefix("must be ") for rule in rules] + ([also] if also else [])
+    starts = [rule.removeprefix("must be ") for rule in rules] + list(also)
     if len(starts) > 1 and all(rule.startswith("must be ") for rule in rules):
         return f"must be {', '.join(starts[:-1])} or {starts[-1]}"
     return " or ".join(rules)
@@ -63,7 +63,8 @@ def joined_rules(failures: Iterable[Mapping[str, Any]], also: str = "") -> str:
 def _rule_of(failure: Mapping[str, Any]) -> str:
     known = _RULES.get(failure["type"])
     if known is not None:
-        return known.format(**failure.get("ctx", {}))
+        bounds = failure.get("ctx", {}).items()
+        return known.format(**{key: int(b) if isinstance(b, float) and b.is_integer() else b for key, b in bounds})
     return str(failure["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
 
 

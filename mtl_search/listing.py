@@ -1,18 +1,22 @@
 """Listing: the families as text for ``list`` and as JSON Schema for ``schema``, both read off the constructors."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter
 
 from mtl_search.binding import SCHEDULE_FAMILIES, Families, Family, signature_of, spread_of
 from mtl_search.config import StudyConfig
-from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.errors import ConfigError, Problem, shown
 from mtl_search.recipe import Schedule
 from mtl_search.space import COMPONENTS, SCHEDULES
 
 _DOMAIN = {"$ref": "#/$defs/Domain"}
+_WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", NoneType: "null", Any: "anything"}
+_ONE_KEY = {"minProperties": 1, "maxProperties": 1}
+_OWN = "^[^:]+:[^:]+$"
 _NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 
 
@@ -33,30 +37,41 @@ def describe_families(families: Families, only: str | None = None) -> Iterator[s
 
 def _describe(name: str, constructor: Callable[..., Any]) -> Iterator[str]:
     lines = (inspect.getdoc(constructor) or "").splitlines()
-    yield f"  {name}: {lines[0] if lines else ''}"
+    about = lines[0].replace("``", "") if lines else ""
+    yield f"  {name}: {about}"
     for parameter, (annotation, default) in signature_of(constructor).items():
-        shown = "required" if default is inspect.Parameter.empty else f"default {default!r}"
-        yield f"      {parameter}: {_type_words(annotation)}, {shown}"
+        start = "required" if default is inspect.Parameter.empty else f"default {shown(default)}"
+        yield f"      {parameter}: {_type_words(annotation)}, {start}"
     yield from (f"      {line.strip()}" for line in lines if line.strip().startswith("Paper: "))
 
 
 def _type_words(annotation: Any) -> str:
+    """A constructor's annotation in the words of the error messages."""
     if spread_of(annotation) is not None:
-        return "a number, or one per task"
-    base, *marks = get_args(annotation) if hasattr(annotation, "__metadata__") else (annotation,)
-    bounds = []
-    for mark in marks:
-        signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-        bounds += [
-            f"{sign} {getattr(mark, key)}" for key, sign in signs.items() if getattr(mark, key, None) is not None
-        ]
-    words = getattr(base, "__name__", None) if isinstance(base, type) else str(base).replace("typing.", "")
-    return f"{words} {' and '.join(bounds)}".strip()
+        return "number, or one per task"
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return f"{_type_words(inner[0])} {_bounds(inner[1:])}".strip()
+    if origin is Literal:
+        return " or ".join(shown(value) for value in inner)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_type_words, inner))
+    if origin is list:
+        return f"list of {_type_words(inner[0])}"
+    return "mapping" if origin is dict else getattr(annotation, "__name__", str(annotation))
+
+
+def _bounds(marks: Sequence[Any]) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    found = [(sign, getattr(mark, key, None)) for mark in marks for key, sign in signs.items()]
+    return " and ".join(f"{sign} {bound}" for sign, bound in found if bound is not None)
 
 
 def study_schema(families: Families) -> dict[str, Any]:
     """JSON Schema of a study file, variants and domains included."""
-    schema = StudyConfig.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **StudyConfig.model_json_schema()}
     definitions = schema["$defs"]
     definitions["Domain"] = {
         "description": "A value that the search samples.",
@@ -93,6 +108,7 @@ def study_schema(families: Families) -> dict[str, Any]:
     definitions["DataConfig"]["properties"]["sources"] = {
         "type": "object",
         "additionalProperties": {"$ref": "#/$defs/source_variant"},
+        "minProperties": 1,
     }
     for key in ("backbone", "base"):
         schema["properties"][key] = {"$ref": f"#/$defs/{key}_variant"}
@@ -110,24 +126,37 @@ def _one_or_list(family: str) -> dict[str, Any]:
 
 def _variant_schema(family: Family, *, searched: bool) -> dict[str, Any]:
     """A variant by name alone, or with its parameters; a user's own as ``package.module:Name``."""
-    own = {"type": "string", "pattern": "^[^:]+:[^:]+$"}
-    options: list[dict[str, Any]] = [{"enum": list(family)}, own]
+    complete: list[str] = []
+    options: list[dict[str, Any]] = [{"enum": complete}, {"type": "string", "pattern": _OWN}]
     for name, constructor in family.items():
-        parameters: dict[str, Any] = {}
-        required = []
-        for parameter, (annotation, default) in signature_of(constructor).items():
-            value = TypeAdapter(annotation).json_schema() if annotation is not Any else {}
-            if default is inspect.Parameter.empty:
-                required.append(parameter)
-            elif default is not NOTHING:
-                value = {**value, "default": default}
-            parameters[parameter] = {"anyOf": [value, _DOMAIN]} if searched else value
-        inner = {"type": ["object", "null"], "properties": parameters, "additionalProperties": False}
+        signature = signature_of(constructor)
+        required = [key for key, (_, default) in signature.items() if default is inspect.Parameter.empty]
+        inner: dict[str, Any] = {"type": "object", "additionalProperties": False}
+        inner["properties"] = {
+            key: _value_schema(annotation, default, searched=searched)
+            for key, (annotation, default) in signature.items()
+        }
         if required:
             inner["required"] = required
+        else:
+            complete.append(name)
+            inner["type"] = ["object", "null"]
         options.append(_single(name, inner))
-    options.append({"type": "object", "patternProperties": {"^[^:]+:[^:]+$": {}}, "additionalProperties": False})
+    own = {"type": ["object", "null"]}
+    options.append(
+        {"type": "object", "patternProperties": {_OWN: own}, "additionalProperties": False, **_ONE_KEY},
+    )
     return {"anyOf": options}
+
+
+def _value_schema(annotation: Any, default: Any, *, searched: bool) -> dict[str, Any]:
+    if searched and spread_of(annotation) is not None:
+        number = {"anyOf": [{"type": "number"}, _DOMAIN]}
+        value: dict[str, Any] = {"anyOf": [*number["anyOf"], {"type": "object", "additionalProperties": number}]}
+    else:
+        value = TypeAdapter(annotation).json_schema()
+        value = {"anyOf": [value, _DOMAIN]} if searched else value
+    return value if default is inspect.Parameter.empty else {**value, "default": default}
 
 
 def _single(name: str, inner: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,11 +164,10 @@ def _single(name: str, inner: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schedule_schema() -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for name, (annotation, default) in signature_of(Schedule).items():
-        if name in SCHEDULE_FAMILIES:
-            parameters[name] = _one_or_list(SCHEDULE_FAMILIES[name])
-        else:
-            value = TypeAdapter(annotation).json_schema() | {"default": default}
-            parameters[name] = {"anyOf": [value, _DOMAIN]}
+    parameters = {
+        name: _one_or_list(SCHEDULE_FAMILIES[name])
+        if name in SCHEDULE_FAMILIES
+        else _value_schema(annotation, default, searched=True)
+        for name, (annotation, default) in signature_of(Schedule).items()
+    }
     return {"type": "object", "properties": parameters, "additionalProperties": False}

@@ -34,7 +34,9 @@ _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("resources",): ResourcesConfig,
     ("tracking",): TrackingConfig,
 }
+_LONG = 100
 _STAND_INS = {"name": "study", "backbone": "any"}
+_STAND_IN_TASK = {"kind": "multilabel", "target": "any"}
 """Values under which the rules between the other sections can still be checked."""
 
 
@@ -51,16 +53,15 @@ class _Loader(yaml.SafeLoader):
     }
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        return super().construct_object(node, deep=True)  # type: ignore[no-untyped-call] # refuses recursion
+        return super().construct_object(node, deep=True)  # deep refuses recursion
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is written twice", key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                rule = f"key {key.value!r} is written twice"
+                raise yaml.constructor.ConstructorError(None, None, rule, key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def refuse(self, node: yaml.Node) -> Any:
@@ -68,7 +69,7 @@ class _Loader(yaml.SafeLoader):
         raise yaml.constructor.ConstructorError(None, None, f"tag {node.tag!r} is refused", node.start_mark)
 
 
-_Loader.add_constructor(None, _Loader.refuse)  # type: ignore[type-var]
+_Loader.add_constructor(None, _Loader.refuse)
 for _kind, _first, _pattern in (
     ("null", "~nN", r"~|null|Null|NULL|"),
     ("bool", "tTfF", r"true|True|TRUE|false|False|FALSE"),
@@ -101,6 +102,8 @@ def read_yaml(path: Path) -> object:
         line = f", line {where.line + 1}" if where else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
         raise ConfigError([Problem("", f"the study file must be YAML ({path}{line}: {reason})")]) from error
+    except (ValueError, KeyError) as error:  # PyYAML reads `!!int x` without a look at x
+        raise ConfigError([Problem("", f"the study file must hold plain values ({path}: {error})")]) from error
     except RecursionError as error:
         raise ConfigError([Problem("", "the study file must not be nested so deeply", str(path))]) from error
 
@@ -135,38 +138,39 @@ def _problems_of(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem
 
 def _problem_of(place: str, entries: Sequence[Any], raw: Mapping[str, Any]) -> Problem:
     first = entries[0]
-    path = _path(first, raw)
-    if first["type"] == "missing":
+    path, value, kind = _path(first, raw), first["input"], first["type"]
+    if kind == "missing":
         return Problem(place, "is required")
-    if first["type"] == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         return Problem(place, "is not a known key", NOTHING, _known_keys(path[:-1]))
-    if "[key]" in first["loc"] or first["type"] == "invalid_key":
+    if "[key]" in first["loc"]:
         return Problem(place, f"its name {NAME_RULE}", path[-1])
-    choices = _known_keys(path) if first["type"] == "model_type" else ()
-    return Problem(place, joined_rules(entries), first["input"], choices)
+    if isinstance(value, Mapping) and len(str(value)) > _LONG:
+        value = list(value)
+    return Problem(place, joined_rules(entries), value, _known_keys(path) if kind == "model_type" else ())
 
 
-def _path(entry: Any, raw: Mapping[str, Any]) -> list[str | int]:
+def _path(entry: Any, raw: Mapping[str, Any]) -> list[Any]:
     """The keys that lead to a finding in the file; what pydantic adds for its own branches is left out."""
-    path: list[str | int] = []
+    path: list[Any] = []
     node: Any = raw
     for part in entry["loc"]:
-        if isinstance(node, Mapping):
-            found = [key for key in node if str(key) == str(part)]
+        if isinstance(node, list) and isinstance(part, int):
+            path.append(f"[{part}]")
+            node = node[part]
+        elif isinstance(node, Mapping) and (found := [key for key in node if str(key) == str(part)]):
+            path.append(found[0])
+            node = node[found[0]]
         else:
-            found = [part] if isinstance(node, list) and isinstance(part, int) else []
-        if not found:
-            return [*path, str(entry["loc"][-1])] if entry["type"] == "missing" else path
-        path.append(found[0])
-        node = node[found[0]]
+            return [*path, entry["loc"][-1]] if entry["type"] == "missing" else path
     return path
 
 
-def _place(path: Sequence[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+def _place(path: Sequence[Any]) -> str:
+    return "".join(str(part) if str(part).startswith("[") else f".{part}" for part in path).removeprefix(".")
 
 
-def _known_keys(path: Sequence[str | int]) -> tuple[str, ...]:
+def _known_keys(path: Sequence[Any]) -> tuple[str, ...]:
     """Keys of the section that a path leads to."""
     pattern = tuple("*" if path[0] == "tasks" and depth == 1 else str(part) for depth, part in enumerate(path))
     return tuple(_SECTIONS[pattern].model_fields)
@@ -177,11 +181,15 @@ def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[
     rest = copy.deepcopy(dict(raw))
     for entry in error.errors(include_url=False):
         path = _path(entry, raw)
-        top = str(path[0]) if path else ""
+        top = path[0] if path else ""
         if top in _STAND_INS:
             rest[top] = _STAND_INS[top]
-        elif entry["type"] == "extra_forbidden" or top not in ("data", "tasks"):
+        elif entry["type"] in ("extra_forbidden", "invalid_key") or top not in ("data", "tasks"):
             _drop(rest, path)
+        elif top == "tasks" and len(path) > 1 and "[key]" not in entry["loc"]:
+            task = raw["tasks"][path[1]]
+            home = {"data": task["data"]} if isinstance(task, Mapping) and "data" in task else {}
+            rest["tasks"][path[1]] = _STAND_IN_TASK | home
     try:
         config = StudyConfig.model_validate(rest)
     except ValidationError:
@@ -189,7 +197,7 @@ def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[
     return [problem for problem in config.cross_problems() if problem.place not in told]
 
 
-def _drop(values: Any, path: Sequence[str | int]) -> None:
+def _drop(values: Any, path: Sequence[Any]) -> None:
     for key in path[:-1]:
         values = values.get(key)
     if isinstance(values, dict):

@@ -125,13 +125,7 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values, in the form of the study file's ``space``."""
-        return {
-            "sharing": self.sharing.to_dict(),
-            "fusion": self.fusion.to_dict(),
-            "weighting": self.weighting.to_dict(),
-            "single_task": self.single_task.to_dict(),
-            "joint": self.joint.to_dict(),
-        }
+        return {section.name: getattr(self, section.name).to_dict() for section in fields(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
@@ -218,21 +212,17 @@ def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Ca
 def _own(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
     """A user's own variant: a class like those of the family."""
     found = import_object(name, place)
-    base = next((b for b in reversed(inspect.getmro(_first(family))) if inspect.isabstract(b)), None)
+    lineage = getattr(next(iter(family.values())), "__mro__", ())
+    base = next((ancestor for ancestor in reversed(lineage) if inspect.isabstract(ancestor)), None)
     if base is None:
         if not callable(found):
             raise ConfigError([Problem(place, "must name a class or a function", name)])
     elif not (inspect.isclass(found) and issubclass(found, base)):
         raise ConfigError([Problem(place, f"must name a class derived from {base.__module__}.{base.__name__}", name)])
-    elif inspect.isabstract(found):
-        lacking = ", ".join(sorted(found.__abstractmethods__))
-        raise ConfigError([Problem(place, f"must name a class that has all of its methods (it lacks {lacking})", name)])
+    elif lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        rule = f"must name a class that has all of its methods (it lacks {', '.join(lacking)})"
+        raise ConfigError([Problem(place, rule, name)])
     return found  # type: ignore[no-any-return]
-
-
-def _first(family: Mapping[str, Any]) -> type:
-    first = next(iter(family.values()))
-    return first if inspect.isclass(first) else object
 
 
 def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:

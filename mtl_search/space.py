@@ -7,6 +7,7 @@ is sampled only where that variant was chosen.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from mtl_search.binding import SCHEDULE_FAMILIES, Families, bind_component, bind_schedule, bind_variants
@@ -120,15 +121,22 @@ class SearchSpace:
         return bool(node != getattr(Schedule, key))
 
     def corners(self) -> list[Recipe]:
-        """A few recipes that between them hold every variant and both ends of every domain, for checks against data."""
+        """Recipes that between them hold every variant and both ends of every domain, for checks against data.
+
+        Each end stands in two of them: with every other parameter at its low end, and with all at their high end.
+        """
         ends = {
             name: domain.values if isinstance(domain, Choice) else (domain.low, domain.high)
             for name, domain in self.domains.items()
         }
-        wanted = [{name: values[turn] for name, values in ends.items()} for turn in (0, -1)]
-        wanted += [{**self._way_to(name), name: value} for name, values in ends.items() for value in values]
-        recipes = [self._preset(lambda name, want=want: want.get(name, NOTHING)).recipe for want in wanted]
-        return list({recipe.key: recipe for recipe in recipes}.values())
+        others = [{name: values[turn] for name, values in ends.items()} for turn in (0, -1)]
+        found = [
+            self._preset(partial(_wanted, {**rest, **self._way_to(name), name: value})).recipe
+            for name, values in ends.items()
+            for value in values
+            for rest in others
+        ]
+        return list({recipe.key: recipe for recipe in found or [self.default().recipe]}.values())
 
     def _way_to(self, name: str) -> dict[str, str]:
         """The choices of variants under which a parameter is sampled."""
@@ -206,6 +214,10 @@ class SearchSpace:
         elif isinstance(node, dict):
             for key, child in node.items():
                 self._collect(child, f"{name}.{key}")
+
+
+def _wanted(values: Mapping[str, Any], name: str) -> Any:
+    return values.get(name, NOTHING)
 
 
 def _resolve(node: Node, name: str, trial: Suggester) -> Any:

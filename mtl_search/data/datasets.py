@@ -24,6 +24,7 @@ class DataSet:
         name: Its name in the study.
         place: Key path of its source, for problems.
         inputs: Input columns that the source was given, None for all that no task targets.
+        exclude: Columns that are no inputs, where ``inputs`` is None.
         categorical: Columns of numbers to be read as categories.
         missing: "error" or "impute".
         given: The splits of the source.
@@ -32,6 +33,7 @@ class DataSet:
     name: str
     place: str
     inputs: tuple[str, ...] | None
+    exclude: tuple[str, ...]
     categorical: tuple[str, ...]
     missing: str
     given: dict[str, Columns]
@@ -53,7 +55,7 @@ def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, Data
         except ProblemsError as error:
             problems += [replace(p, place=f"{place}.{p.place}" if p.place else place) for p in error.problems]
             continue
-        datasets[name] = DataSet(name, place, source.inputs, source.categorical, source.missing, given)
+        datasets[name] = DataSet(name, place, source.inputs, source.exclude, source.categorical, source.missing, given)
     return datasets
 
 

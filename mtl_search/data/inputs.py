@@ -54,8 +54,15 @@ def choose_inputs(dataset: DataSet, targeted: Iterable[str], problems: list[Prob
     place, targets = f"{dataset.place}.inputs", set(targeted)
     columns = dataset.given["train"]
     if dataset.inputs is None:
-        chosen = tuple(name for name in columns if name not in targets)
+        chosen = tuple(name for name in columns if name not in targets and name not in dataset.exclude)
+        for name in dataset.exclude:
+            if name not in columns:
+                rule = f"must name columns of data set {dataset.name!r}"
+                problems.append(Problem(f"{dataset.place}.exclude", rule, name, shown(columns)))
     else:
+        if dataset.exclude:
+            rule = "has no effect beside 'inputs', which lists all that the backbone sees"
+            problems.append(Problem(f"{dataset.place}.exclude", rule, dataset.exclude))
         chosen = tuple(dict.fromkeys(dataset.inputs))
         for name in targets.intersection(chosen):
             problems.append(Problem(place, "must not list a task's target", name))

@@ -10,9 +10,15 @@ from mtl_search.config import ResourcesConfig
 from mtl_search.errors import ConfigError, Problem
 
 _QUIET = {
+    # Ray starts its processes at nice 15: any other program on the machine would starve the training.
+    "RAY_worker_niceness": "0",
+    # One process less per group; on a cluster that takes nodes away, a user's own setting of it stands.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray Train looks after its workers in this rhythm; the default of 2 s would be the length of many a short study.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Workers stay in the driver's folder: a user's backbone may read files beside it.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     # The study's own storage holds what is needed to resume; Tune's snapshots would only cost time.

@@ -6,14 +6,18 @@ restarts; its job goes on from the job's last checkpoint, in whichever group is 
 
 import logging
 import os
+import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -26,9 +30,19 @@ from mtl_search.training.workspace import Workload
 
 JOIN_TIMEOUT = 300.0
 """Seconds until a pool of which no group has started is an error."""
-_RESTARTS = 3
+CLOSE_TIMEOUT = 30.0
+"""Seconds the groups get to end their epoch; what still runs then ends with its next word to the dispatcher."""
+_RUNS = 3
 """Runs of one group that may end on their own before the group is given up."""
 _log = logging.getLogger(__name__)
+
+
+class _Trainer(TorchTrainer):
+    """Ray's trainer without what only serves Ray Data: a process less per group."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Train V2's, chosen at import
+        return [each for each in callbacks if type(each).__name__ != "DatasetsCallback"]
 
 
 class Pool:
@@ -50,9 +64,8 @@ class Pool:
         self._names = [f"group-{number}" for number in range(groups)]
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
-        self._given_up: dict[str, str] = {}
         actor: Any = ray.remote(Mailbox)
-        self.mailbox: Any = actor.options(num_cpus=0, max_concurrency=1000).remote()
+        self.mailbox: Any = actor.options(num_cpus=0, max_concurrency=1000).remote(groups)
         self._workload = ray.put(workload)
 
     def start(self) -> None:
@@ -66,33 +79,38 @@ class Pool:
             thread.start()
             self._threads.append(thread)
         deadline = time.monotonic() + JOIN_TIMEOUT
-        while not ray.get(self.mailbox.groups.remote()):
+        while not self._ask(self.mailbox.groups.remote()):
             self.check()
             if time.monotonic() > deadline:
                 need = f"{self._resources.workers} workers with {self._scaling().resources_per_worker}"
                 raise StudyError(f"no worker group started within {JOIN_TIMEOUT:.0f} s; each needs {need}")
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def submit(self, jobs: Sequence[Job]) -> str:
-        """Queue jobs, those that others need first; the key of the last."""
-        ray.get([self.mailbox.submit.remote(job) for job in jobs])
+        """Queue jobs, those that others need first; the key of the last.
+
+        Raises:
+            StudyError: No group can work.
+        """
+        self.check()
+        # The payload travels as bytes: the dispatcher need not import what workers train with, torch above all.
+        packed = [replace(job, payload=pickle.dumps(job.payload)) for job in jobs]
+        self._ask([self.mailbox.submit.remote(job) for job in packed])
         return jobs[-1].key
 
     def drop(self, key: str) -> None:
         """Stop a job that nobody follows any more, and forget it once it has ended."""
-        ray.get([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
+        self._ask([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
 
     def check(self) -> None:
         """See that somebody can work.
 
         Raises:
-            StudyError: No group can start, or all of them were given up.
+            StudyError: No group can start, or all of them were given up, or the dispatcher is gone.
         """
-        problem = ray.get(self.mailbox.problem.remote())
+        problem = self._ask(self.mailbox.problem.remote())
         if problem:
             raise StudyError(problem)
-        if len(self._given_up) == len(self._names):
-            raise StudyError(f"every worker group ended: {next(iter(self._given_up.values()))}")
 
     def run(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[Update]:
         """Submit jobs and wait for all of them to end.
@@ -102,7 +120,10 @@ class Pool:
             heard: Called with each job's news as it comes.
 
         Returns:
-            The last update of every job, in order, with all of its reports.
+            The last update of every job, in order.
+
+        Raises:
+            StudyError: No group can work any more.
         """
         self.submit(jobs)
         reports: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
@@ -110,12 +131,14 @@ class Pool:
         while pending := [job for job in jobs if job.key not in last]:
             self.check()
             looks = [self.mailbox.follow.remote(job.key, len(reports[job.key]), 1.0) for job in pending]
-            for job, update in zip(pending, ray.get(looks), strict=True):
+            for job, update in zip(pending, self._ask(looks), strict=True):
                 reports[job.key] += update.reports
                 if heard is not None and (update.reports or update.state.ended):
                     heard(job, update)
                 if update.state.ended:
                     last[job.key] = update
+        if any(update.state is JobState.CANCELLED for update in last.values()):
+            self.check()
         return [last[job.key] for job in jobs]
 
     def results(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[dict[str, Any]]:
@@ -134,28 +157,55 @@ class Pool:
     def close(self) -> None:
         """Let every worker retire and wait for the groups to end."""
         self._closing.set()
-        ray.get(self.mailbox.close.remote())
+        try:
+            ray.get(self.mailbox.close.remote())
+        except RayActorError:
+            _log.error("the dispatcher was gone before the pool was closed")
+        deadline = time.monotonic() + CLOSE_TIMEOUT
         for thread in self._threads:
-            thread.join(timeout=30)
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
         ray.kill(self.mailbox)
+
+    def _ask(self, words: Any) -> Any:
+        """The mailbox's answer to one call or to several.
+
+        Raises:
+            StudyError: The dispatcher is gone.
+        """
+        try:
+            return ray.get(words)
+        except RayActorError as error:
+            reason = str(error).partition("\n")[0]
+            raise StudyError(
+                f"the process that hands out the jobs has died ({reason}); nothing finished is lost, "
+                "go on with --resume"
+            ) from error
 
     def _keep_running(self, name: str) -> None:
         """Thread of one group: run it, and again where it ends though the study goes on."""
-        for _ in range(_RESTARTS):
-            reason = "it ended"
-            try:
-                self._trainer(name).fit()
-            except Exception as error:  # noqa: BLE001  whatever ends a group's run, the others go on; said below and by check()
-                reason = f"{type(error).__name__}: {error}"
-            if self._closing.is_set():
-                return
-            _log.error("worker group %s ended: %s", name, reason)
-            ray.get(self.mailbox.leave.remote(name))
-        self._given_up[name] = reason
+        reason = ""
+        try:
+            for _ in range(_RUNS):
+                reason = self._run_group(name)
+                if self._closing.is_set():
+                    return
+                _log.error("worker group %s ended: %s", name, reason)
+                ray.get(self.mailbox.leave.remote(name))
+            ray.get(self.mailbox.broken.remote(name, f"worker group {name} ended {_RUNS} times: {reason}"))
+        except RayActorError:
+            _log.error("worker group %s ended with the dispatcher: %s", name, reason)
+
+    def _run_group(self, name: str) -> str:
+        """Keep one Ray Train run going until it ends; why it did."""
+        try:
+            self._trainer(name).fit()
+        except Exception as error:  # noqa: BLE001  whatever ends a group's run, the others go on; the caller says it
+            return f"{type(error).__name__}: {error}"
+        return "its workers returned"
 
     def _trainer(self, name: str) -> TorchTrainer:
         gpu = self._resources.gpus_per_worker > 0
-        return TorchTrainer(
+        return _Trainer(
             work,
             train_loop_config={
                 "group": name,
@@ -163,6 +213,8 @@ class Pool:
                 "workload": [self._workload],
                 "precision": self._resources.precision,
                 "threads": self._resources.cpus_per_worker,
+                "path": list(sys.path),
+                "folder": str(Path.cwd()),
             },
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=self._scaling(),

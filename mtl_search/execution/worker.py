@@ -5,6 +5,10 @@ but the workspace, so a job's result does not depend on what ran before it.
 """
 
 import logging
+import os
+import pickle
+import sys
+import sysconfig
 import traceback
 import uuid
 from pathlib import Path
@@ -14,8 +18,10 @@ import ray
 import ray.train.torch
 import torch
 import torch.distributed as dist
+from ray.exceptions import RayActorError
 
-from mtl_search.errors import MtlSearchError
+import mtl_search
+from mtl_search.errors import MtlSearchError, TrialError
 from mtl_search.execution.jobs import Retire, Ticket
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
@@ -23,6 +29,7 @@ from mtl_search.training.world import World, use_threads
 
 POLL_SECONDS = 20.0
 """Length of one long poll for the next job."""
+_LIBRARIES = (str(Path(mtl_search.__file__).parent), *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib")))
 _log = logging.getLogger(__name__)
 
 
@@ -67,23 +74,36 @@ def work(config: dict[str, Any]) -> None:
 
     Args:
         config: ``group`` (name), ``mailbox`` (actor handle), ``workload`` (object reference in a list, so that it is
-            fetched once per node), ``precision``, ``threads``.
+            fetched once per node), ``precision``, ``threads``, and the driver's module search ``path`` and working
+            ``folder``, so that a user's own modules and files are found here as they are there.
     """
+    sys.path += [place for place in config["path"] if place not in sys.path]
+    if Path(config["folder"]).is_dir():
+        os.chdir(config["folder"])
     use_threads(config["threads"])
+    try:
+        _serve(config)
+    except RayActorError:
+        _log.error("the dispatcher is gone, and the study with it: worker retires")
+
+
+def _serve(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     world = World.current(device, config["precision"])
-    incarnation = _new_incarnation(world)
-    messages = Messages(config["mailbox"], config["group"], incarnation)
+    messages = Messages(config["mailbox"], config["group"], _new_incarnation(world))
     if world.rank == 0:
         messages.say("join")
     world.agree(True)
     try:
         workload: Workload = ray.get(config["workload"][0])
         workspace = Workspace(workload, world)
-    except Exception as error:
-        ray.get(config["mailbox"].broken.remote(config["group"], f"{type(error).__name__}: {error}"))
-        raise
+    except Exception as error:  # noqa: BLE001  told to the dispatcher, which tells the user
+        # Returning, not raising: Ray Train would start the same again, for ever. The other ranks are told to retire.
+        _log.exception("worker group %s cannot work", config["group"])
+        reason = f"worker group {config['group']} cannot start: {_reason(error)}"
+        ray.get(config["mailbox"].broken.remote(config["group"], reason))
+        return
     while not isinstance(ticket := messages.take(), Retire):
         _carry_out(ticket, workspace, messages)
 
@@ -97,31 +117,41 @@ def _new_incarnation(world: World) -> str:
 
 
 def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None:
-    """Do one job and tell its end. What goes wrong in it is the job's failure, not the worker's.
-
-    A rank that fails alone would leave the others waiting in a collective, so in a group of several the whole group
-    starts again.
-    """
-    stage: Stage = ticket.job.payload
+    """Do one job and tell its end. What goes wrong in it is the job's failure, not the worker's."""
     world = workspace.world
     try:
+        stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this study's own driver
         done = finished(stage) if world.agree(finished(stage) is not None) else None
         result = {**done, "cached": True} if done else run_stage(stage, workspace, JobControl(messages, ticket))
     except Exception as error:
         _log.exception("job %s failed on rank %d", ticket.job.key, world.rank)
         messages.say("fail", ticket, _reason(error))
-        if world.size > 1 and not isinstance(error, MtlSearchError):
+        if _needs_restart(error, world):
             raise
-        return
-    if world.rank == 0:
-        messages.say("finish", ticket, result)
+    else:
+        if world.rank == 0:
+            messages.say("finish", ticket, result)
     if world.device.type == "cuda":
         torch.cuda.empty_cache()
 
 
+def _needs_restart(error: Exception, world: World) -> bool:
+    """Whether the group cannot go on after a failed job.
+
+    All ranks see the same divergence and go on together. Any other failure may be one rank's alone, and would leave
+    the rest waiting in a collective; and a failed GPU kernel leaves a process that can do nothing more.
+    """
+    if isinstance(error, TrialError):
+        return False
+    poisoned = isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError)
+    return world.size > 1 or poisoned
+
+
 def _reason(error: Exception) -> str:
-    """A failure in one line, with the user's own line where the error came from code outside this package."""
+    """A failure in one line, with the user's own line where it came from code outside this package and libraries."""
     if isinstance(error, MtlSearchError):
         return str(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, "<"))]
+    frame = (own or frames)[-1]
     return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"

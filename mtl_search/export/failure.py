@@ -23,11 +23,15 @@ class ExportError(MtlSearchError):
 def quiet() -> Iterator[None]:
     """Keep the block's stdout, stderr and warnings from the user; they go to this module's logger."""
     heard = io.StringIO()
+    exporter = logging.getLogger("torch.onnx")  # its handler holds the stderr of when torch was imported
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), redirect_stdout(heard), redirect_stderr(heard):
             warnings.simplefilter("ignore")
             yield
     finally:
+        exporter.setLevel(level)
         if text := heard.getvalue().strip():
             _log.debug("%s", text)
 

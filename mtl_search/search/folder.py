@@ -75,6 +75,10 @@ class StudyFolder:
         return self.path / "outcome.json"
 
     @property
+    def _journal(self) -> Path:
+        return self.path / "optuna.journal"
+
+    @property
     def exists(self) -> bool:
         """Whether a study of this name was begun here."""
         return self.config_file.exists()
@@ -122,6 +126,8 @@ class StudyFolder:
                     "give the new study another name"
                 )
         write_json(self.config_file, snapshot)
+        # This process holds the study: a lock in Optuna's journal is one that a killed driver left.
+        Path(f"{self._journal}.lock").unlink(missing_ok=True)
 
     def read_config(self) -> StudyConfig:
         """The configuration the study was begun with.
@@ -147,7 +153,7 @@ class StudyFolder:
             StudyError: The database cannot be reached.
         """
         if url == "journal":
-            return JournalStorage(JournalFileBackend(str(self.path / "optuna.journal")))
+            return JournalStorage(JournalFileBackend(str(self._journal)))
         try:
             return RDBStorage(url)
         except Exception as error:  # each database driver raises its own kinds

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.recipe import Recipe
 
@@ -44,14 +44,20 @@ class TrialRecord:
     retry_of: int | None = None
 
     @classmethod
-    def of(cls, trial: FrozenTrial) -> "TrialRecord":
-        """Read a trial of Optuna's."""
+    def of(cls, trial: FrozenTrial, state: TrialState | None = None, value: float | None = None) -> "TrialRecord":
+        """Read a trial of Optuna's.
+
+        Args:
+            trial: From its storage.
+            state: What the trial is about to become, if not what it is.
+            value: The value it is about to get.
+        """
         notes: Mapping[str, Any] = trial.user_attrs
-        has_value = trial.state.name in ("COMPLETE", "PRUNED")
+        state, value = (state, value) if state is not None else (trial.state, trial.value)
         return cls(
             number=trial.number,
-            state=INTERRUPTED if INTERRUPTED in notes else _STATES[trial.state.name],
-            value=trial.value if has_value else None,
+            state=INTERRUPTED if INTERRUPTED in notes else _STATES[state.name],
+            value=value if state.name in ("COMPLETE", "PRUNED") else None,
             recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
             reason=str(notes.get("reason", "")),
             metrics=notes.get("metrics", {}),

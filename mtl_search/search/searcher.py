@@ -5,7 +5,7 @@ persistent storage and is the one record of the search: resuming, extending and 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from mtl_search.recipe import Recipe
 from mtl_search.search.record import INTERRUPTED, TrialRecord
 from mtl_search.search.trainable import NEWS
 from mtl_search.space import Reference, SearchSpace
+
+_COPIED = {"metrics", "best_epoch", "parameters", "job"}
+"""What a trial takes over from a finished one with the same recipe."""
 
 
 class Watcher(Protocol):
@@ -40,6 +43,7 @@ class _Live:
     key: str
     started: float
     epoch: int = -1
+    best: float | None = None
 
 
 class OptunaSearcher(Searcher):
@@ -103,42 +107,43 @@ class OptunaSearcher(Searcher):
         if live is None or report is None or report["epoch"] <= live.epoch:
             return
         live.epoch = report["epoch"]
-        live.trial.report(report["best_score"], live.epoch)
+        live.best = report["best_score"]
+        live.trial.report(live.best, live.epoch)
         for watcher in self._watchers:
             watcher.trial_reported(live.trial.number, report)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how the trial ended."""
         self.on_trial_result(trial_id, result or {})
-        live = self._live.pop(trial_id, None)
+        live = self._live.get(trial_id)
         if live is None:
             return
-        if all(other.key != live.key for other in self._live.values()):
+        if all(other is live or other.key != live.key for other in self._live.values()):
             self._release(live.key)
         news: Update = (result or {}).get(NEWS) or Update()
         outcome = news.result
         live.trial.set_user_attr("seconds", time.time() - live.started)
         if error:
-            frozen = self._fail(live, "the trial's own process died again and again")
+            self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
-            live.trial.set_user_attr("metrics", outcome["metrics"])
-            live.trial.set_user_attr("best_epoch", outcome["best_epoch"])
-            live.trial.set_user_attr("parameters", outcome["parameters"])
+            for name in ("metrics", "best_epoch", "parameters"):
+                live.trial.set_user_attr(name, outcome[name])
             live.trial.set_user_attr("job", live.key)
-            frozen = self._study.tell(live.trial, outcome["best_score"])
+            self._end(live.trial, TrialState.COMPLETE, outcome["best_score"])
         elif news.state is JobState.RUNNING:
-            frozen = self._study.tell(live.trial, state=TrialState.PRUNED)
+            self._end(live.trial, TrialState.PRUNED, live.best)
+        elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
+            close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)
         else:
-            frozen = self._fail(live, news.reason or "the trial ended without a result")
-        self._ended.setdefault(live.recipe.key, frozen)
-        self._tell_watchers(frozen)
+            self._end(live.trial, TrialState.FAIL, reason=news.reason or "the trial ended without a result")
+        if not error and news.state is not JobState.CANCELLED:
+            self._ended.setdefault(live.recipe.key, self._frozen(live.trial))
+        del self._live[trial_id]
 
     def interrupt(self) -> None:
         """End the trials that still run, to be tried again on resume."""
-        for live in self._live.values():
-            live.trial.set_user_attr(INTERRUPTED, True)
-            self._tell_watchers(self._fail(live, "interrupted"))
         self._live.clear()
+        close_running(self._study, "interrupted", self._watchers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher for a restore that this project does not use: only what needs no process."""
@@ -160,23 +165,46 @@ class OptunaSearcher(Searcher):
         """End a trial as the finished one with the same recipe ended."""
         for watcher in self._watchers:
             watcher.trial_started(trial.number, recipe)
-        for name, value in {**earlier.user_attrs, "duplicate_of": earlier.number}.items():
-            trial.set_user_attr(name, value)
+        for name in _COPIED & earlier.user_attrs.keys():
+            trial.set_user_attr(name, earlier.user_attrs[name])
+        trial.set_user_attr("duplicate_of", earlier.number)
         for step, value in earlier.intermediate_values.items():
             trial.report(value, step)
-        value = earlier.value if earlier.state is TrialState.COMPLETE else None
-        self._tell_watchers(self._study.tell(trial, value, state=earlier.state))
+        self._end(trial, earlier.state, earlier.value, earlier.user_attrs.get("reason", ""))
 
-    def _fail(self, live: _Live, reason: str) -> FrozenTrial:
-        live.trial.set_user_attr("reason", reason)
-        return self._study.tell(live.trial, state=TrialState.FAIL)
-
-    def _tell_watchers(self, trial: FrozenTrial) -> None:
+    def _end(self, trial: Trial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        """Close a trial. Watchers first: one that Optuna calls finished is closed everywhere, wherever a kill falls."""
+        if reason:
+            trial.set_user_attr("reason", reason)
+        record = TrialRecord.of(self._frozen(trial), state, value)
         for watcher in self._watchers:
-            watcher.trial_ended(TrialRecord.of(trial))
+            watcher.trial_ended(record)
+        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[trial.number]
 
 
-def prepare_study(study: optuna.Study, references: list[Reference]) -> None:
+def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: Sequence[Watcher]) -> None:
+    """End a trial that could not end itself, to be tried again on resume."""
+    study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+    record = TrialRecord.of(study.get_trials(deepcopy=False)[trial.number], TrialState.FAIL)
+    for watcher in watchers:
+        watcher.trial_ended(record)
+    study.tell(trial.number, state=TrialState.FAIL)
+
+
+def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher]) -> None:
+    """End every trial that the storage holds as running; none is, where a driver takes up a study or leaves it."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if "recipe" in trial.user_attrs:  # its watchers may not have heard of it yet
+            for watcher in watchers:
+                watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
+        close_trial(study, trial, reason, watchers)
+
+
+def prepare_study(study: optuna.Study, references: Sequence[Reference], watchers: Sequence[Watcher] = ()) -> None:
     """Queue what a study must try: the reference recipes of a new one, the interrupted recipes of an old one."""
     trials = study.get_trials(deepcopy=False)
     if not trials:
@@ -185,11 +213,7 @@ def prepare_study(study: optuna.Study, references: list[Reference]) -> None:
             if reference.params is None:
                 attributes["outside"] = True
             study.enqueue_trial(reference.params or {}, user_attrs=attributes)
-    for trial in trials:
-        if trial.state is TrialState.RUNNING:
-            study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-            study._storage.set_trial_user_attr(trial._trial_id, "reason", "the driver ended before the trial did")
-            study.tell(trial.number, state=TrialState.FAIL)
+    close_running(study, "the driver ended before the trial did", watchers)
     retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
     for trial in study.get_trials(deepcopy=False):
         if INTERRUPTED in trial.user_attrs and trial.number not in retried:

@@ -13,6 +13,7 @@ import optuna
 import ray
 from optuna.trial import TrialState
 from ray import tune
+from ray.tune.error import TuneError
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
@@ -80,12 +81,12 @@ class Study:
 
         Raises:
             NothingSucceededError: Every baseline or every trial failed.
-        StudyError: No worker group can start.
+            StudyError: No worker group can work.
         """
         was_connected = ray.is_initialized()
-        capacity = start_ray(self._config.resources)
-        pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
         try:
+            capacity = start_ray(self._config.resources)
+            pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
             with running(pool):
                 for watcher in self._watchers:
                     watcher.pool_started(capacity.groups)
@@ -130,7 +131,7 @@ class Study:
         study = self._folder.optuna_study(search.storage)
         past = len(study.get_trials(deepcopy=False))
         study.sampler = build(SAMPLERS, search.sampler).build(seed_from(self._config.seed, "sampler", past))
-        prepare_study(study, [self._space.default(), self._space.plain()])
+        prepare_study(study, [self._space.default(), self._space.plain()], self._watchers)
         searcher = OptunaSearcher(
             study,
             self._space,
@@ -142,6 +143,9 @@ class Study:
         if searcher.left:
             try:
                 self._tuner(searcher, capacity, pool).fit()
+            except TuneError:
+                pool.check()  # where the pool is the reason, say so
+                raise
             finally:
                 searcher.interrupt()
         pool.check()

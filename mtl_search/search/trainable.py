@@ -6,6 +6,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayActorError
 
 from mtl_search.execution.jobs import JobState, Update
 
@@ -49,13 +50,20 @@ class Follower(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Wait for the next epoch, or for the end."""
         while not self._reports and self._end is None:
-            self._hear(ray.get(self._mailbox.follow.remote(self._key, self._seen, FOLLOW_SECONDS)))
+            self._hear(self._news())
         if self._reports:
             report = self._reports.popleft()
             news = Update([report], JobState.RUNNING)
             return {EPOCH: report["epoch"], METRIC: report["best_score"], NEWS: news}
         assert self._end is not None
         return {NEWS: replace(self._end, reports=[]), "done": True}
+
+    def _news(self) -> Update:
+        try:
+            update: Update = ray.get(self._mailbox.follow.remote(self._key, self._seen, FOLLOW_SECONDS))
+        except RayActorError:
+            return Update(state=JobState.CANCELLED, reason="the process that hands out the jobs has died")
+        return update
 
     def _hear(self, update: Update) -> None:
         self._seen += len(update.reports)

@@ -80,7 +80,7 @@ class Recorder:
             self._tracker.end_run(key, "FAILED", {"reason": reason})
             return
         tags = {"best_epoch": result["best_epoch"], "parameters": result["parameters"], "cached": "cached" in result}
-        self._tracker.log_metrics(key, {f"best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
+        self._tracker.log_metrics(key, {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
         self._tracker.end_run(key, "FINISHED", tags)
 
     def trial_started(self, number: int, recipe: Recipe) -> None:
@@ -102,7 +102,7 @@ class Recorder:
     def trial_ended(self, trial: TrialRecord) -> None:
         """Log what a trial came to and close its run."""
         key = f"trial-{trial.number}"
-        values = {f"best/{task}/{self._metrics[task]}": value for task, value in trial.metrics.items()}
+        values = {f"val_best/{task}/{self._metrics[task]}": value for task, value in trial.metrics.items()}
         values |= {} if trial.value is None else {"objective": trial.value}
         values |= {} if trial.seconds is None else {"seconds": trial.seconds}
         if values:
@@ -119,7 +119,7 @@ class Recorder:
         for name, task in outcome.tasks.items():
             metrics[f"gain/{name}"] = task["gain"]
             metrics[f"test/gain/{name}"] = task["test_gain"]
-            metrics[f"best/{name}/{task['metric']}"] = task["validation"]
+            metrics[f"val_best/{name}/{task['metric']}"] = task["validation"]
             metrics[f"baseline/{name}/{task['metric']}"] = task["baseline"]
             metrics[f"test/{name}/{task['metric']}"] = task["test"]
             metrics[f"test/baseline/{name}/{task['metric']}"] = task["test_baseline"]

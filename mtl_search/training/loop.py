@@ -103,11 +103,11 @@ class Loop:
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
         self._weighting = weighting
-        self._optimizer = build(OPTIMIZERS, schedule.optimizer).build(model.parameters())
+        self._optimizer = _optimizer(model, schedule)
         self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world)
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
-        self._next_save = 0.0
+        self._saved, self._next_save = -1, 0.0
 
     def run(self, control: Control) -> Progress:
         """Train to the end of the schedule, or until the control stops it; resume where a checkpoint stands.
@@ -121,13 +121,14 @@ class Loop:
         for epoch in range(self._resume(control), self._schedule.epochs + 1):
             if epoch and not control.proceed(epoch - 1):
                 self._progress.stopped = True
+                self._save(epoch - 1)
                 break
             started = time.monotonic()
             losses = self._train(epoch) if epoch else {}
             report = self._assess(epoch, losses, started)
+            if 0 < epoch < self._schedule.epochs and time.monotonic() >= self._next_save:
+                self._save(epoch)
             if self._world.rank == 0:
-                if 0 < epoch < self._schedule.epochs:
-                    self._save(epoch)
                 control.report(report)
         return self._progress
 
@@ -176,10 +177,10 @@ class Loop:
         return report
 
     def _save(self, epoch: int) -> None:
-        """Write a checkpoint, unless the last one is so recent that writing would take too much of the time."""
-        started = time.monotonic()
-        if started < self._next_save:
+        """Write a checkpoint; the next is due when this one's cost is a small part of the time."""
+        if epoch == self._saved or self._world.rank:
             return
+        started = time.monotonic()
         progress = self._progress
         state = {
             "epoch": epoch,
@@ -192,6 +193,7 @@ class Loop:
             "best_state": progress.best_state,
         }
         save_checkpoint(self._folder, state)
+        self._saved = epoch
         ended = time.monotonic()
         self._next_save = ended + (ended - started) / CHECKPOINT_SHARE
 
@@ -215,4 +217,19 @@ class Loop:
         if self._world.rank == 0:
             for report in self._progress.history:
                 control.report(report)
-        return int(state["epoch"]) + 1
+        self._saved = int(state["epoch"])
+        return self._saved + 1
+
+
+def _optimizer(model: MultiTaskModel, schedule: Schedule) -> torch.optim.Optimizer:
+    """The schedule's optimiser; blocks that are frozen at first are a group of their own.
+
+    Fused SGD starts the momentum of a whole group at once and cannot take in parameters that come later.
+    """
+    later = model.shared_parameters() if schedule.frozen_epochs else []
+    known = {id(parameter) for parameter in later}
+    at_once = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    optimizer = build(OPTIMIZERS, schedule.optimizer).build(at_once)
+    if later:
+        optimizer.add_param_group({"params": later})
+    return optimizer

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_search.data import SOURCES
+from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.data import SOURCES, load_data
 from mtl_search.data.sources import Columns
 from mtl_search.errors import DataError
 from mtl_search.recipe import Component, build
@@ -174,3 +175,18 @@ def test_an_npz_file_runs_no_code_and_must_hold_named_arrays(tmp_path: Path) -> 
     for name in ("objects.npz", "pickle.npz", "one.npy", "none.npz"):
         with pytest.raises(DataError, match="path: must be a"):
             load("arrays", path=str(tmp_path / name))
+
+
+def test_excluded_columns_are_no_inputs(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"a": range(40), "leak": range(40), "y": [0, 1] * 20})
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    table = {"path": str(tmp_path / "t.csv"), "exclude": ["leak"]}
+    tasks = {"y": TaskConfig.model_validate({"kind": "binary", "target": "y"})}
+    data = load_data(DataConfig.model_validate({"source": {"table": table}}), tasks, 0)
+    assert list(data.sample) == ["a"]
+    for wrong, rule in (
+        ({"exclude": ["lake"]}, r"table\.exclude: must name columns .*'lake'"),
+        ({"inputs": ["a"]}, r"table\.exclude: has no effect beside 'inputs'"),
+    ):
+        with pytest.raises(DataError, match=rule):
+            load_data(DataConfig.model_validate({"source": {"table": {**table, **wrong}}}), tasks, 0)

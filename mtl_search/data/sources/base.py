@@ -22,16 +22,22 @@ class Source(ABC):
 
     Attributes:
         inputs: Columns that the backbone sees; None for every column that is no task's target.
+        exclude: Columns that it does not see, where ``inputs`` is None.
         categorical: Columns of numbers to be read as categories; columns of text are categories anyway.
         missing: What to do with a missing number among the inputs: "error", or "impute" the training mean.
     """
 
     def __init__(
-        self, inputs: Iterable[str] | None = None, categorical: Iterable[str] = (), missing: str = "error"
+        self,
+        inputs: Iterable[str] | None = None,
+        categorical: Iterable[str] = (),
+        missing: str = "error",
+        exclude: Iterable[str] = (),
     ) -> None:
         self.inputs = None if inputs is None else tuple(inputs)
         self.categorical = tuple(categorical)
         self.missing = missing
+        self.exclude = tuple(exclude)
 
     def load(self) -> dict[str, Columns]:
         """Reads the data set.

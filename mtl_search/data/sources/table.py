@@ -29,6 +29,7 @@ class TableSource(Source):
         validation: File with the validation rows; cut from the training rows if not given.
         test: File with the test rows; cut from the training rows if not given.
         inputs: Columns that the backbone sees; None for every column that is no task's target.
+        exclude: Columns that it does not see, in place of a list of all others under ``inputs``.
         categorical: Columns of numbers to be read as categories; columns of text are categories anyway.
         missing: What to do with a missing number among the inputs: refuse it, or put the training mean there.
         separator: Between the values of a CSV file; a comma (a tab for .tsv) if not given.
@@ -44,11 +45,12 @@ class TableSource(Source):
         validation: str | None = None,
         test: str | None = None,
         inputs: list[str] | None = None,
+        exclude: list[str] | None = None,
         categorical: list[str] | None = None,
         missing: Literal["error", "impute"] = "error",
         separator: str | None = None,
     ) -> None:
-        super().__init__(inputs, categorical or (), missing)
+        super().__init__(inputs, categorical or (), missing, exclude or ())
         self._separator = separator
         self._whole = path
         self._parts = {

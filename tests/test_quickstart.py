@@ -1,0 +1,44 @@
+"""The whole path as a user walks it: search, report, export, each by the command line in its own process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+
+mtl_search = [sys.executable, "-m", "mtl_search.cli"]
+
+
+@pytest.mark.timeout(600)
+def test_quickstart_is_searched_reported_exported_and_registered(tmp_path: Path) -> None:
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [*mtl_search, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+        return done.stdout
+
+    said = run("search", "quickstart", "--trials", "3")
+    assert "quickstart: improvement over single-task models" in said
+    assert all(f"  {task}: " in said for task in ("digit", "ink_left", "ink_right"))
+    assert "best recipe" in run("report", "quickstart")
+    assert "wrote" in run("export", "quickstart", "--to", "model")
+
+    outcome = json.loads((tmp_path / "mtl_search_runs/studies/quickstart/outcome.json").read_text())
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=["quickstart"])
+    assert isinstance(runs, pd.DataFrame)
+    assert sorted(runs["tags.kind"]) == ["baseline"] * 3 + ["study"] + ["trial"] * 3
+    assert set(runs["status"]) == {"FINISHED"}
+    parent = runs[runs["tags.kind"] == "study"].iloc[0]
+    assert parent["metrics.improvement"] == pytest.approx(outcome["improvement"])
+
+    sample = pd.read_json(tmp_path / "model" / "sample_input.json", orient="columns", typ="series")["dataframe_split"]
+    rows = pd.DataFrame(sample["data"], columns=sample["columns"])
+    registered = mlflow.pyfunc.load_model("models:/quickstart@champion").predict(rows)
+    exported = mlflow.pyfunc.load_model(str(tmp_path / "model" / "mlflow_model")).predict(rows)
+    pd.testing.assert_frame_equal(registered, exported)

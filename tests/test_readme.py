@@ -1,0 +1,96 @@
+"""The README's code blocks run: study files load and prepare, Python blocks work, commands exist."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mtl_search.catalog import load_study
+from mtl_search.cli import main
+from mtl_search.launch import prepare
+from mtl_search.weighting.base import Weighting
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def census(folder: Path) -> None:
+    """The two files that the README's study names, small."""
+    draw = np.random.default_rng(0)
+    for name, rows in (("train.csv.gz", 300), ("test.csv.gz", 60)):
+        frame = pd.DataFrame(
+            {
+                "age": draw.integers(18, 80, rows),
+                "workclass": draw.choice(["Private", "State-gov", None], rows),
+                "education": draw.choice(["Bachelors", "HS-grad"], rows),
+                "occupation": draw.choice(["Sales", "Tech-support"], rows),
+                "marital-status": draw.choice(["Never-married", "Divorced", "Married"], rows),
+                "income": draw.choice(["<=50K", ">50K"], rows),
+            }
+        )
+        frame.to_csv(folder / name, index=False)
+
+
+def test_study_file_holds_every_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    census(tmp_path)
+    (block,) = blocks("yaml")
+    prepared = prepare(load_study(yaml.safe_load(block)))
+    assert [task.labels for task in prepared.data.tasks] == [("<=50K", ">50K"), ("not Never-married", "Never-married")]
+    assert prepared.workload.blocks == 3
+
+
+def test_own_backbone_is_found_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    code = next(block for block in blocks("python") if block.startswith("# my_net.py"))
+    (tmp_path / "my_net.py").write_text(code)
+    written = re.search(r"backbone: (\{python: .*\})", code)
+    assert written is not None
+    study = load_study(
+        {
+            "name": "own",
+            "data": {"source": {"sklearn": {"name": "iris"}}},
+            "tasks": {"species": {"kind": "classification", "target": "target"}},
+            "backbone": yaml.safe_load(written[1]),
+            "search": {"trials": 2},
+        }
+    )
+    assert prepare(study).workload.blocks == 2
+
+
+def test_own_weighting_weighs() -> None:
+    names: dict[str, object] = {}
+    exec(next(block for block in blocks("python") if "class ByLoss" in block), names)
+    by_loss = names["ByLoss"]
+    assert isinstance(by_loss, type)
+    assert issubclass(by_loss, Weighting)
+    weighting = by_loss(power=2.0)
+    weighting.start(["a", "b"], torch.device("cpu"))
+    assert torch.allclose(weighting(torch.tensor([1.0, 3.0])), torch.tensor([0.2, 1.8]))
+
+
+def test_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line for block in blocks("console") for line in block.splitlines()]
+    verbs = {line.split()[1] for line in lines if line.split()[0].endswith("mtl-search")}
+    verbs |= set(re.findall(r"^\| `mtl-search (\w+)", README, re.MULTILINE))
+    assert verbs == {"validate", "search", "report", "export", "list", "schema"}
+    for verb in verbs:
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+        assert ended.value.code == 0
+    assert "--resume" in capsys.readouterr().out
+
+
+def test_file_tree_names_what_is_there() -> None:
+    root = Path(__file__).parents[1]
+    named = re.findall(r"^    (\S+) {2,}\S", README.split("## Files")[1].split("## Benchmarks")[0], re.MULTILINE)
+    assert len(named) > 20
+    assert [name for name in named if not (root / name).exists()] == []

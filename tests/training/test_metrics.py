@@ -1,0 +1,204 @@
+"""Metrics by name, each against a value from scikit-learn, SciPy or torchmetrics' functional side."""
+
+import math
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn import metrics as reference
+from torch import Tensor
+from torchmetrics.functional.classification import binary_matthews_corrcoef, multiclass_cohen_kappa
+
+from mtl_search.data import StudyData
+from mtl_search.data.task import Kind, Task
+from mtl_search.errors import ConfigError
+from mtl_search.recipe import Component
+from mtl_search.training.metrics import ALIASES, in_raw_units, measure, metric_for, task_goals
+
+LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q"), "regression": ()}
+
+
+def task_of(kind: Kind, metric: str, params: dict[str, Any] | None = None) -> Task:
+    center, scale = (40.0, 7.0) if kind == "regression" else (0.0, 1.0)
+    return Task("t", kind, "main", LABELS[kind], center, scale, "", Component(metric, params or {}), "y")
+
+
+def example(kind: Kind) -> tuple[Tensor, Tensor, Tensor]:
+    """Predictions, targets as a split holds them, and mask, over 60 rows."""
+    generator = torch.Generator().manual_seed(5)
+    if kind == "classification":
+        predictions = torch.rand(60, 3, generator=generator).softmax(1)
+        targets = torch.randint(3, (60,), generator=generator)
+    elif kind == "regression":
+        targets = torch.randn(60, generator=generator)
+        predictions = 40 + 7 * (targets + torch.randn(60, generator=generator))
+    else:
+        shape = (60, 2) if kind == "multilabel" else (60,)
+        predictions = torch.rand(shape, generator=generator)
+        targets = torch.randint(2, shape, generator=generator).float()
+    mask = torch.rand(targets.shape, generator=generator) < 0.7
+    return predictions, torch.where(mask, targets, 0), mask
+
+
+def per_label(score: Any) -> Any:
+    """The mean over labels, each over the rows that have it."""
+    return lambda y, p, mask: np.mean([score(y[m, i], p[m, i]) for i, m in enumerate(mask.T)])
+
+
+def one_row_at_a_time(score: Any) -> Any:
+    return lambda y, p, mask: score(y[mask], p[mask])
+
+
+EXPECTED: dict[tuple[str, str], Any] = {
+    ("classification", "accuracy"): lambda y, p: reference.accuracy_score(y, p.argmax(1)),
+    ("classification", "balanced_accuracy"): lambda y, p: reference.balanced_accuracy_score(y, p.argmax(1)),
+    ("classification", "auroc"): lambda y, p: reference.roc_auc_score(y, p, multi_class="ovr", average="macro"),
+    ("classification", "macro_f1"): lambda y, p: reference.f1_score(y, p.argmax(1), average="macro"),
+    ("binary", "accuracy"): lambda y, p: reference.accuracy_score(y, p > 0.5),
+    ("binary", "auroc"): reference.roc_auc_score,
+    ("binary", "average_precision"): reference.average_precision_score,
+    ("binary", "f1"): lambda y, p: reference.f1_score(y, p > 0.5),
+    ("multilabel", "macro_f1"): lambda y, p: reference.f1_score(y, p > 0.5),
+    ("multilabel", "accuracy"): lambda y, p: reference.accuracy_score(y, p > 0.5),
+    ("multilabel", "auroc"): reference.roc_auc_score,
+    ("regression", "rmse"): reference.root_mean_squared_error,
+    ("regression", "mse"): reference.mean_squared_error,
+    ("regression", "mae"): reference.mean_absolute_error,
+    ("regression", "r2"): reference.r2_score,
+    ("regression", "spearman"): lambda y, p: spearmanr(y, p).statistic,
+}
+
+
+def test_every_alias_has_an_expected_value() -> None:
+    assert set(EXPECTED) == {(kind, alias) for kind, aliases in ALIASES.items() for alias in aliases}
+
+
+@pytest.mark.parametrize(("kind", "alias"), EXPECTED)
+def test_alias_is_the_metric_of_that_name_over_labelled_entries(kind: Kind, alias: str) -> None:
+    predictions, targets, mask = example(kind)
+    task = task_of(kind, alias)
+    got = measure(metric_for(task), predictions, in_raw_units(task, targets), mask)
+    y, p, m = in_raw_units(task, targets).numpy(), predictions.numpy(), mask.numpy()
+    over = per_label if kind == "multilabel" else one_row_at_a_time
+    assert got == pytest.approx(over(EXPECTED[kind, alias])(y, p, m), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("binary", "BinaryMatthewsCorrCoef", lambda p, y: binary_matthews_corrcoef(p, y)),
+        ("binary", "MatthewsCorrCoef", lambda p, y: binary_matthews_corrcoef(p, y)),
+        ("classification", "CohenKappa", lambda p, y: multiclass_cohen_kappa(p, y, 3)),
+        ("regression", "MeanAbsolutePercentageError", lambda p, y: ((p - y) / y).abs().mean()),
+    ],
+)
+def test_a_torchmetrics_class_goes_by_its_own_name(kind: Kind, name: str, expected: Any) -> None:
+    predictions, targets, mask = example(kind)
+    task = task_of(kind, name)
+    targets = in_raw_units(task, targets)
+    got = measure(metric_for(task), predictions, targets, mask)
+    assert got == pytest.approx(float(expected(predictions[mask], targets[mask])), rel=1e-5)
+
+
+def test_a_metrics_parameters_reach_it() -> None:
+    predictions, targets, mask = example("binary")
+    strict, usual = (task_of("binary", "f1", params) for params in ({"threshold": 0.9}, {}))
+    got = [measure(metric_for(task), predictions, in_raw_units(task, targets), mask) for task in (strict, usual)]
+    assert got[0] == pytest.approx(reference.f1_score(targets[mask], predictions[mask] > 0.9), abs=1e-6)
+    assert got[0] != got[1]
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_predictions_at_missing_labels_do_not_count(kind: Kind) -> None:
+    predictions, targets, mask = example(kind)
+    task = task_of(kind, next(iter(ALIASES[kind])))
+    changed = torch.where(mask if mask.ndim == predictions.ndim else mask[:, None], predictions, 1 - predictions)
+    metric = metric_for(task)
+    values = [measure(metric, p, in_raw_units(task, targets), mask) for p in (predictions, changed)]
+    assert values[0] == values[1]
+
+
+def test_one_measurement_leaves_nothing_for_the_next() -> None:
+    task = task_of("binary", "auroc")
+    predictions, targets, mask = example("binary")
+    metric = metric_for(task)
+    first = measure(metric, predictions, in_raw_units(task, targets), mask)
+    measure(metric, 1 - predictions, in_raw_units(task, targets), mask)
+    assert measure(metric, predictions, in_raw_units(task, targets), mask) == first
+
+
+@pytest.mark.parametrize(
+    ("kind", "metric", "params", "words"),
+    [
+        ("binary", "rmse", {}, "must be a metric for binary tasks"),
+        ("regression", "nothing_known", {}, "choices: rmse"),
+        ("binary", "auroc", {"no_such": 1}, "must fit torchmetrics' BinaryAUROC"),
+        ("binary", "f1", {"threshold": 7.0}, "must fit torchmetrics' BinaryF1Score"),
+        ("binary", "ConfusionMatrix", {}, "with a direction"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_by_name(
+    kind: Kind, metric: str, params: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        metric_for(task_of(kind, metric, params))
+    assert caught.value.problems[0].place == "tasks.t.metric"
+
+
+def test_goals_have_the_direction_of_their_metric_and_its_natural_scale(every_kind: StudyData) -> None:
+    goals = task_goals(every_kind)
+    assert {task: goal.higher_is_better for task, goal in goals.items()} == {
+        "digit": True,
+        "odd": True,
+        "ink": False,
+        "halves": True,
+    }
+    assert all(goals[task].scale == 1 for task in ("digit", "odd", "halves"))
+    assert all(goal.baseline is None for goal in goals.values())
+    ink = next(task for task in every_kind.tasks if task.name == "ink")
+    split = every_kind.splits["validation"]["main"]
+    labels = split.targets["ink"][split.masks["ink"]] * ink.scale + ink.center
+    assert goals["ink"].scale == pytest.approx(math.sqrt(np.mean((labels - ink.center) ** 2)), rel=1e-5)
+
+
+def with_metric(data: StudyData, **metrics: str) -> StudyData:
+    return replace(
+        data,
+        tasks=tuple(
+            replace(task, metric=Component(metrics[task.name])) if task.name in metrics else task for task in data.tasks
+        ),
+    )
+
+
+def test_all_metrics_that_do_not_fit_are_named_at_once(every_kind: StudyData) -> None:
+    with pytest.raises(ConfigError) as caught:
+        task_goals(with_metric(every_kind, odd="nothing", ink="auroc"))
+    assert [problem.place for problem in caught.value.problems] == ["tasks.odd.metric", "tasks.ink.metric"]
+
+
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "f1"])
+def test_a_metric_that_needs_both_labels_is_refused_where_validation_has_one(
+    every_kind: StudyData, metric: str
+) -> None:
+    validation = every_kind.splits["validation"]["main"]
+    only = replace(validation, targets={**validation.targets, "odd": np.zeros_like(validation.targets["odd"])})
+    data = replace(with_metric(every_kind, odd=metric), splits={**every_kind.splits, "validation": {"main": only}})
+    with pytest.raises(ConfigError, match=r"tasks\.odd\.metric: must tell perfect predictions from wrong ones"):
+        task_goals(data)
+
+
+def test_a_metric_that_is_not_one_number_is_refused(every_kind: StudyData) -> None:
+    vector = Component("accuracy", {"average": None})
+    tasks = tuple(replace(task, metric=vector) if task.name == "digit" else task for task in every_kind.tasks)
+    with pytest.raises(ConfigError, match=r"tasks\.digit\.metric: must give one number"):
+        task_goals(replace(every_kind, tasks=tasks))
+
+
+def test_choosing_a_metric_warns_of_nothing(every_kind: StudyData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task_goals(with_metric(every_kind, ink="spearman"))

@@ -1,0 +1,209 @@
+"""Two workers against one on the same global batches: processes of a real group, started once for all cases."""
+
+import gc
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from small_workloads import (
+    BATCH_NORM,
+    EVERY_KIND,
+    MLP,
+    data_of,
+    joint_stage,
+    recipe_of,
+    same,
+    two_data_sets,
+    workload_of,
+    workspace_of,
+)
+from stage_outcomes import timeless
+from torch import Tensor
+
+from mtl_search.recipe import Component, Schedule, build
+from mtl_search.training.checkpoint import load_model
+from mtl_search.training.evaluation import evaluate
+from mtl_search.training.stages import run_stage
+from mtl_search.training.step import Step
+from mtl_search.training.workspace import Workload, Workspace
+from mtl_search.training.world import World
+from mtl_search.transfer import OPTIMIZERS
+from mtl_search.weighting import WEIGHTINGS
+from mtl_search.weighting.base import Weighting
+
+SGD = Component("sgd", {"lr": 0.05, "momentum": 0.9})
+ADAMW = Component("adamw", {"lr": 0.01})
+
+
+class HarderFirst(Weighting):
+    """Weights that depend on the losses of the step."""
+
+    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:
+        pass
+
+    def _weights(self, losses: Tensor) -> Tensor:
+        return len(losses) * losses.softmax(0)
+
+
+@dataclass(frozen=True)
+class Case:
+    workload: Workload
+    schedule: Schedule
+    depth: int = 1
+    weighting: str = "fixed"
+
+
+def cases() -> dict[str, Case]:
+    masked = workload_of(data_of(EVERY_KIND))
+    unequal = workload_of(two_data_sets())
+    thawing = Schedule(2, 32, ADAMW, frozen_epochs=1, clip_norm=1.0)
+    tiny = workload_of(two_data_sets((60, 8), metric="accuracy", holes=False))
+    return {
+        "masked labels": Case(masked, Schedule(1, 32, SGD)),
+        "unequal data sets": Case(unequal, Schedule(1, 32, SGD, temperature=3.0)),
+        "odd batches": Case(unequal, Schedule(1, 19, SGD), depth=0),
+        "frozen, then not": Case(masked, thawing),
+        "unequal, frozen, then not": Case(unequal, thawing, depth=2),
+        "weights from losses": Case(masked, Schedule(1, 32, SGD), weighting="test_workers:HarderFirst"),
+        "empty shares": Case(tiny, Schedule(1, 2, SGD), depth=2),  # one row of either data set: each has one rank
+    }
+
+
+@dataclass
+class Outcome:
+    """What a case came to after each epoch; epoch 0 is the start."""
+
+    losses: list[Tensor]
+    states: list[dict[str, Tensor]]
+    results: list[dict[str, dict[str, float]]]
+    wraps_left: int = 0
+
+
+def carry_out(case: Case, world: World) -> Outcome:
+    workspace = Workspace(case.workload, world)
+    recipe = recipe_of(case.schedule, depth=case.depth)
+    model = workspace.model([task.name for task in case.workload.data.tasks], recipe.sharing)
+    optimizer = build(OPTIMIZERS, case.schedule.optimizer).build(model.parameters())
+    weighting = build(WEIGHTINGS, Component(case.weighting))
+    step = Step(model, workspace.splits["train"], case.schedule, weighting, optimizer, 5, world)
+    outcome = Outcome([], [], [])
+    wraps: list[weakref.ref[Any]] = []
+    for epoch in range(case.schedule.epochs + 1):
+        if epoch:
+            step.freeze(epoch <= case.schedule.frozen_epochs)
+            torch.manual_seed(epoch + world.rank)
+            outcome.losses.append(step.run_epoch(epoch, lambda _: 1.0))
+            wraps.append(weakref.ref(step._wrapped))
+        outcome.states.append({name: value.clone() for name, value in model.state_dict().items()})
+        outcome.results.append(evaluate(model, workspace.splits["validation"], workspace.metrics, world))
+    gc.collect()
+    outcome.wraps_left = len({id(wrap) for ref in wraps if (wrap := ref()) is not None})
+    return outcome
+
+
+def carry_out_stages(folder: Path, world: World, backbone: Component = MLP) -> dict[str, Any]:
+    """Single-task models, then a joint stage, one stage straight after the other."""
+    workspace = workspace_of(data_of({task: EVERY_KIND[task] for task in ("odd", "ink")}), backbone, world)
+    recipe = recipe_of(Schedule(2, 32, ADAMW, frozen_epochs=1), Schedule(1, 32))
+    return run_stage(joint_stage(workspace, recipe, folder), workspace)
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    world = World.current(torch.device("cpu"))
+    assert (world.rank, world.size) == (rank, 2)
+    found: dict[str, Any] = {name: carry_out(case, world) for name, case in cases().items()}
+    found["stages"] = carry_out_stages(Path(folder, "stages"), world)
+    found["batch norm"] = carry_out_stages(Path(folder, "norms"), world, BATCH_NORM)
+    found["agree"] = [world.agree(flag) for flag in (rank == 0, rank == 1)]
+    torch.save(found, Path(folder, f"rank{rank}"))
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Folder of a group of two, and what each rank found."""
+    folder = tmp_path_factory.mktemp("group")
+    mp.spawn(work, (str(folder),), nprocs=2)
+    return folder, [torch.load(folder / f"rank{rank}", weights_only=False) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Outcome]:
+    return {name: carry_out(case, World()) for name, case in cases().items()}
+
+
+CASES = ("masked labels", "unequal data sets", "odd batches", "frozen, then not", "unequal, frozen, then not")
+CASES = (*CASES, "weights from losses", "empty shares")
+Group = tuple[Path, list[dict[str, Any]]]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_workers_train_as_one(case: str, group: Group, alone: dict[str, Outcome]) -> None:
+    one, two = alone[case], group[1][0][case]
+    torch.testing.assert_close(torch.stack(two.losses), torch.stack(one.losses), rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(two.states, one.states, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert not same(one.states[0], one.states[-1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_stay_equal_to_the_bit(case: str, group: Group) -> None:
+    first, second = (rank[case] for rank in group[1])
+    assert all(same(ours, theirs) for ours, theirs in zip(first.states, second.states, strict=True))
+    assert torch.equal(torch.stack(first.losses), torch.stack(second.losses))
+    assert first.results == second.results
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_workers_judge_a_model_as_one(case: str, group: Group, alone: dict[str, Outcome]) -> None:
+    # The start is the same model to the bit, so its metrics must be the same numbers.
+    ours, theirs = group[1][0][case].results[0], alone[case].results[0]
+    assert {task: result["metric"] for task, result in ours.items()} == {
+        task: result["metric"] for task, result in theirs.items()
+    }
+
+
+@pytest.mark.parametrize("case", ["frozen, then not", "unequal, frozen, then not"])
+def test_unfreezing_leaves_no_old_wrap_behind(case: str, group: Group) -> None:
+    assert [rank[case].wraps_left for rank in group[1]] == [1, 1]
+
+
+def test_only_rank_0s_flag_counts(group: Group) -> None:
+    assert [rank["agree"] for rank in group[1]] == [[True, False]] * 2
+
+
+@pytest.mark.parametrize(("name", "folder"), [("stages", "stages"), ("batch norm", "norms")])
+def test_stages_follow_each_other_in_a_group(name: str, folder: str, group: Group) -> None:
+    first, second = (timeless(rank[name]) for rank in group[1])
+    assert first == second
+    assert {path.name for path in (group[0] / folder / "joint").iterdir()} == {"model.safetensors", "result.json"}
+
+
+def test_a_model_with_batch_norm_is_judged_with_the_statistics_it_is_saved_with(group: Group) -> None:
+    # Ranks saw different rows; had each kept its own statistics, the saved model would not be the judged one.
+    workspace = workspace_of(data_of({task: EVERY_KIND[task] for task in ("odd", "ink")}), BATCH_NORM)
+    model = workspace.model(["odd", "ink"], recipe_of(Schedule()).sharing)
+    model.load_state_dict(load_model(group[0] / "norms" / "joint"))
+    again = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
+    best = group[1][0]["batch norm"]["metrics"]
+    assert {task: result["metric"] for task, result in again.items()} == pytest.approx(best, abs=1e-6)
+
+
+def test_a_group_of_one_is_like_no_group(tmp_path: Path, alone: dict[str, Outcome]) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        world = World.current(torch.device("cpu"))
+        assert (world.rank, world.size) == (0, 1)
+        single = carry_out(cases()["masked labels"], world)
+    finally:
+        dist.destroy_process_group()
+    expected = alone["masked labels"]
+    assert all(same(ours, theirs) for ours, theirs in zip(single.states, expected.states, strict=True))
+    assert single.results == expected.results
