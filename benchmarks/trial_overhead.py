@@ -5,8 +5,8 @@ Both run a trivial recipe (a 16-wide net, one epoch on wine's 124 rows) with two
 (a) stock: Ray Tune starts one ``TorchTrainer`` per trial, as Ray's guide for tuning with Ray Train shows;
 (b) pool: this project, tracking to MLflow (sqlite) included.
 
-Seconds per trial are wall-clock time over trials, less the time spent in epochs, from the first trial's start to the last
-one's end. Starting Ray and the pool is paid once a study and printed beside.
+Seconds per trial are wall-clock time over trials, less the time spent in epochs, from the first trial's start to the
+last one's end. Starting Ray and the pool is paid once a study and printed beside.
 
     python benchmarks/trial_overhead.py [--quick] [--json FILE]
 

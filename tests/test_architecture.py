@@ -32,7 +32,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
 WITHIN = {"models": {"data"}, "fusion": {"models"}, "transfer": {"models"}}  # ... and these families from another
 OWNERS = {"ray": {"execution", "search"}, "optuna": {"space", "search"}, "mlflow": {"tracking", "export"}}
 
-MAX_FILE_LINES = 250
+MAX_FILE_LINES = {True: 250, False: 500}  # in the package, and beside it: a suite may be long, a module not
 MAX_FUNCTION_LINES = 60
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "managers", "misc", "core"}
 
@@ -133,7 +133,7 @@ def test_tune_trainable_imports_no_torch() -> None:
 def test_file_opens_with_a_docstring_and_stays_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), "every file says what it holds"
-    assert len(text.splitlines()) <= MAX_FILE_LINES
+    assert len(text.splitlines()) <= MAX_FILE_LINES[path.is_relative_to(PACKAGE)]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -43,7 +43,8 @@ def test_study_file_holds_every_rule(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     census(tmp_path)
     (block,) = blocks("yaml")
-    prepared = prepare(load_study(yaml.safe_load(block)))
+    (tmp_path / "census.yaml").write_text(block)
+    prepared = prepare(load_study("census.yaml"))
     assert [task.labels for task in prepared.data.tasks] == [("<=50K", ">50K"), ("not Never-married", "Never-married")]
     assert prepared.workload.blocks == 3
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.config import DataConfig, SplitConfig, TaskConfig
 from mtl_search.data.datasets import DataSet, assign_tasks, owner_of, read_datasets, row_counts
 from mtl_search.data.fitting import encode_target, fit_task, missing_labels
 from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
@@ -68,6 +68,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Ga
         if len(counts) == len(dataset.given):
             labels = [own[task]["train"].values for task in own if is_class(tasks[task])]
             rows[name] = _cut(config, name, counts, labels, seed, problems)
+    problems += _idle_fractions(config, datasets)
     fitted, targets = _fit(tasks, assigned, raw, rows, problems)
     if problems:
         raise DataError(problems)
@@ -102,6 +103,18 @@ def _fit(
             fitted.append(task)
             targets[name] = {split: encode_target(task, target, split, problems) for split, target in cut.items()}
     return tuple(fitted), targets
+
+
+def _idle_fractions(config: DataConfig, datasets: Mapping[str, DataSet]) -> list[Problem]:
+    """Fractions that were set though every source gives the split itself."""
+    standard = SplitConfig()
+    return [
+        Problem(f"data.split.{name}", "has no effect: every source gives this split itself", value)
+        for name in ("validation", "test")
+        if (value := getattr(config.split, name)) != getattr(standard, name)
+        and datasets
+        and all(name in dataset.given for dataset in datasets.values())
+    ]
 
 
 def _take(dataset: DataSet, rows: _Rows, inputs: Inputs) -> dict[str, Columns]:

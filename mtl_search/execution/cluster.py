@@ -54,8 +54,7 @@ def start_ray(resources: ResourcesConfig) -> Capacity:
     Raises:
         ConfigError: Not even one group fits.
     """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    set_environment()
     local = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
     if local:
         groups = _fitting(resources, {"CPU": float(_cores()), "GPU": float(_gpus())})
@@ -76,6 +75,12 @@ def start_ray(resources: ResourcesConfig) -> Capacity:
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     groups = _fitting(resources, {"CPU": total.get("CPU", 0.0) - 1, "GPU": total.get("GPU", 0.0)})
     return Capacity(groups, 1 / (groups + 1), local=False)
+
+
+def set_environment() -> None:
+    """Set what Ray's processes read at their start, where the user has not."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
 
 
 def _fitting(resources: ResourcesConfig, offered: dict[str, float]) -> int:

@@ -67,9 +67,8 @@ class Weighting(ABC):
         if state:
             raise ValueError(f"{type(self).__name__} has no state, got {sorted(state)}")
 
-    @abstractmethod
-    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:
-        """Check the parameters against the tasks and make what every step needs."""
+    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:  # noqa: B027  most need nothing
+        """Check the parameters against the tasks and make what every step needs; nothing by default."""
 
     @abstractmethod
     def _weights(self, losses: Tensor) -> Tensor:

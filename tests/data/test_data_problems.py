@@ -194,3 +194,11 @@ def test_all_problems_come_at_once(tmp_path: Path) -> None:
         "tasks.x.loss",
         "tasks.y.data",
     }
+
+
+def test_a_fraction_for_a_given_split_has_no_effect() -> None:
+    data = source({"train": GOOD, "test": GOOD})
+    assert (
+        "every source gives this split itself, got 0.3"
+        in problems({**data, "split": {"test": 0.3}})["data.split.test"][0]
+    )

@@ -13,7 +13,7 @@ from mtl_search.execution.mailbox import Mailbox
 
 GROUPS = ("g", "h")
 KEYS = tuple("abcdef")
-NOW = 0.0005
+NOW = 0
 
 
 class Stories(RuleBasedStateMachine):

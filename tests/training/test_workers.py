@@ -139,8 +139,8 @@ def alone() -> dict[str, Outcome]:
     return {name: carry_out(case, World()) for name, case in cases().items()}
 
 
-CASES = ("masked labels", "unequal data sets", "odd batches", "frozen, then not", "unequal, frozen, then not")
-CASES = (*CASES, "weights from losses", "empty shares")
+THAWING = ("frozen, then not", "unequal, frozen, then not")
+CASES = ("masked labels", "unequal data sets", "odd batches", *THAWING, "weights from losses", "empty shares")
 Group = tuple[Path, list[dict[str, Any]]]
 
 
@@ -170,7 +170,7 @@ def test_two_workers_judge_a_model_as_one(case: str, group: Group, alone: dict[s
     }
 
 
-@pytest.mark.parametrize("case", ["frozen, then not", "unequal, frozen, then not"])
+@pytest.mark.parametrize("case", THAWING)
 def test_unfreezing_leaves_no_old_wrap_behind(case: str, group: Group) -> None:
     assert [rank[case].wraps_left for rank in group[1]] == [1, 1]
 
