@@ -96,7 +96,7 @@ def _search(arguments: argparse.Namespace) -> int:
             display.say(f"note: {note}")
         try:
             with display.shown():
-                display.say(f"study {config.name}: {config.search.trials} trials, starting worker groups")
+                display.say(f"study {config.name}: {config.search.trials} trials")
                 outcome = run_study(prepared, [display], display.say, resume=arguments.resume)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")

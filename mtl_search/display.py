@@ -76,6 +76,7 @@ class Display:
         self._baselines: dict[str, str] = {}
         self._best: tuple[float, int] | None = None
         self._searching_since: float | None = None
+        self._phase = "starting worker groups"
         self._live: Live | None = None
 
     @contextmanager
@@ -84,8 +85,15 @@ class Display:
         if not self._console.is_terminal:
             yield self
             return
-        with Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=True) as live:
-            self._live = live
+        self._live = Live(
+            get_renderable=self._table,
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # what other libraries print belongs in the log
+            redirect_stderr=False,
+        )
+        with self._live:
             yield self
         self._live = None
 
@@ -95,7 +103,9 @@ class Display:
 
     def pool_started(self, groups: int) -> None:
         """Worker groups are up."""
-        self._note(f"{groups} worker group{'s' if groups > 1 else ''} ready")
+        self._phase = f"{groups} worker group{'s' if groups > 1 else ''} ready"
+        self._note(self._phase)
+        self._phase += ", training single-task models"
 
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
         """A single-task model has finished an epoch."""
@@ -147,7 +157,10 @@ class Display:
         done = sum(self._counts.values())
         counts = ", ".join(f"{count} {state}" for state, count in self._counts.items())
         head = Text(f"{self._name}: {done}/{self._trials} trials", style="bold")
-        head.append(f"  {len(self._running)} running{', ' + counts if counts else ''}", style="dim")
+        if self._searching_since is None:
+            head = Text(f"{self._name}: {self._phase}", style="bold")
+        else:
+            head.append(f"  {len(self._running)} running{', ' + counts if counts else ''}", style="dim")
         if self._best is not None:
             head.append(f"  best {self._best[0]:+.2f} {self._unit} (trial {self._best[1]})", style="bold green")
         if done and self._searching_since is not None:

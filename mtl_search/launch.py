@@ -24,7 +24,7 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study, StudyWatcher
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.recorder import Recorder
-from mtl_search.training.files import write_json
+from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.norms import has_batch_norm
@@ -145,15 +145,21 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
                     f"{folder.path / 'tracking'} and are delivered when the study is resumed"
                 )
             else:
-                _register(folder, uri, tracker, say)
+                _register(folder, uri, tracker, outcome, say)
     return outcome
 
 
-def _register(folder: StudyFolder, uri: str, tracker: Tracker, say: Say) -> None:
+def _register(folder: StudyFolder, uri: str, tracker: Tracker, outcome: Outcome, say: Say) -> None:
+    """Register the winner, once: a resumed study that finds the same model makes no new version of it."""
+    known = {"uri": uri, "folder": outcome.folder}
+    if folder.registered_file.exists() and read_json(folder.registered_file) == known:
+        return
     try:
         register_champion(folder, uri, tracker.run_id(None), folder.name)
     except MtlSearchError as error:
         say(f"the model is not registered: {error}")
+    else:
+        write_json(folder.registered_file, known)
 
 
 def _data_card(prepared: Prepared) -> dict[str, object]:
