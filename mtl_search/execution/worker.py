@@ -125,6 +125,8 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
         result = {**done, "cached": True} if done else run_stage(stage, workspace, JobControl(messages, ticket))
     except Exception as error:
         _log.exception("job %s failed on rank %d", ticket.job.key, world.rank)
+        if _partner_died(error, world):  # the job is not to blame: it goes on when the group is back
+            raise
         messages.say("fail", ticket, _reason(error))
         if _needs_restart(error, world):
             raise
@@ -133,6 +135,11 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
             messages.say("finish", ticket, result)
     if world.device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def _partner_died(error: Exception, world: World) -> bool:
+    """Whether a collective broke off. Gloo has no exception of its own, only words that name its source files."""
+    return world.size > 1 and (isinstance(error, dist.DistError) or "/gloo/" in str(error))
 
 
 def _needs_restart(error: Exception, world: World) -> bool:
@@ -149,9 +156,13 @@ def _needs_restart(error: Exception, world: World) -> bool:
 
 def _reason(error: Exception) -> str:
     """A failure in one line, with the user's own line where it came from code outside this package and libraries."""
-    if isinstance(error, MtlSearchError):
+    source = error.__cause__ if isinstance(error, MtlSearchError) else error
+    if source is None:
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = traceback.extract_tb(source.__traceback__)
     own = [frame for frame in frames if not frame.filename.startswith((*_LIBRARIES, "<"))]
+    words = str(error) if isinstance(error, MtlSearchError) else f"{type(error).__name__}: {error}"
+    if not own and isinstance(error, MtlSearchError):
+        return words
     frame = (own or frames)[-1]
-    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    return f"{words} ({Path(frame.filename).name}:{frame.lineno})"

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import ray
@@ -193,7 +195,8 @@ def test_a_crashing_backbone_fails_its_job_alone_with_place_and_reason(
         reason = failure(pool, [single_job(study, "kind", recipe(lr=0.5), tmp_path)])
     finally:
         (traps / "crash at build").unlink()
-    assert reason.startswith("ValueError: no such backbone today (trapped_backbone.py:")
+    assert "ValueError: no such backbone today" in reason
+    assert re.search(r"\(trapped_backbone\.py:\d+\)$", reason)
     assert pool.results(jobs(study, recipe(batch_size=30), tmp_path))[-1]["best_epoch"] >= 0
 
 
@@ -251,15 +254,17 @@ def test_a_worker_killed_in_a_group_of_two_brings_the_group_back(team: Pool, tra
     assert team.run(todo)[-1].attempts == 2
 
 
+@pytest.mark.slow
 def test_a_study_that_no_worker_can_hold_ends_with_the_reason(tmp_path: Path, study: Workload) -> None:
-    broken = replace(study, base={"0.nothing": study.base[next(iter(study.base))]})
+    broken = replace(study, base={"0.weight": np.array("no number")})
     with (
-        pytest.raises(StudyError, match=r"worker group group-0 cannot start|ended"),
+        pytest.raises(StudyError, match="worker group group-0 cannot start: TypeError"),
         running(Pool(broken, ResourcesConfig(), 1, tmp_path, "broken")) as pool,
     ):
         pool.results(jobs(broken, recipe(), tmp_path))
 
 
+@pytest.mark.slow
 def test_a_dead_dispatcher_ends_the_study_with_words(tmp_path: Path, study: Workload) -> None:
     before = {process.pid for process in workers()}
     with running(Pool(study, ResourcesConfig(), 1, tmp_path, "orphaned")) as pool:

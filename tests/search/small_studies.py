@@ -1,0 +1,87 @@
+"""Study files of a few seconds on iris, with a backbone whose traps spring at certain batch sizes."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import trapped_backbone
+import yaml
+from tiny_studies import SOURCE, TASKS
+
+from mtl_search.catalog import load_study
+from mtl_search.launch import prepare
+from mtl_search.recipe import Recipe
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import TrialRecord
+from mtl_search.search.study import Study, StudyWatcher
+
+
+def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
+    """A study's plain values.
+
+    Args:
+        folder: Where traps leave their marks.
+        trials: The budget.
+        joint: The searched schedule of joint training.
+        search: Sampler, stopper, objective.
+    """
+    return {
+        "name": "tiny",
+        "data": {"source": SOURCE},
+        "tasks": TASKS,
+        "backbone": {"python": {"function": "trapped_backbone:blocks", "params": {"folder": str(folder)}}},
+        "space": {
+            "sharing": {"hard": {"depth": 1}},
+            "single_task": {"epochs": 2, "batch_size": 32, "optimizer": {"adamw": {"lr": 0.01}}},
+            "joint": joint,
+        },
+        "search": {"trials": trials, "sampler": "random", "stopper": "none", **search},
+        "resources": {"concurrent_trials": 2},
+    }
+
+
+def write_study(folder: Path, raw: dict[str, Any]) -> Path:
+    """The study as a file, with its backbone's module beside it, as a user would have it."""
+    shutil.copy(trapped_backbone.__file__, folder)
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return file
+
+
+class Story:
+    """Keeps what a watcher hears."""
+
+    def __init__(self) -> None:
+        self.started: dict[int, Recipe] = {}
+        self.epochs: dict[int, list[int]] = {}
+        self.ended: list[TrialRecord] = []
+
+    def pool_started(self, groups: int) -> None: ...
+
+    def baseline_reported(self, task: str, report: dict[str, Any]) -> None: ...
+
+    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None: ...
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        assert number not in self.started
+        self.started[number] = recipe
+        self.epochs[number] = []
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        self.epochs[number].append(report["epoch"])
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self.ended.append(trial)
+
+
+def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher) -> Outcome:
+    """Run a study in this process, on the Ray it is connected to."""
+    prepared = prepare(load_study({**raw, "storage": str(storage)}))
+    folder = folder_of(storage)
+    folder.begin(prepared.study.config, resume=False)
+    return Study(prepared.study.config, prepared.study.space, prepared.workload, folder, watchers).run()
+
+
+def folder_of(storage: Path) -> StudyFolder:
+    return StudyFolder(storage, "tiny")
