@@ -1,5 +1,6 @@
 """Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -38,6 +39,13 @@ class Asha:
         )
 
 
+class _MedianRule(MedianStoppingRule):
+    """Tune's rule, for trials whose last result says how they ended and holds no epoch."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Median:
     """Stops a trial whose best score falls below the median of the others' averages at the same epoch.
@@ -54,8 +62,13 @@ class Median:
 
     def build(self, epochs: int) -> TrialScheduler:
         """The scheduler; it needs no number of epochs."""
-        return MedianStoppingRule(
-            time_attr=EPOCH, metric=METRIC, mode="max", grace_period=self.grace, min_samples_required=self.least
+        return _MedianRule(
+            time_attr=EPOCH,
+            metric=METRIC,
+            mode="max",
+            grace_period=self.grace,
+            min_samples_required=self.least,
+            min_time_slice=sys.maxsize,  # never pause a trial to let others catch up: its worker group would wait
         )
 
 
