@@ -24,6 +24,8 @@ from typing import Any
 
 from figures import print_table, write_figures
 
+from mtl_search.quiet import chatter_to
+
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 CONCURRENT = 2
 
@@ -111,7 +113,6 @@ def measure_pool(trials: int, storage: Path) -> tuple[float, float]:
     """Seconds per trial of this project, and seconds until the pool was ready."""
     from mtl_search.catalog import load_study
     from mtl_search.launch import prepare, run_study
-    from mtl_search.quiet import chatter_to
 
     study = load_study(
         {
@@ -146,7 +147,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        stock = measure_stock(2 if arguments.quick else 8, Path(folder))
+        with chatter_to(Path(folder) / "log"):
+            stock = measure_stock(2 if arguments.quick else 8, Path(folder))
         pool, startup = measure_pool(20 if arguments.quick else 100, Path(folder))
     figures = {
         "stock_seconds_per_trial": stock,

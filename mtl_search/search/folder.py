@@ -171,6 +171,7 @@ class StudyFolder:
 
     def optuna_study(self, url: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """The Optuna study, made if it is new; maximises."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say on stderr that it found the study
         return optuna.create_study(
             study_name=self.name,
             storage=self.optuna_storage(url),
