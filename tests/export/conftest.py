@@ -1,8 +1,6 @@
 """Finished studies of each kind of input, and a fresh MLflow database."""
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,21 +52,6 @@ def numbers_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         "backbone": {"mlp": {"width": 8, "depth": 2}},
     }
     return finish(tmp_path_factory.mktemp("numbers"), raw, depth=0)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables take seconds to make: once for all tests."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file}"]
-    subprocess.run(command, check=True, capture_output=True)
-    return file
-
-
-@pytest.fixture
-def uri(empty_database: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 @pytest.fixture

@@ -1,9 +1,6 @@
 """A fresh MLflow database for every test, and a view of what lies in it."""
 
 import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,21 +37,6 @@ class Seen:
         """Step, value and time stamp of each point."""
         points = self.client.get_metric_history(self.runs[key].info.run_id, metric)
         return [(point.step, point.value, point.timestamp) for point in points]
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables take seconds to make: once for all tests."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file}"]
-    subprocess.run(command, check=True, capture_output=True)
-    return file
-
-
-@pytest.fixture
-def uri(empty_database: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 
 @pytest.fixture
