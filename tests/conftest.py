@@ -1,6 +1,7 @@
 """One Ray and one empty MLflow database for all tests that need them: making them takes longer than most tests."""
 
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,15 @@ def cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_uri() -> Iterator[None]:
+    """MLflow writes the URI that a test sets to the environment too, where later tests' processes would find it."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    yield
+    if "mlflow" in sys.modules:
+        sys.modules["mlflow"].set_tracking_uri("")
 
 
 @pytest.fixture(scope="session")

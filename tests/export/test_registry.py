@@ -55,12 +55,8 @@ def test_registered_model_predicts_as_trained_and_a_later_one_takes_the_alias(
     assert [output.model_id for output in client.get_run(run_id).outputs.model_outputs] == [made.model_id]
     assert client.get_logged_model(made.model_id).source_run_id == run_id
     assert str(tmp_path) in client.get_logged_model(made.model_id).artifact_location
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
-    try:
-        loaded = mlflow.pyfunc.load_model(made.uri)
-    finally:
-        mlflow.set_tracking_uri(before)
+    loaded = mlflow.pyfunc.load_model(made.uri)
     assert (loaded.metadata.run_id, loaded.model_id) == (run_id, made.model_id)
     answer = loaded.predict(frame_of(table_study.data.sample))
     np.testing.assert_allclose(answer["pay"], table_study.champion.predict(table_study.data.sample)["pay"], rtol=1e-5)
