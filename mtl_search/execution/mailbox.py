@@ -36,13 +36,15 @@ class Mailbox:
 
     # The search's side.
 
-    async def submit(self, job: Job) -> None:
-        """Queue a job; one whose key is known already is the same job, whatever has become of it.
+    async def submit(self, *jobs: Job) -> None:
+        """Queue jobs, those that others need first; one whose key is known is the same job, whatever has become of it.
 
-        A cancelled job is taken up again.
+        A cancelled job is taken up again. All go in at once: a call per job may arrive in another order, and a worker
+        that asks in between would find a job without what it needs.
         """
         async with self._news:
-            self._ledger.add(job)
+            for job in jobs:
+                self._ledger.add(job)
             self._news.notify_all()
 
     async def follow(self, key: str, seen: int, timeout: float) -> Update:

@@ -95,7 +95,7 @@ class Pool:
         self.check()
         # The payload travels as bytes: the dispatcher need not import what workers train with, torch above all.
         packed = [replace(job, payload=pickle.dumps(job.payload)) for job in jobs]
-        self._ask([self.mailbox.submit.remote(job) for job in packed])
+        self._ask(self.mailbox.submit.remote(*packed))
         return jobs[-1].key
 
     def drop(self, key: str) -> None:

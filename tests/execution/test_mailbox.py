@@ -350,6 +350,18 @@ def test_a_cancelled_job_submitted_again_goes_on() -> None:
     assert run(story()) == "a"
 
 
+def test_what_is_submitted_together_is_there_together_for_a_waiting_worker() -> None:
+    async def story() -> list[str]:
+        mailbox = await mailbox_with()
+        waiting = [asyncio.create_task(mailbox.take(group, "first", 0, SOON)) for group in ("g", "h")]
+        await mailbox.join("h", "first")
+        await asyncio.sleep(0)
+        await mailbox.submit(job("single"), job("joint", "single"), job("other"))
+        return [ticket.job.key for ticket in await asyncio.gather(*waiting)]  # type: ignore[union-attr]
+
+    assert sorted(run(story())) == ["other", "single"]
+
+
 def test_a_failed_need_fails_the_jobs_that_need_it_with_its_reason() -> None:
     async def story() -> tuple[Update, object]:
         mailbox = await mailbox_with("single")
