@@ -183,7 +183,7 @@ def failure(pool: Pool, todo: list[Job]) -> str:
     return update.reason
 
 
-@pytest.mark.parametrize("kind", ["pool", "team"])
+@pytest.mark.parametrize("kind", ["pool", pytest.param("team", marks=pytest.mark.slow)])
 def test_a_crashing_backbone_fails_its_job_alone_with_place_and_reason(
     kind: str, traps: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

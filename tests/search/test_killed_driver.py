@@ -19,7 +19,7 @@ from trapped_backbone import SLOW
 
 from mtl_search.search.record import TrialRecord
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 SLOW_TRIALS = {"epochs": 15, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
 ALL_DIVERGE = {"epochs": 2, "batch_size": 32, "optimizer": {"sgd": {"lr": {"float": [1e28, 1e30], "log": True}}}}
