@@ -112,11 +112,10 @@ def _search(arguments: argparse.Namespace) -> int:
                 f"  {name}: {task.metric} on test {task.test:.4g} against {task.test_baseline:.4g} alone "
                 f"({task.test_gain:+.2f} %; validation {task.gain:+.2f} %)"
             )
-        share = outcome.parameters / outcome.single_parameters
         lines += [
             f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
             f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}",
-            f"model: {outcome.folder} ({outcome.parameters:,} parameters, {share:.0%} of the single-task models)",
+            f"model: {outcome.folder} ({outcome.cost()})",
             f"export it:  mtl-search export {config.name}" + _output_flag(config.storage),
             f"look at it: mlflow ui --backend-store-uri {uri}"
             if "://" in uri and not uri.startswith("http")

@@ -144,7 +144,7 @@ class ResourcesConfig(_Section):
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0.0
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
 
 
 class TrackingConfig(_Section):
@@ -200,6 +200,9 @@ class StudyConfig(_Section):
             problems.append(
                 Problem("search.objective", "must be an objective or a task", self.search.objective, objectives)
             )
-        if self.resources.precision == "bf16" and not self.resources.gpus_per_worker:
-            problems.append(Problem("resources.precision", "has no effect without resources.gpus_per_worker", "bf16"))
+        precision = self.resources.precision
+        if precision in ("bf16", "fp16") and not self.resources.gpus_per_worker:
+            problems.append(
+                Problem("resources.precision", "has no effect without resources.gpus_per_worker", precision)
+            )
         return problems

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.record import TrialRecord
 from mtl_search.space import COMPONENTS
 
@@ -120,6 +121,10 @@ class Display:
             value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
             self._baselines[task] = f"{value} (best epoch {result['best_epoch']}, {how})"
         self._note(f"single-task {task}: {self._baselines[task]}")
+
+    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Task affinity is known."""
+        self._note(f"task affinity ({kind}) makes the groups {' | '.join('+'.join(group) for group in groups)}")
 
     def trial_started(self, number: int, recipe: Recipe) -> None:
         """A trial begins."""

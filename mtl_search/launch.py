@@ -18,6 +18,7 @@ from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.export import register_champion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.settling import presume
 from mtl_search.recipe import build
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -26,6 +27,7 @@ from mtl_search.tracking import Tracker
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
+from mtl_search.training.pairs import Pairs
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.norms import has_batch_norm
 
@@ -93,9 +95,13 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     tasks = tuple(study.config.tasks)
     for recipe in study.space.corners():
         try:
-            build(SHARINGS, recipe.sharing).plan(tasks, workload.blocks)
+            sharing = build(SHARINGS, presume(recipe.sharing, tasks))
+            sharing.check(workload.data.tasks)
+            sharing.plan(tasks, workload.blocks)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
+    if not problems:
+        problems += Pairs(workload).problems(study.space.corners())
     workers, datasets = study.config.resources.workers, workload.data.splits["train"]
     for section in ("single_task", "joint"):
         smallest = study.space.smallest(f"{section}.batch_size")

@@ -77,7 +77,7 @@ def allowed_for(unit: str) -> frozenset[str]:
     return below | beside | {unit}
 
 
-def fresh_interpreter(code: str) -> dict[str, object]:
+def fresh_interpreter(code: str) -> object:
     """Runs code that leaves its findings in `found`, in a process that has imported nothing yet."""
     script = f"import json, sys, threading\n{code}\nprint('\\n' + json.dumps(found))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, cwd=ROOT)
@@ -109,7 +109,7 @@ def test_library_is_imported_by_its_owners_only(library: str) -> None:
 def test_encoding_ships_alone() -> None:
     # A copy of this very file lies inside every exported model, where mtl_search is not installed.
     roots = {name.split(".")[0] for name in imports_of(PACKAGE / "data" / "encoding.py")}
-    assert roots <= {"numpy", "pandas", *sys.stdlib_module_names}
+    assert roots <= {"numpy", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}  # the last two for text alone
 
 
 def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> None:
@@ -121,6 +121,12 @@ def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> Non
         "found = {'heavy': heavy, 'threads': threading.active_count(), 'children': children}"
     )
     assert found == {"heavy": [], "threads": 1, "children": 0}
+
+
+def test_data_and_encoding_import_no_scikit_learn() -> None:
+    # Every worker imports the data package, and a served model without text has no scikit-learn.
+    found = fresh_interpreter("import mtl_search.data\nfound = sorted({'scipy', 'sklearn'} & set(sys.modules))")
+    assert found == []
 
 
 def test_tune_trainable_imports_no_torch() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.preparation import Preparation
+from mtl_search.data.sparse import Features, SparseFeatures
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
@@ -26,7 +27,7 @@ class DeviceSplit:
     """One split on a device.
 
     Attributes:
-        features: Data set to features (n, *feature_shape), float32.
+        features: Data set to features (n, *feature_shape), float32; a tensor, or `SparseFeatures` where there is text.
         targets: Task to targets, as in `Split`.
         masks: Task to where there is a label, as in `Split`.
         sizes: Data set to its number of rows n.
@@ -45,7 +46,7 @@ class DeviceSplit:
             device: Where to.
         """
         placed = copy.deepcopy(preparation).to(device)
-        self.features = {name: _features(part, placed, device) for name, part in split.items()}
+        self.features: dict[str, Features] = {name: _features(part, placed, device) for name, part in split.items()}
         self.task_dataset = {task.name: task.dataset for task in tasks}
         self.targets = {task.name: _tensor(split[task.dataset].targets[task.name], device) for task in tasks}
         self.masks = {task.name: _tensor(split[task.dataset].masks[task.name], device) for task in tasks}
@@ -58,12 +59,13 @@ def _tensor(values: np.ndarray, device: torch.device | str) -> Tensor:
 
 
 @torch.no_grad()
-def _features(part: Split, preparation: Preparation, device: torch.device | str) -> Tensor:
-    features = torch.empty((part.rows, *preparation.feature_shape), device=device)
+def _features(part: Split, preparation: Preparation, device: torch.device | str) -> Features:
+    shape = preparation.feature_shape if part.text is None else (preparation.feature_shape[0] - part.text.width,)
+    features = torch.empty((part.rows, *shape), device=device)
     for start in range(0, part.rows, _CHUNK):
         stop = min(start + _CHUNK, part.rows)
         features[start:stop] = preparation(*(_tensor(values[start:stop], device) for values in part.encoded))
-    return features
+    return features if part.text is None else SparseFeatures(features, part.text)
 
 
 @dataclass(frozen=True)

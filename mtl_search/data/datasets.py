@@ -13,8 +13,6 @@ from mtl_search.data.task import LOSSES
 from mtl_search.errors import NOTHING, Problem, ProblemsError
 from mtl_search.recipe import build
 
-_SHOWN = 30
-
 
 @dataclass(frozen=True)
 class DataSet:
@@ -26,6 +24,8 @@ class DataSet:
         inputs: Input columns that the source was given, None for all that no task targets.
         exclude: Columns that are no inputs, where ``inputs`` is None.
         categorical: Columns of numbers to be read as categories.
+        text: Columns of free text.
+        hashing: Features of a column of text, and the most words hashed as one.
         missing: "error" or "impute".
         given: The splits of the source.
     """
@@ -35,6 +35,8 @@ class DataSet:
     inputs: tuple[str, ...] | None
     exclude: tuple[str, ...]
     categorical: tuple[str, ...]
+    text: tuple[str, ...]
+    hashing: tuple[int, int]
     missing: str
     given: dict[str, Columns]
 
@@ -55,7 +57,17 @@ def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, Data
         except ProblemsError as error:
             problems += [replace(p, place=f"{place}.{p.place}" if p.place else place) for p in error.problems]
             continue
-        datasets[name] = DataSet(name, place, source.inputs, source.exclude, source.categorical, source.missing, given)
+        datasets[name] = DataSet(
+            name,
+            place,
+            source.inputs,
+            source.exclude,
+            source.categorical,
+            source.text,
+            (source.text_features, source.ngrams),
+            source.missing,
+            given,
+        )
     return datasets
 
 
@@ -109,9 +121,3 @@ def row_counts(dataset: DataSet, used: Iterable[str], problems: list[Problem]) -
         elif lengths:
             rows[split] = max(lengths.values())
     return rows
-
-
-def shown(names: Iterable[str]) -> tuple[str, ...]:
-    """Names as the choices of a problem, cut where they would fill the screen."""
-    all_names = tuple(names)
-    return all_names if len(all_names) <= _SHOWN else (*all_names[:_SHOWN], "…")

@@ -1,7 +1,7 @@
 """Raw columns to numbers: the first hop of every prediction, and of the data path after the sources.
 
-This file imports numpy alone and nothing of this package, because it is copied as it stands into exported models:
-what a training row went through, a served row goes through too.
+This file imports numpy alone (for text, scikit-learn where it is needed) and nothing of this package, because it is
+copied as it stands into exported models: what a training row went through, a served row goes through too.
 """
 
 from __future__ import annotations
@@ -21,18 +21,35 @@ def encode(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> Enc
     Args:
         columns: Column name to n values: arrays, lists as JSON gives them, or a data frame. Others are left alone.
         spec: What `Preparation.spec` says: ``{"kind": "table", "numeric": [names], "categorical": {name: [categories]},
-            "missing": "error" | "impute"}`` or ``{"kind": "array", "column": name, "shape": [...], "dtype": ...}``.
+            "missing": "error" | "impute"}``, with ``"text": {"columns": [names], "features": w, "ngrams": m}`` where
+            there is text, or ``{"kind": "array", "column": name, "shape": [...], "dtype": ...}``.
 
     Returns:
         For a table: numbers (n, d) float32, NaN where one is to be imputed, and codes (n, c) int64, where 0 is a
-        category never seen in training and 1, 2, … follow the spec. For an array: values (n, *shape), uint8 or float32.
+        category never seen in training and 1, 2, … follow the spec; with text also its hashes, w features of each
+        column side by side, (n, w * columns) float32. For an array: values (n, *shape), uint8 or float32.
 
     Raises:
         ValueError: A column is missing or has the wrong shape or length, or a value is not what the spec asks for.
     """
+    encoded, text = encode_sparse(columns, spec)
+    return encoded if text is None else (*encoded, text.toarray())
+
+
+def encode_sparse(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> tuple[Encoded, Any]:
+    """What `encode` returns, its last array apart where that is text: as a scipy CSR matrix; None without text.
+
+    Args:
+        columns: As in `encode`.
+        spec: As in `encode`.
+
+    Raises:
+        ValueError: As in `encode`.
+    """
     if spec["kind"] == "array":
-        return (_array(columns, spec),)
-    names = [*spec["numeric"], *spec["categorical"]]
+        return (_array(columns, spec),), None
+    text = spec.get("text")
+    names = [*spec["numeric"], *spec["categorical"], *(text["columns"] if text else ())]
     raw = {name: _column(columns, name) for name in names}
     rows = len(raw[names[0]])
     for name in names:
@@ -44,8 +61,23 @@ def encode(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> Enc
     codes = np.empty((rows, len(spec["categorical"])), dtype=np.int64)
     for index, (name, categories) in enumerate(spec["categorical"].items()):
         lookup = {category: code for code, category in enumerate(categories, start=1)}
-        codes[:, index] = np.fromiter((lookup.get(text, 0) for text in texts_of(raw[name])), np.int64, rows)
-    return numbers, codes
+        codes[:, index] = np.fromiter((lookup.get(word, 0) for word in texts_of(raw[name])), np.int64, rows)
+    return (numbers, codes), _hashes([raw[name] for name in text["columns"]], rows, text) if text else None
+
+
+def _hashes(columns: Iterable[np.ndarray], rows: int, settings: Mapping[str, Any]) -> Any:
+    """Words and runs of up to ``ngrams`` words, counted in one of ``features`` places each; rows of length 1 or 0."""
+    from scipy.sparse import csr_matrix, hstack
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hasher = HashingVectorizer(
+        n_features=settings["features"], ngram_range=(1, settings["ngrams"]), dtype=np.float32, norm="l2"
+    )
+    # MLflow hands a missing text on as "None" in some forms of a request: everywhere it counts as no text.
+    texts = [["" if text == "None" else text for text in texts_of(values)] for values in columns]
+    if not rows:  # which the vectoriser refuses
+        return csr_matrix((0, settings["features"] * len(texts)), dtype=np.float32)
+    return hstack([hasher.transform(column) for column in texts], format="csr")
 
 
 def is_missing(value: object) -> bool:

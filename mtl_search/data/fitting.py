@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from mtl_search.config import TaskConfig
-from mtl_search.data.datasets import shown
 from mtl_search.data.encoding import text_of
+from mtl_search.data.sources.base import shown
 from mtl_search.data.targets import RawTarget, is_class
 from mtl_search.data.task import DEFAULT_METRICS, LOSSES, Task
 from mtl_search.errors import NOTHING, Problem

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_search.data.datasets import DataSet, shown
+from mtl_search.data.datasets import DataSet
 from mtl_search.data.encoding import texts_of
 from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation
 from mtl_search.data.sources import Columns
+from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
 from mtl_search.errors import NOTHING, Problem
 
 _MOST_CATEGORIES = 1000
@@ -22,31 +23,37 @@ _MOST_CATEGORIES = 1000
 
 @dataclass(frozen=True)
 class Inputs:
-    """The input columns of a study: either one array, or numbers and categories.
+    """The input columns of a study: either one array, or numbers, categories and text.
 
     Attributes:
         numeric: Columns of numbers.
         categorical: Columns of categories.
         array: The one column that holds arrays, if it is that.
         missing: "impute" if a data set says so.
+        text: Columns of free text.
+        hashing: Features of a column of text, and the most words hashed as one.
     """
 
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     array: str | None = None
     missing: str = "error"
+    text: tuple[str, ...] = ()
+    hashing: tuple[int, int] = (TEXT_FEATURES, NGRAMS)
 
     @property
     def names(self) -> tuple[str, ...]:
         """All input columns."""
-        return (self.array,) if self.array is not None else (*self.numeric, *self.categorical)
+        return (self.array,) if self.array is not None else (*self.numeric, *self.categorical, *self.text)
 
     def fit(self, rows: Sequence[Columns]) -> Preparation:
         """Fits the preparation on the training rows of every data set."""
         if self.array is not None:
             return ArrayPreparation.fit(self.array, [part[self.array] for part in rows])
-        joined = {name: np.concatenate([part[name] for part in rows]) for name in self.names}
-        return TablePreparation.fit(joined, self.numeric, self.categorical, self.missing)
+        joined = {name: np.concatenate([part[name] for part in rows]) for name in (*self.numeric, *self.categorical)}
+        features, ngrams = self.hashing
+        text = {"columns": list(self.text), "features": features, "ngrams": ngrams} if self.text else None
+        return TablePreparation.fit(joined, self.numeric, self.categorical, self.missing, text)
 
 
 def choose_inputs(dataset: DataSet, targeted: Iterable[str], problems: list[Problem]) -> tuple[str, ...]:
@@ -73,10 +80,11 @@ def choose_inputs(dataset: DataSet, targeted: Iterable[str], problems: list[Prob
             if name not in given and (split == "train" or name in columns):
                 rule = f"must name columns of data set {dataset.name!r} (split {split})"
                 problems.append(Problem(place, rule, name, shown(given)))
-    for name in dataset.categorical:
-        if name not in chosen:
-            rule = "must name input columns"
-            problems.append(Problem(f"{dataset.place}.categorical", rule, name, shown(chosen)))
+    for kind, listed in (("categorical", dataset.categorical), ("text", dataset.text)):
+        for name in listed:
+            if name not in chosen:
+                rule = "must not list a task's target" if name in targets else "must name input columns"
+                problems.append(Problem(f"{dataset.place}.{kind}", rule, name, shown(chosen)))
     return tuple(name for name in chosen if name in columns and name not in targets)
 
 
@@ -99,18 +107,46 @@ def settle_inputs(
             problems.append(Problem(f"{first.place}.inputs", rule, arrays[0], shown(names)))
         if missing == "impute":
             problems.append(Problem(f"{first.place}.missing", "has no effect on a column of arrays", missing))
-        if marked := [name for name in arrays if any(name in d.categorical for d in datasets.values())]:
-            problems.append(Problem(f"{first.place}.categorical", "has no effect on a column of arrays", marked))
+        for dataset in datasets.values():
+            for kind, marked in (("categorical", dataset.categorical), ("text", dataset.text)):
+                if wrong := [name for name in arrays if name in marked]:
+                    problems.append(Problem(f"{dataset.place}.{kind}", "has no effect on a column of arrays", wrong))
         _check_arrays(arrays, found, problems)
         return Inputs(array=arrays[0])
     listed = {name for dataset in datasets.values() for name in dataset.categorical}
-    texts = {n for n in names if any(n in columns and columns[n].dtype == object for _, _, columns in found)}
+    free, hashing = _settle_text(datasets, listed, problems)
+    words = {n for n in names if any(n in columns and columns[n].dtype == object for _, _, columns in found)} - free
     for dataset, split, columns in found:
         for name in names:
-            if name in columns:
-                problems += _check_column(dataset, split, name, columns[name], name in listed, name in texts)
-    numeric = tuple(name for name in names if name not in listed | texts)
-    return Inputs(numeric, tuple(name for name in names if name in listed | texts), None, missing)
+            if name in columns and name in free:
+                problems += _check_free_text(dataset, split, name, columns[name])
+            elif name in columns:
+                problems += _check_column(dataset, split, name, columns[name], name in listed, name in words)
+    numeric = tuple(name for name in names if name not in listed | words | free)
+    categorical = tuple(name for name in names if name in listed | words)
+    return Inputs(numeric, categorical, None, missing, tuple(name for name in names if name in free), hashing)
+
+
+def _settle_text(
+    datasets: Mapping[str, DataSet], categorical: set[str], problems: list[Problem]
+) -> tuple[set[str], tuple[int, int]]:
+    """Columns of free text over all data sets, and how they are hashed."""
+    listing = [dataset for dataset in datasets.values() if dataset.text]
+    for dataset in listing:
+        for name in categorical.intersection(dataset.text):
+            problems.append(Problem(f"{dataset.place}.text", "must not list a column that is categorical too", name))
+        if dataset.hashing != listing[0].hashing:
+            rule = f"must have the text_features and ngrams of data set {listing[0].name!r}, one backbone sees both"
+            problems.append(Problem(dataset.place, rule, dataset.hashing))
+    free = {name for dataset in listing for name in dataset.text}
+    return free, listing[0].hashing if listing else (TEXT_FEATURES, NGRAMS)
+
+
+def _check_free_text(dataset: DataSet, split: str, name: str, values: np.ndarray) -> Iterator[Problem]:
+    nothing = values.dtype.kind == "f" and np.isnan(values).all()
+    if values.dtype != object and not nothing:
+        rule = f"must list columns that hold text (column {name!r}, split {split})"
+        yield Problem(f"{dataset.place}.text", rule, str(values.dtype))
 
 
 def _check_arrays(names: Sequence[str], found: Sequence[tuple[DataSet, str, Columns]], problems: list[Problem]) -> None:
@@ -147,7 +183,8 @@ def _check_column(
         if text and not listed:
             yield from _check_text(place, where, values)
         if (count := len(set(texts_of(values)))) > _MOST_CATEGORIES:
-            yield Problem(place, f"must hold at most {_MOST_CATEGORIES} categories {where}", count)
+            hint = "; a table takes free text in `text`" if text else ""
+            yield Problem(place, f"must hold at most {_MOST_CATEGORIES} categories {where}{hint}", count)
         return
     gap = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
     infinite = ~_finite(values) & ~gap

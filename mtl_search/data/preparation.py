@@ -1,4 +1,4 @@
-"""Encoded columns to features: standardised numbers, one-hot categories, channel-first images.
+"""Encoded columns to features: standardised numbers, one-hot categories, hashed text, channel-first images.
 
 A preparation is fitted on training rows, applied once when a split goes to its device, and travels inside the exported
 model, so that a served row is prepared as a training row was.
@@ -46,10 +46,11 @@ class Preparation(nn.Module, ABC):
 
 
 class TablePreparation(Preparation):
-    """Rows of numbers and categories.
+    """Rows of numbers, categories and text.
 
     Numbers are standardised, a missing one becomes the training mean with an indicator beside it. A category becomes a
-    one-hot vector, which is all zeros for a category that training never saw.
+    one-hot vector, which is all zeros for a category that training never saw. Text comes hashed, each row of length 1,
+    and stays as it is: nothing of it is fitted.
     """
 
     def __init__(
@@ -60,8 +61,10 @@ class TablePreparation(Preparation):
         imputed: Sequence[str],
         means: Sequence[float],
         scales: Sequence[float],
+        text: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(means, scales, (len(numeric),))
+        self._text = None if text is None else dict(text)
         self._numeric, self._missing, self._imputed = list(numeric), missing, list(imputed)
         self._categorical = {name: list(categories) for name, categories in categorical.items()}
         widths = [len(categories) for categories in self._categorical.values()]
@@ -69,11 +72,17 @@ class TablePreparation(Preparation):
         self.register_buffer("_sources", torch.tensor([c for c, w in enumerate(widths) for _ in range(w)]).long())
         self.register_buffer("_codes", torch.tensor([code for w in widths for code in range(1, w + 1)]).long())
         self.register_buffer("_flagged", torch.tensor([self._numeric.index(name) for name in imputed]).long())
-        self.feature_shape = (len(numeric) + len(self._imputed) + sum(widths),)
+        hashes = 0 if text is None else text["features"] * len(text["columns"])
+        self.feature_shape = (len(numeric) + len(self._imputed) + sum(widths) + hashes,)
 
     @classmethod
     def fit(
-        cls, rows: Mapping[str, np.ndarray], numeric: Sequence[str], categorical: Sequence[str], missing: str = "error"
+        cls,
+        rows: Mapping[str, np.ndarray],
+        numeric: Sequence[str],
+        categorical: Sequence[str],
+        missing: str = "error",
+        text: Mapping[str, Any] | None = None,
     ) -> TablePreparation:
         """Fits on raw training rows.
 
@@ -82,18 +91,22 @@ class TablePreparation(Preparation):
             numeric: Columns of numbers.
             categorical: Columns of categories.
             missing: "error" refuses a missing number, "impute" puts the mean of the training rows there.
+            text: Columns of text and how they are hashed, as in `spec`; None if there are none.
         """
         vocabularies = {name: sorted(set(texts_of(rows[name]))) for name in categorical}
-        spec = {"kind": "table", "numeric": list(numeric), "categorical": vocabularies, "missing": missing}
-        numbers, _ = encode(rows, spec)
+        numbers = np.empty((0, 0))
+        if numeric:
+            spec = {"kind": "table", "numeric": list(numeric), "categorical": {}, "missing": missing}
+            numbers, _ = encode(rows, spec)
         means, scales = _moments([numbers], (len(numeric),))
         imputed = [name for index, name in enumerate(numeric) if np.isnan(numbers[:, index]).any()]
-        return cls(numeric, vocabularies, missing, imputed, means, scales)
+        return cls(numeric, vocabularies, missing, imputed, means, scales, text)
 
     @property
     def spec(self) -> dict[str, Any]:
         names = {"numeric": list(self._numeric), "categorical": {n: list(c) for n, c in self._categorical.items()}}
-        return {"kind": "table", **names, "missing": self._missing}
+        text = {} if self._text is None else {"text": dict(self._text)}
+        return {"kind": "table", **names, "missing": self._missing, **text}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -103,13 +116,16 @@ class TablePreparation(Preparation):
             "scales": self.scales.tolist(),
         }
 
-    def forward(self, numbers: Tensor, codes: Tensor) -> Tensor:
-        """Features (n, d + imputed + categories) of numbers (n, d) float32 and codes (n, c) int64."""
+    def forward(self, numbers: Tensor, codes: Tensor, *text: Tensor) -> Tensor:
+        """Features (n, d + imputed + categories + hashes) of numbers (n, d), codes (n, c) int64 and text (n, hashes).
+
+        Without the text that it was made for, the features before those of the text.
+        """
         gaps = torch.isnan(numbers)
         standard = (torch.where(gaps, self.means, numbers) - self.means) / self.scales
         one_hot = codes.index_select(1, self.get_buffer("_sources")) == self.get_buffer("_codes")
         flags = gaps.index_select(1, self.get_buffer("_flagged"))
-        return torch.cat([standard, flags.float(), one_hot.float()], dim=1)
+        return torch.cat([standard, flags.float(), one_hot.float(), *text], dim=1)
 
 
 class ArrayPreparation(Preparation):

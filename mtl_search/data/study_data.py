@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.encoding import Encoded, encode, is_missing
+from mtl_search.data.encoding import Encoded, encode_sparse, is_missing
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
-from mtl_search.data.sources import SPLITS
+from mtl_search.data.sources import SPLITS, Columns
+from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
 from mtl_search.recipe import content_key
 
@@ -29,15 +30,17 @@ class Split:
     """One data set's rows of one split.
 
     Attributes:
-        encoded: What the preparation takes; first axis n.
+        encoded: What the preparation takes, less the text; first axis n.
         targets: Task to targets. Classification: int64 (n,). Binary, regression (in units of the task's scale): float32
             (n,). Multilabel: float32 (n, L). 0 where there is no label.
         masks: Task to where there is a label; bool, the shape of the targets.
+        text: Hashed text, the last of what the preparation takes; None without text.
     """
 
     encoded: Encoded
     targets: dict[str, np.ndarray]
     masks: dict[str, np.ndarray]
+    text: SparseRows | None = None
 
     @property
     def rows(self) -> int:
@@ -75,6 +78,8 @@ class StudyData:
                 named = {f"encoded:{index}": values for index, values in enumerate(part.encoded)}
                 named |= {f"target:{task}": values for task, values in part.targets.items()}
                 named |= {f"mask:{task}": values for task, values in part.masks.items()}
+                if part.text is not None:
+                    named |= {f"text:{name}": getattr(part.text, name) for name in ("starts", "columns", "values")}
                 for label, values in named.items():
                     digest.update(f"{split}/{name}/{label}/{values.dtype}/{values.shape};".encode())
                     digest.update(np.ascontiguousarray(values).data if values.size else b"")
@@ -122,20 +127,19 @@ def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) ->
         for split, encoded in gathered.targets[task.name].items():
             targets.setdefault(split, {}).setdefault(task.dataset, {})[task.name] = encoded
     splits = {
-        split: {
-            name: Split(
-                encode(gathered.rows[name][split], preparation.spec),
-                {task: values for task, (values, _) in parts.items()},
-                {task: mask for task, (_, mask) in parts.items()},
-            )
-            for name in gathered.rows
-            for parts in [targets[split][name]]
-        }
+        split: {name: _encoded(gathered.rows[name][split], preparation, targets[split][name]) for name in gathered.rows}
         for split in SPLITS
     }
     first = next(iter(gathered.rows.values()))["train"]
     sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
     return StudyData(gathered.tasks, preparation, splits, sample)
+
+
+def _encoded(columns: Columns, preparation: Preparation, targets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Split:
+    encoded, text = encode_sparse(columns, preparation.spec)
+    values = {task: values for task, (values, _) in targets.items()}
+    masks = {task: mask for task, (_, mask) in targets.items()}
+    return Split(encoded, values, masks, None if text is None else SparseRows.of(text))
 
 
 def _as_json(values: np.ndarray) -> list[Any]:

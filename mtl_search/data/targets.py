@@ -5,15 +5,17 @@ Stands between the sources and `fitting`, which learns from the training rows wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mtl_search.config import TaskConfig
-from mtl_search.data.datasets import DataSet, find_column, shown
+from mtl_search.data.datasets import DataSet, find_column
 from mtl_search.data.encoding import is_missing, text_of, texts_of
 from mtl_search.data.sources import Columns
+from mtl_search.data.sources.base import shown
 from mtl_search.errors import Problem
 
 
@@ -90,7 +92,8 @@ def _labels(columns: Sequence[np.ndarray], missing: object) -> RawTarget:
 
 def _numbers(columns: Sequence[np.ndarray], task: TaskConfig) -> RawTarget:
     multilabel = task.kind == "multilabel"
-    parts = [column.reshape(len(column), -1) for column in columns]
+    # Not -1, which numpy cannot work out where there are no rows; those are reported for the data set.
+    parts = [column.reshape(len(column), math.prod(column.shape[1:])) for column in columns]
     values = np.concatenate([_parse(part, task.missing) for part in parts], axis=1)
     mask = ~np.isnan(values)
     wrong = mask & ((values != 0) & (values != 1) if multilabel else np.isinf(values.astype(np.float32)))

@@ -38,7 +38,16 @@ def _draw(champion: Champion, size: int, generator: np.random.Generator) -> Colu
     for name, categories in spec["categorical"].items():
         choices = np.array([*categories, _UNSEEN, None], dtype=object)
         columns[name] = generator.choice(choices, size).tolist()
+    for name in spec.get("text", {}).get("columns", []):
+        columns[name] = _texts(champion.sample[name], size, generator)
     return columns
+
+
+def _texts(known: list[Any], size: int, generator: np.random.Generator) -> list[Any]:
+    """The sample's words in new orders and numbers, with one that it lacks; some texts empty, some missing."""
+    words = np.array([*" ".join(str(text) for text in known if text).split(), "unheard-of"], dtype=object)
+    drawn = [" ".join(generator.choice(words, generator.integers(0, 40))) for _ in range(size)]
+    return [None if generator.random() < 0.1 else text for text in drawn]
 
 
 def _around(values: list[Any], scale: float, size: int, generator: np.random.Generator) -> list[float]:

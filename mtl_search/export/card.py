@@ -190,6 +190,10 @@ def _inputs(spec: Mapping[str, Any]) -> str:
     for name, categories in spec["categorical"].items():
         shown = ", ".join(repr(category) for category in categories[:8]) + (", …" if len(categories) > 8 else "")
         rows.append([f"`{name}`", f"category: {shown}", "may be missing"])
+    if text := spec.get("text"):
+        runs = f"words and runs of up to {text['ngrams']} words" if text["ngrams"] > 1 else "words"
+        holds = f"free text: {runs}, hashed into {text['features']:,} features"
+        rows += [[f"`{name}`", holds, "may be missing: no text"] for name in text["columns"]]
     return _table(["column", "holds", "missing values"], rows)
 
 
@@ -214,6 +218,10 @@ def _limits(champion: Champion) -> str:
         lines.append("- A category that training never saw is treated as no category at all, without a warning.")
     if spec["kind"] == "table" and spec["missing"] == "impute":
         lines.append("- A missing number is taken for the training mean.")
+    if spec.get("text"):
+        lines.append(
+            "- Of a text only its words count, not their order beyond the runs named above; two may share a hash."
+        )
     for name, found in champion.description["tasks"].items():
         if (labels := found["splits"]["train"]["labels"]) < 1000:
             lines.append(f"- Task {name} was trained on {labels:,} labels only.")

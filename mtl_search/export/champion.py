@@ -97,13 +97,15 @@ def load_champion(folder: StudyFolder) -> Champion:
     tasks = tuple(Task.from_dict(task) for task in data["tasks"])
     preparation = preparation_from_dict(data["preparation"])
     recipe = Recipe.from_dict(outcome["recipe"])
+    sharing = build(SHARINGS, recipe.sharing)
     with torch.random.fork_rng(devices=[]):  # building draws parameters, and the caller's random state is its own
         model = MultiTaskModel(
             build(BACKBONES, config.backbone),
             preparation.feature_shape,
             tasks,
-            build(SHARINGS, recipe.sharing).plan([task.name for task in tasks], data["blocks"]),
+            sharing.plan([task.name for task in tasks], data["blocks"]),
             [name for name in data["datasets"] if any(task.dataset == name for task in tasks)],
+            sharing.couple,
         )
     _load_state(model, folder, Path(outcome["folder"]))
     model.requires_grad_(requires_grad=False)

@@ -25,9 +25,9 @@ _INLINE_LIMIT = 2**30  # bytes; an ONNX file (protobuf) ends at 2 GiB, so larger
 Program = Callable[[Encoded], tuple[np.ndarray, ...]]
 
 
-def input_names(champion: Champion) -> tuple[str, ...]:
-    """Names of the encoded inputs, in order."""
-    return ("values",) if champion.preparation.spec["kind"] == "array" else ("numbers", "codes")
+def input_names(encoded: int) -> tuple[str, ...]:
+    """Names of the encoded inputs, in order, by how many there are."""
+    return ("values",) if encoded == 1 else ("numbers", "codes", "text")[:encoded]
 
 
 def trace(champion: Champion) -> ExportedProgram:
@@ -84,7 +84,7 @@ def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None
             f=path,
             dynamo=True,
             verbose=False,
-            input_names=input_names(champion),
+            input_names=input_names(len(champion.encode(champion.sample))),
             output_names=[task.name for task in champion.tasks],
             external_data=weights > _INLINE_LIMIT,
         )
@@ -114,8 +114,7 @@ def open_onnx(path: Path) -> Program:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(encoded: Encoded) -> tuple[np.ndarray, ...]:
-        order = ("values",) if len(encoded) == 1 else ("numbers", "codes")
-        given = dict(zip(order, encoded, strict=True))
+        given = dict(zip(input_names(len(encoded)), encoded, strict=True))
         return tuple(session.run(None, {name: given[name] for name in names}))
 
     return run

@@ -6,7 +6,7 @@ Holds the program, the labels, a copy of `data.encoding` and the script `served`
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ def signature_of(champion: Champion) -> ModelSignature:
 
     MLflow enforces the signature before the model sees a row: it refuses whole numbers for ``double`` in a data frame
     (even 39 for 39.0), numbers for ``string``, and turns a missing text into the text "None". Those columns are
-    declared ``any``; the model's own encoding checks them, and names column, rule and value.
+    declared ``any``; the model's own encoding checks them, and names column, rule and value. It takes "None"
+    in a column of free text for a missing text.
     """
     spec = champion.preparation.spec
     anything = AnyType()  # type: ignore[no-untyped-call]
@@ -75,6 +76,7 @@ def signature_of(champion: Champion) -> ModelSignature:
         for name, categories in spec["categorical"].items():
             words = all(_is_word(category) for category in categories)
             inputs.append(ColSpec(DataType.string if words else anything, name, required=False))
+        inputs += [ColSpec(DataType.string, name, required=False) for name in text_columns(spec)]
     for task in champion.tasks:
         said = DataType.double if task.kind == "regression" else DataType.string
         outputs.append(ColSpec(Array(said) if task.kind == "multilabel" else said, task.name))
@@ -92,9 +94,15 @@ def _is_word(category: str) -> bool:
     return False
 
 
-def requirements() -> list[str]:
+def text_columns(spec: Mapping[str, Any]) -> list[str]:
+    """Columns of free text among the inputs."""
+    return list(spec.get("text", {}).get("columns", []))
+
+
+def requirements(champion: Champion) -> list[str]:
     """The versions that the model was checked with; torch without its build, since a GPU machine has another."""
-    return [f"{package}=={version(package).partition('+')[0]}" for package in _REQUIREMENTS]
+    packages = sorted([*_REQUIREMENTS, "scikit-learn"]) if text_columns(champion.preparation.spec) else _REQUIREMENTS
+    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
 
 
 def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | None = None) -> None:
@@ -121,7 +129,7 @@ def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | N
                 artifacts={name: str(path) for name, path in artifacts.items()},
                 signature=signature_of(champion),
                 input_example=frame_of(champion.sample),
-                pip_requirements=requirements(),
+                pip_requirements=requirements(champion),
                 mlflow_model=identity,
             )
             _forget_this_machine(to)

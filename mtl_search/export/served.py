@@ -1,7 +1,8 @@
 """The script inside an exported MLflow model: raw rows in, labels, probabilities and values out.
 
 Copied as it stands into ``mlflow_model/`` and run by MLflow when the model is loaded, where mtl_search is not
-installed: it imports torch, numpy, pandas and mlflow only, and takes the encoding of columns from the file beside it.
+installed: it imports torch, numpy, pandas and mlflow only, and takes the encoding of columns from the file beside it
+(which needs scikit-learn where there is text).
 """
 
 import importlib.util
@@ -34,7 +35,7 @@ class ServedModel(PythonModel):
             raise MlflowException(f"cannot read {context.artifacts['encoding']}")
         encoding = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(encoding)
-        self._encode = encoding.encode
+        self._encode = encoding.encode_sparse
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predictions for raw rows.
@@ -51,11 +52,14 @@ class ServedModel(PythonModel):
         """
         columns = self._columns(model_input)
         try:
-            encoded = self._encode(columns, self._spec)
+            encoded, text = self._encode(columns, self._spec)
         except ValueError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         rows = len(encoded[0])
-        parts = [self._run([part[start : start + _ROWS] for part in encoded]) for start in range(0, rows, _ROWS)]
+        parts = []
+        for start in range(0, rows, _ROWS):
+            some = [part[start : start + _ROWS] for part in encoded]
+            parts.append(self._run(some if text is None else [*some, text[start : start + _ROWS].toarray()]))
         answer: dict[str, list[Any]] = {}
         for index, (name, task) in enumerate(self._tasks.items()):
             outputs = np.concatenate([part[index] for part in parts]).tolist() if parts else []
@@ -86,6 +90,7 @@ class ServedModel(PythonModel):
             columns = {name: value[0] for name, value in columns.items()}
         rows = max((len(value) for value in columns.values()), default=0)
         optional = [*self._spec["categorical"], *(self._spec["numeric"] if self._spec["missing"] == "impute" else ())]
+        optional += self._spec.get("text", {}).get("columns", [])
         return {name: [None] * rows for name in optional} | columns
 
 

@@ -1,4 +1,4 @@
-"""fuse: the start of a multi-task model, from its sharing plan and the single-task models.
+"""fuse: the start of a multi-task model, from its sharing and the single-task models.
 
 A worker calls it once per trial, between the artifacts of fine-tuning and the joint stage.
 """
@@ -9,44 +9,57 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion.base import Fusion, State
-from mtl_search.models.multitask import head_key
-from mtl_search.models.sharing import SharingPlan
+from mtl_search.models.multitask import MultiTaskModel, head_key
 
 
-def fuse(singles: Mapping[str, State], base: State, plan: SharingPlan, fusion: Fusion) -> dict[str, Tensor]:
-    """Fuse single-task models into the start of the plan's multi-task model.
+def fuse(singles: Mapping[str, State], base: State, model: MultiTaskModel, fusion: Fusion) -> dict[str, Tensor]:
+    """Fuse single-task models into the start of a multi-task model.
 
-    A block that several tasks share becomes the fusion of their copies; a block of one task, and every head, stays as
-    fine-tuning left it.
+    A copy of a block that starts from several tasks becomes the fusion of theirs; one of a single task stays as
+    fine-tuning left it, and so does a head unless the model's coupling changes its form.
 
     Args:
         singles: State of each task's single-task ``MultiTaskModel``.
         base: State of the backbone that all of them started from, keys ``{l}.<name>``.
-        plan: Which tasks share which blocks.
+        model: The model to start: its plan and coupling count, and what its coupling drew.
         fusion: How parameters are fused.
 
     Returns:
-        State of the ``MultiTaskModel`` of that plan, in tensors of its own.
+        The whole state of ``model``, in tensors of its own.
 
     Raises:
         ConfigError: Tasks, states, plan and fusion do not fit each other.
     """
+    plan, coupling = model.plan, model.coupling
     if sorted(singles) != sorted(plan.tasks):
         raise ConfigError([Problem("sharing", "must plan for the single-task models", plan.tasks, tuple(singles))])
     fusion.check(plan.tasks)
     base_blocks = _by_block(base, "", plan.blocks)
-    single_blocks = {task: _by_block(state, "blocks.", plan.blocks) for task, state in singles.items()}
-    fused: dict[str, Tensor] = {}
-    for block, groups in enumerate(plan.groups):
-        for index, group in enumerate(groups):
-            # A single-task model has one group per block, number 0.
-            copies = [_within(single_blocks[task][block], "0.") for task in group]
-            state = _owned(copies[0]) if len(group) == 1 else fusion(copies, group, base_blocks[block])
-            fused |= {f"blocks.{block}.{index}.{name}": value for name, value in state.items()}
+    # A single-task model has one copy of each block, number 0.
+    single_blocks = {
+        task: [_within(block, "0.") for block in _by_block(state, "blocks.", plan.blocks)]
+        for task, state in singles.items()
+    }
+    blocks: list[list[dict[str, Tensor]]] = []
+    for number, starts in enumerate(plan.starts):
+        copies = {start: [single_blocks[task][number] for task in start] for start in starts}
+        once = {
+            start: _owned(found[0]) if len(start) == 1 else fusion(found, start, base_blocks[number])
+            for start, found in copies.items()
+        }
+        blocks.append([_owned(once[start]) for start in starts])
+    fused = {
+        f"blocks.{number}.{index}.{name}": value
+        for number, states in enumerate(blocks)
+        for index, state in enumerate(states)
+        for name, value in state.items()
+    }
     for task in plan.tasks:
         prefix = f"heads.{head_key(task)}."
-        fused |= {f"{prefix}{name}": value for name, value in _owned(_within(singles[task], prefix)).items()}
-    return fused
+        head = coupling.start_of_head(_within(singles[task], prefix))
+        fused |= {f"{prefix}{name}": value for name, value in head.items()}
+    own = coupling.start(single_blocks, blocks)
+    return fused | {f"coupling.{name}": value for name, value in own.items()}
 
 
 def _by_block(state: State, prefix: str, blocks: int) -> list[dict[str, Tensor]]:

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
 from mtl_search.recipe import content_key
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.training.files import read_json, write_json
 
 _DECIDING = ("data", "tasks", "backbone", "base", "space", "seed")
@@ -167,7 +167,8 @@ class StudyFolder:
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order."""
-        return [TrialRecord.of(trial) for trial in self.optuna_study(url).get_trials(deepcopy=False)]
+        trials = self.optuna_study(url).get_trials(deepcopy=False)
+        return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
 
     def optuna_study(self, url: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """The Optuna study, made if it is new; maximises."""

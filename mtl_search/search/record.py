@@ -10,6 +10,9 @@ from mtl_search.recipe import Recipe
 
 INTERRUPTED = "interrupted"
 """State, and user attribute, of a trial whose driver ended before it did; its recipe is tried again on resume."""
+REFUSED = "refused"
+"""User attribute of a trial whose parts make no sense together: Optuna drew it, nobody trains, counts or shows it."""
+_COPIED = ("best_epoch", "parameters", "multiply_adds", "seconds", "duplicate_of", "retry_of")
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
@@ -25,7 +28,7 @@ class TrialRecord:
         reason: Why it failed.
         metrics: Main validation metric by task at the best epoch (complete trials).
         best_epoch: That epoch.
-        parameters: Of the model.
+        parameters: Of the model; ``multiply_adds``: of one sample through it.
         seconds: From the trial's start to its end, waiting for a worker group included.
         duplicate_of: The finished trial with the same recipe, whose end this one took over.
         retry_of: The interrupted trial that this one tries again.
@@ -39,6 +42,7 @@ class TrialRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     parameters: int | None = None
+    multiply_adds: int | None = None
     seconds: float | None = None
     duplicate_of: int | None = None
     retry_of: int | None = None
@@ -61,5 +65,5 @@ class TrialRecord:
             recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
             reason=str(notes.get("reason", "")),
             metrics=notes.get("metrics", {}),
-            **{name: notes.get(name) for name in ("best_epoch", "parameters", "seconds", "duplicate_of", "retry_of")},
+            **{name: notes.get(name) for name in _COPIED},
         )

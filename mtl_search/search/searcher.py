@@ -15,11 +15,14 @@ from ray.tune.search import Searcher
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
-from mtl_search.search.record import INTERRUPTED, TrialRecord
+from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
 from mtl_search.search.trainable import NEWS
 from mtl_search.space import Reference, SearchSpace
 
-_COPIED = {"metrics", "best_epoch", "parameters", "job"}
+_MOST_REFUSED = 1000
+"""After so many in a row nothing else is likely to come."""
+_MEASURED = ("metrics", "best_epoch", "parameters", "multiply_adds")
+_COPIED = {*_MEASURED, "job"}
 """What a trial takes over from a finished one with the same recipe."""
 
 
@@ -56,6 +59,7 @@ class OptunaSearcher(Searcher):
         submit: Submits the jobs that a recipe stands for; returns the key of its joint stage's.
         release: Called with that key when the trial has ended, whatever the reason.
         watchers: Hear of every trial.
+        refuse: Says why a recipe's parts make no sense together; empty if they do.
     """
 
     def __init__(
@@ -66,14 +70,15 @@ class OptunaSearcher(Searcher):
         submit: Callable[[Recipe], str],
         release: Callable[[str], None],
         watchers: list[Watcher],
+        refuse: Callable[[Recipe], str] = lambda _: "",
     ) -> None:
         super().__init__(metric="objective", mode="max")
         self._study, self._space = study, space
         self._submit, self._release = submit, release
-        self._watchers = watchers
+        self._watchers, self._refuse = watchers, refuse
         self._live: dict[str, _Live] = {}
         past = study.get_trials(deepcopy=False)
-        counted = [t for t in past if t.state.is_finished() and INTERRUPTED not in t.user_attrs]
+        counted = [t for t in past if t.state.is_finished() and not {INTERRUPTED, REFUSED} & t.user_attrs.keys()]
         self._left = budget - len(counted)
         self._ended: dict[str, FrozenTrial] = {t.user_attrs["key"]: t for t in counted if "key" in t.user_attrs}
 
@@ -84,10 +89,16 @@ class OptunaSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
         """The next recipe's jobs; recipes tried before get their known end at once and are passed over."""
-        while self._left > 0:
-            self._left -= 1
+        refused = 0
+        while self._left > 0 and refused < _MOST_REFUSED:
             trial = self._study.ask()
             recipe = self._recipe(trial)
+            if reason := self._refuse(recipe):
+                refused += 1
+                trial.set_user_attr(REFUSED, reason)
+                self._study.tell(trial, state=TrialState.FAIL)
+                continue
+            self._left -= 1
             trial.set_user_attr("recipe", recipe.to_dict())
             trial.set_user_attr("key", recipe.key)
             if recipe.key in self._ended:
@@ -126,7 +137,7 @@ class OptunaSearcher(Searcher):
         if error:
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
-            for name in ("metrics", "best_epoch", "parameters"):
+            for name in _MEASURED:
                 live.trial.set_user_attr(name, outcome[name])
             live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.COMPLETE, outcome["best_score"])

@@ -20,9 +20,13 @@ from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
-from mtl_search.recipe import Recipe, build, content_key, seed_from
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.settling import settle
+from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
 from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome, TaskOutcome
+from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, waiting
+from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import OptunaSearcher, Watcher, prepare_study
 from mtl_search.search.stoppers import STOPPERS
@@ -30,7 +34,8 @@ from mtl_search.search.trainable import Follower
 from mtl_search.space import SearchSpace
 from mtl_search.training.files import write_json
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Goal, Objective
+from mtl_search.training.objective import Objective
+from mtl_search.training.pairs import Pairs
 from mtl_search.training.stages import Stage
 from mtl_search.training.workspace import Workload
 
@@ -48,6 +53,9 @@ class StudyWatcher(Watcher, Protocol):
 
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
         """A task's single-task model is done, or failed with a reason."""
+
+    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Task affinity is known, and which groups it makes."""
 
 
 class Study:
@@ -75,6 +83,8 @@ class Study:
         self._workload_key = workload.key
         self._goals = task_goals(workload.data)
         self._objective = Objective(self._goals)
+        self._pairs = Pairs(workload)
+        self._groups: dict[str, Groups] = {}
 
     def run(self) -> Outcome:
         """Search until the trials are used up, then measure the winner.
@@ -91,6 +101,7 @@ class Study:
                 for watcher in self._watchers:
                     watcher.pool_started(capacity.groups)
                 baselines = self._baselines(pool)
+                self._measure_affinity(pool)
                 study = self._search(pool, capacity)
                 return self._conclude(pool, study, baselines)
         finally:
@@ -125,6 +136,16 @@ class Study:
         self._objective = Objective(goals, self._config.search.objective)
         return results
 
+    def _measure_affinity(self, pool: Pool) -> None:
+        """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
+        for kind in waiting(self._space):
+            *singles, joint = self._jobs(replace(self._space.plain().recipe, sharing=Component(next(iter(SHARINGS)))))
+            job = affinity_job(kind, joint, self._folder.trials)
+            *_, result = pool.results([*singles, job])
+            self._groups[kind] = grouped(self._tasks, result["affinity"])
+            for watcher in self._watchers:
+                watcher.affinity_measured(kind, result["affinity"], self._groups[kind])
+
     def _search(self, pool: Pool, capacity: Capacity) -> optuna.Study:
         """Run Tune over what is left of the budget."""
         search = self._config.search
@@ -139,6 +160,7 @@ class Study:
             lambda recipe: pool.submit(self._jobs(recipe)),
             pool.drop,
             list(self._watchers),
+            lambda recipe: self._pairs.refusal(recipe.sharing, recipe.weighting),
         )
         if searcher.left:
             try:
@@ -173,6 +195,7 @@ class Study:
 
     def _jobs(self, recipe: Recipe) -> list[Job]:
         """What a recipe stands for: the single-task models it fuses, then its joint stage."""
+        recipe = replace(recipe, sharing=settle(recipe.sharing, self._groups))
         singles = self._single_jobs(recipe)
         folders = {job.payload.tasks[0]: job.payload.folder for job in singles}
         key = content_key("joint", self._workload_key, recipe.to_dict(), self._objective.to_dict())
@@ -194,42 +217,15 @@ class Study:
         """Pick the winner on validation, read the test split for it and its baselines, write the outcome."""
         complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
         if not complete:
-            reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in study.get_trials(deepcopy=False)}
+            tried = [t for t in study.get_trials(deepcopy=False) if REFUSED not in t.user_attrs]
+            reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in tried}
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         best = max(complete, key=lambda t: (t.value, -t.number))
         recipe = Recipe.from_dict(best.user_attrs["recipe"])
         *_, joint = self._jobs(recipe)
         test = self._test_metrics(pool, joint.payload, recipe)
-        goals, metrics = self._objective.goals, best.user_attrs["metrics"]
-        test_objective = Objective(
-            {t: Goal(g.higher_is_better, test["single"][t], g.scale) for t, g in goals.items()}, self._objective.kind
-        )
-        gains, test_gains = self._objective.gains(metrics), test_objective.gains(test["joint"])
         names = {task.name: task.metric.name for task in self._workload.data.tasks}
-        tasks = {
-            task: TaskOutcome(
-                metric=names[task],
-                higher_is_better=goal.higher_is_better,
-                validation=metrics[task],
-                baseline=baselines[task]["metrics"][task],
-                gain=gains[task],
-                test=test["joint"][task],
-                test_baseline=test["single"][task],
-                test_gain=test_gains[task],
-            )
-            for task, goal in goals.items()
-        }
-        outcome = Outcome(
-            number=best.number,
-            recipe=recipe.to_dict(),
-            folder=joint.payload.folder,
-            improvement=self._objective.improvement(metrics),
-            test_improvement=test_objective.improvement(test["joint"]),
-            tasks=tasks,
-            best_epoch=best.user_attrs["best_epoch"],
-            parameters=best.user_attrs["parameters"],
-            single_parameters=sum(result["parameters"] for result in baselines.values()),
-        )
+        outcome = Outcome.of(TrialRecord.of(best), joint.payload, names, self._objective, baselines, test)
         write_json(self._folder.outcome_file, outcome.to_dict())
         return outcome
 

@@ -4,13 +4,16 @@ One parent run for the study; nested in it ``baseline-<task>`` for the single-ta
 ``trial-<number>`` for trials.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from mtl_search.config import StudyConfig
 from mtl_search.recipe import Recipe
+from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
+from mtl_search.tracking.heat_map import heat_map
 from mtl_search.tracking.tracker import Status, Tracker
 
 _STATUS: Mapping[str, Status] = {
@@ -19,6 +22,8 @@ _STATUS: Mapping[str, Status] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
+_MOST_PAIRS = 28
+"""Curves of more pairs (over 8 tasks) would bury a run's other curves."""
 
 
 class Recorder:
@@ -83,6 +88,12 @@ class Recorder:
         self._tracker.log_metrics(key, {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
         self._tracker.end_run(key, "FINISHED", tags)
 
+    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Draw the affinity and write it down beside the picture."""
+        self._tracker.log_text(None, f"affinity_{kind}.svg", heat_map(kind, affinity, groups))
+        plain = {"affinity": affinity, "groups": groups}
+        self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))
+
     def trial_started(self, number: int, recipe: Recipe) -> None:
         """Open a trial's run with its recipe as parameters."""
         params = {**recipe.flat(), "seed": self._config.seed, "recipe_key": recipe.key}
@@ -104,11 +115,12 @@ class Recorder:
         key = f"trial-{trial.number}"
         values = {f"val_best/{task}/{self._metrics[task]}": value for task, value in trial.metrics.items()}
         values |= {} if trial.value is None else {"objective": trial.value}
-        values |= {} if trial.seconds is None else {"seconds": trial.seconds}
+        costs = {"seconds": trial.seconds, "parameters": trial.parameters, "multiply_adds": trial.multiply_adds}
+        values |= {name: value for name, value in costs.items() if value is not None}
         if values:
             self._tracker.log_metrics(key, values, trial.best_epoch or 0)
         tags: dict[str, object] = {"state": trial.state.upper()}
-        for name in ("reason", "best_epoch", "parameters", "duplicate_of", "retry_of"):
+        for name in ("reason", "best_epoch", "duplicate_of", "retry_of"):
             if getattr(trial, name) not in (None, ""):
                 tags[name] = getattr(trial, name)
         self._tracker.end_run(key, _STATUS[trial.state], tags)
@@ -147,5 +159,15 @@ class Recorder:
             **{f"val/{task}/loss": value for task, value in report["validation_loss"].items()},
             **{f"train/{task}/loss": value for task, value in report["training_loss"].items()},
             **{f"weight/{task}": value for task, value in report["weights"].items()},
+            **_cosines(report["cosines"]),
         }
         self._tracker.log_metrics(key, values, report["epoch"])
+
+
+def _cosines(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean cosines between the tasks' gradients: of all pairs together, and of each where there are few."""
+    pairs = {f"cosine/{a}/{b}": value for a, others in found.items() for b, value in others.items()}
+    if not pairs:
+        return {}
+    mean = {"cosine/mean": sum(pairs.values()) / len(pairs)}
+    return mean if len(pairs) > _MOST_PAIRS else {**mean, **pairs}

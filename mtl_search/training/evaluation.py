@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.sparse import Features
 from mtl_search.data.task import Task
 from mtl_search.models.heads import predict
 from mtl_search.models.multitask import MultiTaskModel
@@ -51,14 +52,14 @@ def evaluate(
 
 
 def _raw_outputs(
-    model: MultiTaskModel, features: Tensor, dataset: str, tasks: Sequence[Task], world: World
+    model: MultiTaskModel, features: Features, dataset: str, tasks: Sequence[Task], world: World
 ) -> dict[str, Tensor]:
     """Raw outputs (n, ...) by task over all rows of one data set, gathered over ranks."""
     counts, mine = world.share_of(len(features))
-    rows = features[mine]
-    chunks = [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)] or [rows]
+    starts = range(mine.start, mine.stop, CHUNK) or [mine.stop]  # no rows still make one pass
     parts: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
-    for chunk in chunks:
+    for start in starts:
+        chunk = features[start : min(start + CHUNK, mine.stop)]
         sizes = tuple(len(chunk) if name == dataset else 0 for name in model.datasets)
         with world.autocast():
             outputs = model(chunk, sizes)

@@ -62,6 +62,7 @@ class Progress:
         best_score: That score; higher is better.
         best_state: Parameters and buffers of that epoch.
         stopped: Whether the control ended the stage early.
+        affinity: Of each task to every other, where it was measured.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Progress:
     best_score: float = float("-inf")
     best_state: dict[str, Tensor] = field(default_factory=dict)
     stopped: bool = False
+    affinity: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Loop:
@@ -84,6 +86,7 @@ class Loop:
         seed: Row order and dropout depend on it and the epoch alone.
         world: The group that trains together.
         folder: Where checkpoints go.
+        affinity: Task affinity to measure on the way; empty for none.
     """
 
     def __init__(
@@ -97,14 +100,14 @@ class Loop:
         seed: int,
         world: World,
         folder: Path,
+        affinity: str = "",
     ) -> None:
         self._model, self._world, self._folder = model, world, folder
         self._schedule, self._seed = schedule, seed
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
-        self._weighting = weighting
         self._optimizer = _optimizer(model, schedule)
-        self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world)
+        self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world, affinity)
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
         self._saved, self._next_save = -1, 0.0
@@ -130,6 +133,8 @@ class Loop:
                 self._save(epoch)
             if self._world.rank == 0:
                 control.report(report)
+        if self._step.affinity is not None:
+            self._progress.affinity = self._step.affinity.means()
         return self._progress
 
     def _train(self, epoch: int) -> dict[str, float]:
@@ -170,6 +175,7 @@ class Loop:
             "validation_loss": {task: result["loss"] for task, result in results.items()},
             "training_loss": dict(losses),
             "weights": self._step.weights_used() if epoch else {},
+            "cosines": self._step.cosines.means() if epoch else {},
             "lr": self._step.learning_rate,
             "seconds": time.monotonic() - started,
         }
@@ -186,7 +192,7 @@ class Loop:
             "epoch": epoch,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "weighting": self._weighting.state_dict(),
+            "step": self._step.state_dict(),
             "history": progress.history,
             "best_epoch": progress.best_epoch,
             "best_score": progress.best_score,
@@ -212,7 +218,7 @@ class Loop:
             raise OSError(f"rank {self._world.rank} cannot read the checkpoint in {self._folder} that rank 0 read")
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._weighting.load_state_dict(state["weighting"])
+        self._step.load_state_dict(state["step"])
         self._progress = Progress(state["history"], state["best_epoch"], state["best_score"], state["best_state"])
         if self._world.rank == 0:
             for report in self._progress.history:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from mtl_search.errors import TrialError
 from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
+from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, build, seed_from
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
@@ -40,6 +41,7 @@ class Stage:
         folder: Where model, result and checkpoint go.
         objective: What picks the best epoch.
         singles: Folder of the single-task model by task (joint stages).
+        affinity: Task affinity that a joint stage measures on the way, ``cosine`` or ``look_ahead``; empty for none.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Stage:
     folder: str
     objective: Objective = field(default_factory=Objective)
     singles: Mapping[str, str] = field(default_factory=dict)
+    affinity: str = ""
 
     @property
     def is_single(self) -> bool:
@@ -75,7 +78,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
 
     Returns:
         The result as plain data: ``metrics`` (main metric by task at the best epoch), ``best_epoch``, ``best_score``,
-        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``seconds``.
+        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``.
 
     Raises:
         TrialError: Training diverged.
@@ -98,6 +101,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         seed,
         workspace.world,
         folder,
+        stage.affinity,
     )
     progress = loop.run(control or NoControl())
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
@@ -110,7 +114,9 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "best_score": progress.best_score,
         "history": progress.history,
         "stopped": progress.stopped,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "affinity": progress.affinity,
+        "parameters": count_parameters(model),
+        "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
         "seconds": sum(report["seconds"] for report in progress.history),
         "wall_seconds": time.monotonic() - started,
     }
@@ -133,7 +139,7 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
         task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
         for task, folder in stage.singles.items()
     }
-    model.load_state_dict(fuse(singles, workspace.base, model.plan, build(FUSIONS, stage.recipe.fusion)))
+    model.load_state_dict(fuse(singles, workspace.base, model, build(FUSIONS, stage.recipe.fusion)))
     recalibrate(model, workspace.calibration_batches(model))
     return model
 

@@ -1,26 +1,36 @@
-"""The step: one global batch -> task losses -> weights -> one backward pass -> one update.
+"""The step: one global batch -> task losses -> balanced gradients -> one update.
 
-The innermost hop of the data path. Losses are sums over this rank's rows divided by the labels of the global batch, so
-two workers make the same update as one.
+Innermost hop but one of the data path: ``balancing`` makes the gradients. Losses are sums over this rank's rows divided
+by the labels of the global batch, so two workers make the same update as one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Schedule
+from mtl_search.models.passing import Passing
+from mtl_search.recipe import Schedule, seed_from
+from mtl_search.training.affinity import Affinity
+from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
+from mtl_search.training.cosines import Cosines
+from mtl_search.training.look_ahead import Measuring
 from mtl_search.training.losses import loss_sum
+from mtl_search.training.places import Common, place_of
+from mtl_search.training.portion import portions
 from mtl_search.training.world import World
 from mtl_search.weighting.base import Weighting
 
 _WINDOW = 64
 """Steps whose label counts go to the device at once: each copy makes the device wait."""
+_MEASURED = 32
+"""Of so many steps, one measures how the tasks' gradients lie to each other where the weighting does not."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,16 @@ class Step:
         optimizer: Over all of the model's parameters.
         seed: Decides the order of rows.
         world: The group that trains together.
+        affinity: Task affinity to measure on the way, ``cosine`` or ``look_ahead``; empty for none.
 
     Attributes:
         steps: Updates per epoch, equal on every rank.
         learning_rate: Of the last update.
+        cosines: How the tasks' gradients lay to each other in the last epoch.
+        affinity: What was measured of it so far.
+
+    Raises:
+        ConfigError: The weighting cannot balance what this model shares.
     """
 
     def __init__(
@@ -68,6 +84,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         seed: int,
         world: World,
+        affinity: str = "",
     ) -> None:
         self._model, self._world = model, world
         self._weighting, self._optimizer = weighting, optimizer
@@ -84,24 +101,22 @@ class Step:
             )
             for task in model.tasks
         ]
-        self._plan = BatchPlan(
-            {name: len(split.features[name]) for name in model.datasets},
-            masks,
-            {task.name: task.dataset for task in model.tasks},
-            schedule.batch_size,
-            schedule.temperature,
-            seed,
-            world.rank,
-            world.size,
-        )
+        self._train, kept = portions(model, split, schedule, getattr(weighting, "holdout", 0.0), seed, world)
         self._peaks = [group["lr"] for group in optimizer.param_groups]
-        self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
         self._wrapped: nn.Module | None = None
         self._frozen: bool | None = None
         self._learning: list[nn.Parameter] = []
-        self.steps = self._plan.steps
+        self.steps = self._train.steps
         self.learning_rate = 0.0
-        weighting.start([task.name for task in model.tasks], world.device)
+        place = place_of(weighting, Common.of(model))
+        weighting.start([task.name for task in model.tasks], world.device, seed_from(seed, "weighting"))
+        self._balancing = BALANCINGS[place](model, weighting, world)
+        self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.scales)
+        self._measuring = None if kept is None else Measuring(model, weighting, kept, self._sums, world)
+        self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
+        self._times = torch.zeros(len(model.tasks))
+        self.cosines = Cosines(model.tasks, place, world.device)
+        self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
 
     def freeze(self, frozen: bool) -> None:
         """Hold the blocks that tasks share as they are, or let them learn; wraps the model anew where that changes."""
@@ -130,45 +145,76 @@ class Step:
         self._wrapped.train()
         self._still_frozen_norms()
         self._weight_sum.zero_()
+        self._times.zero_()
+        self.cosines.clear()
+        if self._measuring is not None:
+            self._measuring.begin(epoch)
         losses = []
-        for number, (batch, shares) in enumerate(self._batches(epoch)):
+        for number, (batch, facts) in enumerate(self._batches(epoch)):
             self._set_learning_rate(factor(number))
-            losses.append(self._update(batch, shares, self._wrapped))
+            if isinstance(self._balancing, JacobianFree):
+                self._balancing.measures = number % _MEASURED == 0 and len(self._labels) > 1
+            if self.affinity is not None and number % _MEASURED == 0:
+                self.affinity.measure(batch, facts.shares, facts.present, self.learning_rate)
+            losses.append(self._update(batch, facts, self._wrapped))
+        self._weighting.end_epoch()
         self._world.share_buffers(self._model)
         return torch.stack(losses).mean(0)
 
     def weights_used(self) -> dict[str, float]:
-        """Mean weight of each task over the last epoch's updates."""
-        means = (self._weight_sum / self.steps).tolist()
+        """Mean weight of each task over the last epoch's updates that it had a label in."""
+        means = (self._weight_sum.cpu() / self._times.clamp(min=1)).tolist()
         return {labels.task: mean for labels, mean in zip(self._labels, means, strict=True)}
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Batch, Tensor]]:
-        """The epoch's batches, each with what one label counts for in its task's mean over the batch, (tasks,)."""
-        batches = self._plan.epoch(epoch)
-        while window := list(islice(batches, _WINDOW)):
-            counts = [[max(batch.counts[labels.task], 1) for labels in self._labels] for batch in window]
-            shares = torch.tensor(counts, dtype=torch.float32).reciprocal().to(self._world.device)
-            yield from zip(window, shares.unbind(), strict=True)
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed stage needs beside parameters and optimiser."""
+        affinity = {} if self.affinity is None else self.affinity.state_dict()
+        return {"weighting": self._weighting.state_dict(), "scaler": self._scaler.state_dict(), "affinity": affinity}
 
-    def _update(self, batch: Batch, shares: Tensor, model: nn.Module) -> Tensor:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._weighting.load_state_dict(state["weighting"])
+        self._scaler.load_state_dict(state["scaler"])
+        if self.affinity is not None:
+            self.affinity.load_state_dict(state["affinity"])
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, BatchFacts]]:
+        """The epoch's batches, each with what all ranks know of it."""
+        scale = torch.ones((), device=self._world.device)
+        batches = self._train.epoch(epoch)
+        while window := list(islice(batches, _WINDOW)):
+            counts = torch.tensor([[batch.counts[labels.task] for labels in self._labels] for batch in window])
+            self._times += (counts > 0).sum(0)
+            shares = counts.clamp(min=1).float().reciprocal().to(self._world.device).unbind()
+            full = (counts > 0).all(1).tolist()
+            for number, batch in enumerate(window):
+                present = None if full[number] else counts[number] > 0
+                yield batch, BatchFacts(shares[number], present, self._train.rows, scale)
+
+    def _update(self, batch: Batch, facts: BatchFacts, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""
+        for parameter in self._learning:
+            parameter.grad = None
+        facts = facts if not self._world.scales else facts.scaled(self._scaler.scale(facts.scale))
+        balanced = self._balancing.backward(lambda net, passing: self._sums(net, batch, passing), model, facts)
+        self._weight_sum += balanced.weights
+        self.cosines.add(balanced.gramian)
+        self._scaler.unscale_(self._optimizer)
+        if self._measuring is not None:
+            self._measuring.learn(batch, facts.shares, self._learning, self.learning_rate)
+        if self._clip is not None:
+            nn.utils.clip_grad_norm_(self._learning, self._clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return balanced.losses
+
+    def _sums(self, model: nn.Module, batch: Batch, passing: Passing | None) -> Tensor:
+        """Task losses summed over this rank's rows, (tasks,)."""
         parts = [x.index_select(0, rows) for x, rows in zip(self._features, batch.rows, strict=True)]
         features = parts[0] if len(parts) == 1 else torch.cat(parts)
         with self._world.autocast():
-            outputs = model(features, [rows.numel() for rows in batch.rows])
-        sums = torch.stack([_loss_sum(labels, outputs, batch) for labels in self._labels])
-        losses = self._world.sum(sums.detach() * shares)
-        weights = self._weighting(losses)
-        self._weight_sum += weights
-        for parameter in self._learning:
-            parameter.grad = None
-        # DDP averages gradients over ranks; the parts must add up, so each counts as often as there are ranks.
-        scale = shares if self._world.size == 1 else shares * self._world.size
-        sums.backward(weights * scale)  # type: ignore[no-untyped-call]
-        if self._clip is not None:
-            nn.utils.clip_grad_norm_(self._learning, self._clip)
-        self._optimizer.step()
-        return losses
+            outputs = model(features, [rows.numel() for rows in batch.rows], passing)
+        return torch.stack([_loss_sum(labels, outputs, batch.rows) for labels in self._labels])
 
     def _still_frozen_norms(self) -> None:
         """Keep batch norms inside frozen blocks as they are: their running statistics belong to the blocks."""
@@ -182,8 +228,8 @@ class Step:
         self.learning_rate = self._peaks[0] * factor
 
 
-def _loss_sum(labels: _Labels, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+def _loss_sum(labels: _Labels, outputs: dict[str, Tensor], rows: Sequence[Tensor]) -> Tensor:
     """One task's loss, summed over this rank's rows."""
-    rows = batch.rows[labels.dataset]
-    mask = None if labels.mask is None else labels.mask.index_select(0, rows)
-    return loss_sum(labels.loss, outputs[labels.task], labels.targets.index_select(0, rows), mask)
+    own = rows[labels.dataset]
+    mask = None if labels.mask is None else labels.mask.index_select(0, own)
+    return loss_sum(labels.loss, outputs[labels.task], labels.targets.index_select(0, own), mask)

@@ -36,7 +36,7 @@ class Workload:
         blocks: Number of blocks of the backbone.
         base: The backbone's starting parameters, keys ``{block}.<name>``.
         seed: The study's seed.
-        precision: ``auto``, ``fp32`` or ``bf16``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
     """
 
     data: StudyData
@@ -112,9 +112,14 @@ class Workspace:
         datasets = [name for name in data.datasets if any(task.dataset == name for task in chosen)]
         torch.manual_seed(seed_from(self.workload.seed, "model"))
         depth = self.workload.blocks
-        plan = build(SHARINGS, sharing).plan(tasks, depth) if sharing else SharingPlan.separate(tasks, depth)
-        model = MultiTaskModel(self._backbone, data.preparation.feature_shape, chosen, plan, datasets)
-        model.initialise_heads(self.workload.seed)
+        shape = data.preparation.feature_shape
+        if sharing is None:
+            model = MultiTaskModel(self._backbone, shape, chosen, SharingPlan.separate(tasks, depth), datasets)
+        else:
+            variant = build(SHARINGS, sharing)
+            plan = variant.plan(tasks, depth)
+            model = MultiTaskModel(self._backbone, shape, chosen, plan, datasets, variant.couple)
+        model.initialise(self.workload.seed)
         model.to(self.world.device)
         model.load_base(self.base)
         if self.world.device.type == "cuda" and self.world.size > 1:

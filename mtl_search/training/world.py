@@ -19,13 +19,18 @@ class World:
         rank: 0-based number of this worker in its group.
         size: Workers in the group.
         device: Where model and data live.
-        bf16: Whether forward passes run under bfloat16 autocast.
+        half: Half precision of forward passes under autocast; None for float32 throughout.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    bf16: bool = False
+    half: torch.dtype | None = None
+
+    @property
+    def scales(self) -> bool:
+        """Whether losses are scaled up before the backward pass: float16 has too small a range for many gradients."""
+        return self.half is torch.float16
 
     @classmethod
     def current(cls, device: torch.device, precision: str = "auto") -> "World":
@@ -33,12 +38,15 @@ class World:
 
         Args:
             device: This worker's device.
-            precision: ``fp32``, ``bf16``, or ``auto`` (bf16 on a GPU that has it).
+            precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` (bf16 on a GPU that has it). On a CPU all is fp32.
         """
         ready = dist.is_available() and dist.is_initialized()
-        wanted = precision == "bf16" or (precision == "auto" and device.type == "cuda")
-        bf16 = wanted and device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return cls(dist.get_rank() if ready else 0, dist.get_world_size() if ready else 1, device, bf16)
+        half = None
+        if device.type == "cuda" and precision == "fp16":
+            half = torch.float16
+        elif device.type == "cuda" and precision in ("bf16", "auto") and torch.cuda.is_bf16_supported():
+            half = torch.bfloat16
+        return cls(dist.get_rank() if ready else 0, dist.get_world_size() if ready else 1, device, half)
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model whose backward pass averages gradients over the group; the model itself in a group of one.
@@ -93,8 +101,8 @@ class World:
         return counts, slice(bounds[self.rank], bounds[self.rank + 1])
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Forward passes inside run in bfloat16 where the world does."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else nullcontext()
+        """Forward passes inside run in half precision where the world does."""
+        return torch.autocast(self.device.type, dtype=self.half) if self.half is not None else nullcontext()
 
 
 def use_threads(count: int) -> None:

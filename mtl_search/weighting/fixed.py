@@ -8,6 +8,7 @@ from torch import Tensor
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.recipe import PerTaskButFirst
 from mtl_search.weighting.base import Weighting
+from mtl_search.weighting.presence import blanked
 
 _PLACE = "weighting.fixed.log_ratio"
 
@@ -36,7 +37,7 @@ class Fixed(Weighting):
         self.log_ratio = log_ratio
         self._fixed = torch.empty(0)
 
-    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:
+    def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         if isinstance(self.log_ratio, dict):
             others = tasks[1:]
             strangers = [task for task in self.log_ratio if task not in others]
@@ -49,5 +50,5 @@ class Fixed(Weighting):
         weights = len(tasks) * torch.tensor(ratios, dtype=torch.float64).softmax(0)
         self._fixed = weights.to(device, torch.float32)
 
-    def _weights(self, losses: Tensor) -> Tensor:
-        return self._fixed
+    def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
+        return blanked(self._fixed, present, losses)

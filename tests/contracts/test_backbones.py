@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_search.models.backbones import BACKBONES, Backbone, count_features
+from mtl_search.models.backbones import BACKBONES, Backbone, output_shapes
 from mtl_search.recipe import Component, build
 
 SHAPES = [(5,), (1, 8, 8), (3, 7, 10), (2, 1, 1)]
@@ -34,7 +34,7 @@ def run(blocks: list[nn.Module], x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_last_block_gives_rows_by_features(name: str, shape: tuple[int, ...]) -> None:
     blocks = backbone(name).blocks(shape)
-    assert run(blocks, torch.randn(3, *shape)).shape == (3, count_features(blocks, shape))
+    assert run(blocks, torch.randn(3, *shape)).shape == (3, *output_shapes(blocks, shape)[-1])
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
@@ -71,9 +71,9 @@ def test_blocks_are_fresh_each_time_and_come_from_the_global_seed(name: str, sha
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_feature_count_leaves_modes_and_statistics_alone(name: str, shape: tuple[int, ...]) -> None:
     blocks = nn.ModuleList([*backbone(name).blocks(shape), nn.LazyBatchNorm1d()])
-    blocks[-1](torch.randn(3, count_features(list(blocks[:-1]), shape)))
+    blocks[-1](torch.randn(3, output_shapes(list(blocks[:-1]), shape)[-1][0]))
     before = {key: value.clone() for key, value in blocks.state_dict().items()}
-    count_features(list(blocks), shape)
+    output_shapes(list(blocks), shape)
     assert all(module.training for module in blocks.modules())
     assert all(torch.equal(before[key], value) for key, value in blocks.state_dict().items())
 

@@ -139,6 +139,9 @@ def test_a_source_without_rows_or_training_split_is_told(tmp_path: Path) -> None
     (tmp_path / "t.csv").write_text("a,c\n")
     found = problems({"source": {"table": {"path": str(tmp_path / "t.csv")}}})
     assert "must give at least one row (split train), got 0" in found["data.source.table"][0]
+    for task in ({"kind": "regression", "target": "a"}, {"kind": "multilabel", "target": ["a"]}):
+        found = problems({"source": {"table": {"path": str(tmp_path / "t.csv")}}}, {"t": task})
+        assert list(found) == ["data.source.table"]
     assert "must give the split 'train'" in problems(source({"test": GOOD}))["data.source.python"][0]
     found = problems(source({"train": {name: values[:2] for name, values in GOOD.items()}}))
     assert "data.split: must leave at least one row for test" in found["data.split"]

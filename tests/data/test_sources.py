@@ -147,6 +147,9 @@ def test_files_that_cannot_be_read_are_named_all_at_once(tmp_path: Path) -> None
         load("table", train=str(tmp_path / "bad.parquet"), validation="none.csv", test=str(tmp_path / "bad.csv.gz"))
     assert [problem.place for problem in caught.value.problems] == ["train", "validation", "test"]
     assert all("must be a readable file" in problem.rule for problem in caught.value.problems)
+    assert (
+        str(caught.value.problems[1]) == "validation: must be a readable file (there is no such file), got 'none.csv'"
+    )
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n1,2,3,4\n")
     (tmp_path / "wide.csv").write_text("a,b\n1,2,3\n4,5,6\n")
@@ -173,8 +176,9 @@ def test_an_npz_file_runs_no_code_and_must_hold_named_arrays(tmp_path: Path) -> 
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"x": 1}))
     np.save(tmp_path / "one.npy", np.zeros(3))
     for name in ("objects.npz", "pickle.npz", "one.npy", "none.npz"):
-        with pytest.raises(DataError, match="path: must be a"):
+        with pytest.raises(DataError, match="path: must be a") as caught:
             load("arrays", path=str(tmp_path / name))
+        assert str(caught.value).count(name) == 1
 
 
 def test_excluded_columns_are_no_inputs(tmp_path: Path) -> None:

@@ -4,11 +4,15 @@ import json
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from finished_studies import Finished, finish
+from mlflow.pyfunc.scoring_server import infer_and_parse_data
+from mlflow.types.schema import DataType
 from torch import Tensor, nn
 
 from mtl_search.errors import MtlSearchError
@@ -132,6 +136,40 @@ def test_model_that_differs_once_exported_never_reaches_the_folder(
         export_model(study.folder, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["storage"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_free_text_is_served_as_it_was_trained_on_and_asks_for_scikit_learn(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    words = np.array(["good", "bad", "dull", "film", "book", "plot"])
+    rows = [f"{' '.join(rng.choice(words, 9))},{rng.integers(5)},{'pq'[row % 2]},{row % 2}" for row in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,stars,shop,y", *rows, ",3,p,1"]) + "\n")
+    source = {"table": {"path": str(tmp_path / "t.csv"), "text": ["text"], "text_features": 40}}
+    tasks = {"y": {"kind": "binary", "target": "y"}}
+    raw = {"name": "reviews", "data": {"source": source}, "tasks": tasks, "backbone": {"mlp": {"width": 6, "depth": 1}}}
+    study = finish(tmp_path / "storage", raw, None)
+    report = export_model(study.folder, tmp_path / "out", ("pt2", "onnx"))
+    assert max(tasks["y"] for tasks in report.differences.values()) < 1e-5
+    needs = (report.folder / "mlflow_model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.partition("==")[0] for line in needs]
+    assert names == ["mlflow", "numpy", "pandas", "scikit-learn", "torch"]
+    assert "`text` | free text: words and runs of up to 2 words, hashed into 40 features" in (
+        report.folder / "README.md"
+    ).read_text(encoding="utf-8")
+    model = mlflow.pyfunc.load_model(str(report.folder / "mlflow_model"))
+    schema = model.metadata.get_input_schema()
+    assert [(column.name, column.type) for column in schema if column.name == "text"] == [("text", DataType.string)]
+    given = {"stars": [1, 2, 3], "shop": ["p", "q", "p"], "text": ["good film", None, "unheard of " * 900]}
+    wanted = study.champion.predict(given)["y"]
+    for request in (
+        {"inputs": given},
+        {"instances": [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]},
+        {"dataframe_split": {"columns": list(given), "data": list(map(list, zip(*given.values(), strict=True)))}},
+    ):
+        answer = model.predict(infer_and_parse_data(json.loads(json.dumps(request)), schema))
+        np.testing.assert_allclose([row["1"] for row in answer["y_probabilities"]], wanted, atol=1e-6)
+    empty = study.champion.predict({**given, "text": [""] * 3})["y"]
+    answer = model.predict(pd.DataFrame(given).drop(columns="text"))
+    np.testing.assert_allclose([row["1"] for row in answer["y_probabilities"]], empty, atol=1e-6)
 
 
 def test_colour_images_and_tables_of_words_alone_work_too(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """fuse: from single-task models to the start of the multi-task model of a plan."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS, Mean, Weighted, fuse
 from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones import Mlp
+from mtl_search.models.sharing import Routing
 from mtl_search.recipe import Component, build
 from mtl_search.transfer import BASES
 
@@ -31,7 +34,7 @@ def single(task: Task, spread: float) -> MultiTaskModel:
     """A single-task model as fine-tuning leaves it: some way from the base."""
     made = model(SharingPlan.separate([task.name], DEPTH), [task])
     made.load_base(BASE)
-    made.initialise_heads(1)
+    made.initialise(1)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=spread)
@@ -53,7 +56,7 @@ def states(singles: dict[str, MultiTaskModel]) -> dict[str, dict[str, Tensor]]:
 def test_fused_state_is_that_of_the_plans_model(
     singles: dict[str, MultiTaskModel], plan: SharingPlan, name: str
 ) -> None:
-    fused = fuse(states(singles), BASE, plan, build(FUSIONS, Component(name)))
+    fused = fuse(states(singles), BASE, model(plan), build(FUSIONS, Component(name)))
     model(plan).load_state_dict(fused, strict=True)
 
 
@@ -61,7 +64,7 @@ def test_upper_blocks_and_heads_keep_their_task_and_shared_blocks_get_the_fusion
     singles: dict[str, MultiTaskModel],
 ) -> None:
     start = model(TREE)
-    start.load_state_dict(fuse(states(singles), BASE, TREE, Mean()))
+    start.load_state_dict(fuse(states(singles), BASE, model(TREE), Mean()))
 
     def weight(of: MultiTaskModel, block: int, group: int) -> Tensor:
         found: Tensor = of.state_dict()[f"blocks.{block}.{group}.linear.weight"]
@@ -83,7 +86,7 @@ def test_upper_blocks_and_heads_keep_their_task_and_shared_blocks_get_the_fusion
 @pytest.mark.parametrize("name", FUSIONS)
 def test_depth_0_predicts_exactly_what_the_single_task_models_do(singles: dict[str, MultiTaskModel], name: str) -> None:
     start = model(SEPARATE)
-    start.load_state_dict(fuse(states(singles), BASE, SEPARATE, build(FUSIONS, Component(name))))
+    start.load_state_dict(fuse(states(singles), BASE, model(SEPARATE), build(FUSIONS, Component(name))))
     x = torch.randn(6, *SHAPE)
     for task in NAMES:
         assert torch.equal(start(x)[task], singles[task](x)[task])
@@ -92,21 +95,21 @@ def test_depth_0_predicts_exactly_what_the_single_task_models_do(singles: dict[s
 @pytest.mark.parametrize("name", FUSIONS)
 def test_shared_blocks_are_the_base_when_nothing_was_fine_tuned(name: str) -> None:
     untouched = {task.name: single(task, 0.0).state_dict() for task in TASKS}
-    fused = fuse(untouched, BASE, DEEP, build(FUSIONS, Component(name)))
+    fused = fuse(untouched, BASE, model(DEEP), build(FUSIONS, Component(name)))
     for key, value in BASE.items():
         block, rest = key.split(".", 1)
         assert torch.equal(fused[f"blocks.{block}.0.{rest}"], value)
 
 
 def test_task_alone_in_its_group_needs_no_coefficient(singles: dict[str, MultiTaskModel]) -> None:
-    fused = fuse(states(singles), BASE, SEPARATE, Weighted({"a": 0.0}))
+    fused = fuse(states(singles), BASE, model(SEPARATE), Weighted({"a": 0.0}))
     assert torch.equal(fused["blocks.0.0.linear.weight"], singles["a"].state_dict()["blocks.0.0.linear.weight"])
 
 
 def test_training_the_fused_model_leaves_the_single_task_models_alone(singles: dict[str, MultiTaskModel]) -> None:
     before = {task: {k: v.clone() for k, v in made.state_dict().items()} for task, made in singles.items()}
     start = model(TREE)
-    start.load_state_dict(fuse(states(singles), BASE, TREE, Mean()), assign=True)
+    start.load_state_dict(fuse(states(singles), BASE, model(TREE), Mean()), assign=True)
     with torch.no_grad():
         for parameter in start.parameters():
             parameter.zero_()
@@ -114,10 +117,28 @@ def test_training_the_fused_model_leaves_the_single_task_models_alone(singles: d
         assert all(torch.equal(value, before[task][name]) for name, value in made.state_dict().items())
 
 
+def test_copies_start_from_the_tasks_that_the_plan_says(singles: dict[str, MultiTaskModel]) -> None:
+    everyone = tuple(NAMES)
+    starts = ((everyone, ("a",), ("a",), ("type", "c")),) * DEPTH
+    plan = SharingPlan(((everyone,) * 4,) * DEPTH, starts, tree=False)
+    made = MultiTaskModel(BACKBONE, SHAPE, TASKS, plan, ["main"], lambda layout: Routing(replace(layout, plan=DEEP)))
+    fused = fuse(states(singles), BASE, made, Mean())
+    made.load_state_dict(fused)
+    key = "linear.weight"
+    own = {task: single.state_dict()[f"blocks.1.0.{key}"] for task, single in singles.items()}
+    torch.testing.assert_close(fused[f"blocks.1.0.{key}"], sum(own.values()) / 3)
+    torch.testing.assert_close(fused[f"blocks.1.3.{key}"], (own["type"] + own["c"]) / 2)
+    first, second = fused[f"blocks.1.1.{key}"], fused[f"blocks.1.2.{key}"]
+    assert torch.equal(first, own["a"])
+    assert torch.equal(second, own["a"])
+    assert first.data_ptr() != second.data_ptr()
+
+
 def test_parts_that_do_not_fit_are_refused(singles: dict[str, MultiTaskModel]) -> None:
     with pytest.raises(ConfigError, match="must plan for the single-task models"):
-        fuse({"a": singles["a"].state_dict()}, BASE, TREE, Mean())
+        fuse({"a": singles["a"].state_dict()}, BASE, model(TREE), Mean())
+    shallow = MultiTaskModel(Mlp(width=5, depth=2), SHAPE, TASKS, SharingPlan.separate(NAMES, 2), ["main"])
     with pytest.raises(ConfigError, match="must plan for block 3 of the backbone, got 2"):
-        fuse(states(singles), BASE, SharingPlan.separate(NAMES, 2), Mean())
+        fuse(states(singles), BASE, shallow, Mean())
     with pytest.raises(ConfigError, match="must name tasks, got 'b'"):
-        fuse(states(singles), BASE, TREE, Weighted({"b": 1.0}))
+        fuse(states(singles), BASE, model(TREE), Weighted({"b": 1.0}))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mtl_search.errors import ConfigError
-from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet, count_features
+from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet, output_shapes
 
 KEPT: list[nn.Module] = [nn.Linear(3, 3)]
 
@@ -39,6 +39,19 @@ def nothing(input_shape: tuple[int, ...]) -> list[nn.Module]:
 
 def image_out(input_shape: tuple[int, ...]) -> list[nn.Module]:
     return [nn.Identity(), nn.Unflatten(1, (1, 3))]
+
+
+class _Pair(nn.Module):
+    def forward(self, x: torch.Tensor | tuple[torch.Tensor, torch.Tensor]) -> object:
+        return x[0] if isinstance(x, tuple) else (x, x)
+
+
+def paired(input_shape: tuple[int, ...]) -> list[nn.Module]:
+    return [_Pair(), _Pair()]
+
+
+def turned(input_shape: tuple[int, ...]) -> list[nn.Module]:
+    return [nn.Flatten(0), nn.Unflatten(0, (-1, 3))]
 
 
 def mismatch(input_shape: tuple[int, ...]) -> list[nn.Module]:
@@ -117,6 +130,13 @@ def test_function_that_cannot_be_found_is_refused_at_once() -> None:
 
 def test_block_that_cannot_take_its_input_is_named() -> None:
     with pytest.raises(ConfigError, match="block 2 must take"):
-        count_features(user(mismatch).blocks((3,)), (3,))
+        output_shapes(user(mismatch).blocks((3,)), (3,))
     with pytest.raises(ConfigError, match=r"\(rows, features\) for 2 rows, got \(2, 1, 3\)"):
-        count_features(user(image_out).blocks((3,)), (3,))
+        output_shapes(user(image_out).blocks((3,)), (3,))
+
+
+def test_blocks_hand_on_one_tensor_with_a_row_per_sample() -> None:
+    assert output_shapes(ResNet(width=4, stages=2).blocks((1, 6, 6)), (1, 6, 6)) == [(4, 6, 6), (4, 6, 6), (8,)]
+    for function in (turned, paired):
+        with pytest.raises(ConfigError, match="block 1 must give one tensor with a row"):
+            output_shapes(user(function).blocks((3,)), (3,))

@@ -10,7 +10,17 @@ from mtl_search.data.preparation import ArrayPreparation
 from mtl_search.data.task import LOSSES, Kind, Task
 from mtl_search.models import DeployedModel, MultiTaskModel
 from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet
-from mtl_search.models.sharing import Hard
+from mtl_search.models.sharing import (
+    Adapters,
+    Adversarial,
+    CrossStitch,
+    Experts,
+    Hard,
+    NoSharing,
+    Sharing,
+    Soft,
+    Tree,
+)
 from mtl_search.recipe import Component
 
 
@@ -32,20 +42,40 @@ BACKBONES = [
 ]
 
 
-def deployed(backbone: Backbone) -> DeployedModel:
+SHARINGS = [
+    Hard(1),
+    NoSharing(),
+    Tree([["type", "price"], ["tags", "is-new"]]),
+    Soft(),
+    Experts(2, depth=0, private=1),
+    Adapters(),
+    CrossStitch(),
+    Adversarial(),
+]
+
+
+def deployed(backbone: Backbone, sharing: Sharing = SHARINGS[0]) -> DeployedModel:
     torch.manual_seed(0)
     tasks = [
         Task(name, kind, "main", LABELS[kind], 3.0, 2.0, LOSSES[kind][0], Component("accuracy"), "y")
         for name, kind in zip(("type", "tags", "is-new", "price"), LABELS, strict=True)
     ]
-    plan = Hard(1).plan([task.name for task in tasks], len(backbone.blocks((1, 6, 6))))
-    model = MultiTaskModel(backbone, (1, 6, 6), tasks, plan, ["main"])
+    plan = sharing.plan([task.name for task in tasks], len(backbone.blocks((1, 6, 6))))
+    model = MultiTaskModel(backbone, (1, 6, 6), tasks, plan, ["main"], sharing.couple)
     return DeployedModel(ArrayPreparation("x", (6, 6), "float32", [0.5], [2.0]), model, tasks)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: type(backbone).__name__)
 def test_exported_program_matches_for_any_number_of_rows(backbone: Backbone) -> None:
-    model = deployed(backbone)
+    assert_exports(deployed(backbone))
+
+
+@pytest.mark.parametrize("sharing", SHARINGS[1:], ids=lambda sharing: type(sharing).__name__)
+def test_exported_program_matches_under_every_sharing(sharing: Sharing) -> None:
+    assert_exports(deployed(BACKBONES[0], sharing))
+
+
+def assert_exports(model: DeployedModel) -> None:
     rows = torch.export.Dim("rows", min=1, max=4096)
     program = torch.export.export(model, (torch.randn(5, 6, 6),), dynamic_shapes={"encoded": ({0: rows},)})
     file = io.BytesIO()

@@ -175,8 +175,8 @@ def test_base_reaches_every_copy_of_every_block() -> None:
 def test_a_head_starts_the_same_alone_and_beside_others() -> None:
     together, alone = model(), model(SharingPlan.separate(["c"], 3), [TASKS[2]], ("x",))
     before = torch.random.get_rng_state()
-    together.initialise_heads(5)
-    alone.initialise_heads(5)
+    together.initialise(5)
+    alone.initialise(5)
     assert torch.equal(torch.random.get_rng_state(), before)
     ours, theirs = together.state_dict(), alone.state_dict()
     assert torch.equal(ours["heads.c.linear.weight"], theirs["heads.c.linear.weight"])

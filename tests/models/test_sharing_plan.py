@@ -2,8 +2,12 @@
 
 import pytest
 
+from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
+from mtl_search.models import MultiTaskModel
+from mtl_search.models.backbones import Mlp
 from mtl_search.models.sharing import Hard, Sharing, SharingPlan
+from mtl_search.recipe import Component
 
 TREE = SharingPlan(((("a", "b", "c"),), (("a", "c"), ("b",)), (("a",), ("b",), ("c",))))
 
@@ -51,6 +55,39 @@ def test_groups_that_are_no_refining_partitions_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=rule):
         SharingPlan(groups)
+
+
+def test_copies_start_from_the_tasks_that_use_them_unless_told_otherwise() -> None:
+    assert TREE.starts == TREE.groups
+    crossed = SharingPlan(((("a", "b"), ("a", "b")),), ((("a",), ("b",)),), tree=False)
+    assert crossed.starts == ((("a",), ("b",)),)
+    assert crossed.tasks == ("a", "b")
+    assert crossed != SharingPlan(crossed.groups, tree=False)
+
+
+@pytest.mark.parametrize(
+    ("groups", "starts", "rule"),
+    [
+        (((("a", "b"),), (("a",), ("a",))), (), "block 2 must have every task in some copy"),
+        (((("a", "a", "b"),),), (), "block 1 must have every task in some copy"),
+        (((("a", "b"), ()),), (), "block 1 must have every task in some copy"),
+        (((("a",), ("b",)),), ((("a",),),), "one start for each copy"),
+        (((("a",), ("b",)),), ((("a",), ()),), "copies of block 1 must start from tasks"),
+        (((("a",), ("b",)),), ((("a",), ("c",)),), "copies of block 1 must start from tasks"),
+    ],
+)
+def test_copies_without_tasks_or_starts_are_refused(
+    groups: tuple[tuple[tuple[str, ...], ...], ...], starts: tuple[tuple[tuple[str, ...], ...], ...], rule: str
+) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        SharingPlan(groups, starts, tree=False)
+
+
+def test_a_plan_that_is_no_tree_needs_a_coupling_of_its_own() -> None:
+    plan = SharingPlan(((("a",), ("b",)), (("a", "b"),)), tree=False)
+    tasks = [Task(name, "regression", "x", (), 0, 1, "mse", Component("rmse"), "t") for name in "ab"]
+    with pytest.raises(ConfigError, match="must plan a tree, or say how its copies are coupled"):
+        MultiTaskModel(Mlp(5, 2), (4,), tasks, plan, ["x"])
 
 
 class _Backwards(Sharing):

@@ -63,6 +63,8 @@ class Story:
 
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None: ...
 
+    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
+
     def trial_started(self, number: int, recipe: Recipe) -> None:
         assert number not in self.started
         self.started[number] = recipe

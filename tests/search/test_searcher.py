@@ -95,7 +95,13 @@ class Driver:
         self.searcher.on_trial_result(trial, self.epoch(trial, epoch, score))
 
     def complete(self, trial: str, score: float = 1.0) -> None:
-        result = {"best_score": score, "best_epoch": 1, "metrics": {"digit": 0.9, "ink": 2.0}, "parameters": 7}
+        result = {
+            "best_score": score,
+            "best_epoch": 1,
+            "metrics": {"digit": 0.9, "ink": 2.0},
+            "parameters": 7,
+            "multiply_adds": 5,
+        }
         self.searcher.on_trial_complete(trial, {NEWS: Update([], JobState.DONE, result), "done": True})
 
     def end(self, trial: str, state: JobState, reason: str) -> None:

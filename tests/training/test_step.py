@@ -191,11 +191,11 @@ def test_a_batch_in_which_a_task_has_no_label_leaves_that_task_alone(workspace: 
 class Recording(Weighting):
     """Keeps what it is asked, and answers with one tensor of its own."""
 
-    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:
+    def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         self.answer = torch.tensor([0.5, 1.5], device=device)
         self.asked: list[Tensor] = []
 
-    def _weights(self, losses: Tensor) -> Tensor:
+    def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
         self.asked.append(losses.clone())
         return self.answer
 

@@ -43,10 +43,10 @@ ADAMW = Component("adamw", {"lr": 0.01})
 class HarderFirst(Weighting):
     """Weights that depend on the losses of the step."""
 
-    def _start(self, tasks: tuple[str, ...], device: torch.device) -> None:
+    def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         pass
 
-    def _weights(self, losses: Tensor) -> Tensor:
+    def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
         return len(losses) * losses.softmax(0)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 import numpy as np
 
-from mtl_search.data.sources.base import SPLITS, Source
+from mtl_search.data.sources.base import SPLITS, Source, why_unreadable
 from mtl_search.errors import DataError, Problem
 
 _UNREADABLE = (OSError, EOFError, zlib.error, ImportError, ValueError, zipfile.BadZipFile)
@@ -40,7 +40,7 @@ class ArraysSource(Source):
                 # An object array would be a pickle, which numpy refuses here.
                 arrays = {name: archive[name] for name in archive.files}
         except _UNREADABLE as error:
-            reason = f"{type(error).__name__}: {str(error).strip()}".split("\n")[0]
+            reason = why_unreadable(error)
             raise DataError([Problem("path", f"must be a readable .npz file ({reason})", self._path)]) from error
         arrays = {name: array for name, array in arrays.items() if array.ndim}  # a single value is no column
         if not any(name.endswith("_train") for name in arrays):

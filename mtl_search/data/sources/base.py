@@ -15,6 +15,8 @@ from mtl_search.errors import DataError, Problem
 
 Columns = dict[str, np.ndarray]
 SPLITS = ("train", "validation", "test")
+TEXT_FEATURES, NGRAMS = 2**14, 2
+_SHOWN = 30
 
 
 class Source(ABC):
@@ -25,6 +27,9 @@ class Source(ABC):
         exclude: Columns that it does not see, where ``inputs`` is None.
         categorical: Columns of numbers to be read as categories; columns of text are categories anyway.
         missing: What to do with a missing number among the inputs: "error", or "impute" the training mean.
+        text: Columns of free text, which are no categories.
+        text_features: Features that each column of free text becomes.
+        ngrams: Longest run of words that counts as one word of free text.
     """
 
     def __init__(
@@ -33,11 +38,16 @@ class Source(ABC):
         categorical: Iterable[str] = (),
         missing: str = "error",
         exclude: Iterable[str] = (),
+        text: Iterable[str] = (),
+        text_features: int = TEXT_FEATURES,
+        ngrams: int = NGRAMS,
     ) -> None:
         self.inputs = None if inputs is None else tuple(inputs)
         self.categorical = tuple(categorical)
         self.missing = missing
         self.exclude = tuple(exclude)
+        self.text = tuple(text)
+        self.text_features, self.ngrams = text_features, ngrams
 
     def load(self) -> dict[str, Columns]:
         """Reads the data set.
@@ -56,7 +66,7 @@ class Source(ABC):
                 problems.append(Problem("", "must give splits of known names", split, SPLITS))
                 continue
             try:
-                splits[split] = {str(name): _as_column(str(name), values) for name, values in _items(columns)}
+                splits[split] = {str(name): as_column(str(name), values) for name, values in _items(columns)}
             except ValueError as error:
                 problems.append(Problem("", f"{error} (split {split})"))
         if not problems and "train" not in splits:
@@ -76,8 +86,27 @@ def _items(columns: Any) -> Iterable[tuple[Any, Any]]:
     return [(name, columns[name]) for name in columns]
 
 
-def _as_column(name: str, values: Any) -> np.ndarray:
-    """Any array-like as a numpy column: numbers, or objects that are texts."""
+def why_unreadable(error: Exception) -> str:
+    """Why a file cannot be read, in one line and without its path, which stands beside it in a problem."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    first = said.strip().partition("\n")[0]
+    return f"{type(error).__name__}: {first or 'it ends too early'}"
+
+
+def shown(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as the choices of a problem, cut where they would fill the screen."""
+    all_names = tuple(names)
+    return all_names if len(all_names) <= _SHOWN else (*all_names[:_SHOWN], "…")
+
+
+def as_column(name: str, values: Any) -> np.ndarray:
+    """Any array-like as a numpy column: numbers, or objects that are texts.
+
+    Raises:
+        ValueError: It is no column.
+    """
     if isinstance(values, pd.DataFrame):
         raise ValueError(f"must give a column one name only, got {name!r} twice")
     if isinstance(values, pd.Series):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from sklearn import datasets
 
 from mtl_search.data.sources.base import Source
 
@@ -31,6 +30,8 @@ class SklearnSource(Source):
         self._name = name
 
     def _load(self) -> Mapping[str, Any]:
+        from sklearn import datasets  # here, as no other source needs it and it takes a second to import
+
         bunch = getattr(datasets, f"load_{self._name}")()
         columns = {str(name): bunch.data[:, index] for index, name in enumerate(bunch.feature_names)}
         if bunch.target.ndim == 2:

@@ -51,30 +51,31 @@ class Backbone(ABC):
         """Build the blocks for samples of this shape."""
 
 
-def count_features(blocks: list[nn.Module], input_shape: tuple[int, ...]) -> int:
-    """Width of the representation that the last block hands to the heads.
+def output_shapes(blocks: list[nn.Module], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """What one sample looks like between the blocks.
 
     Args:
         blocks: Blocks in order.
         input_shape: Shape of one prepared sample.
 
     Returns:
-        Second dimension of the last block's output, which must be (n, features).
+        Shape of a sample after each block, without the batch dimension; the last is (features,).
 
     Raises:
-        ConfigError: A block cannot take what it is given, or the last output has another shape.
+        ConfigError: A block cannot take what it is given or gives no tensor with a row per sample, or the last output
+            is not (rows, features).
     """
     modes = [(module, module.training) for block in blocks for module in block.modules()]
     out: object = torch.zeros(2, *input_shape)
-    passed = 0
+    shapes: list[tuple[int, ...]] = []
     try:
         with torch.no_grad():
             for block in blocks:
                 out = block.eval()(out)
-                passed += 1
+                shapes.append(tuple(out.shape) if isinstance(out, torch.Tensor) else ())
     except Exception as error:  # a user's module may raise anything; the reason goes on to the user
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        rule = f"block {passed + 1} must take samples that come as {input_shape} ({reason})"
+        rule = f"block {len(shapes) + 1} must take samples that come as {input_shape} ({reason})"
         raise ConfigError([Problem("backbone", rule)]) from error
     finally:
         for module, training in modes:
@@ -82,4 +83,8 @@ def count_features(blocks: list[nn.Module], input_shape: tuple[int, ...]) -> int
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or out.shape[0] != 2:
         shown = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ConfigError([Problem("backbone", "the last block must give (rows, features) for 2 rows", shown)])
-    return out.shape[1]
+    for number, shape in enumerate(shapes, 1):
+        if len(shape) < 2 or shape[0] != 2:
+            rule = f"block {number} must give one tensor with a row, of one feature or more, per sample for 2 rows"
+            raise ConfigError([Problem("backbone", rule, shape or "no tensor")])
+    return [shape[1:] for shape in shapes]

@@ -1,12 +1,16 @@
 """Hard: hard parameter sharing up to a depth."""
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.sharing.base import Sharing, SharingPlan
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import NonNegativeInt
 
 
 class Hard(Sharing):
     """Hard parameter sharing: all tasks share the first ``depth`` blocks, then each has its own.
+
+    For gradient balancing, the shared blocks are shared, and the tasks part at the output of the last of them. Cost
+    against N single-task models: the shared blocks count once instead of N times.
 
     Paper: Caruana, Multitask Learning, Machine Learning 28, 1997, https://doi.org/10.1023/A:1007379606734
 

@@ -1,0 +1,37 @@
+"""Cost: what a model takes to store and to run, so that an improvement can be held against its price."""
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl_search.models.multitask import MultiTaskModel
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that a model learns, those that only training uses included."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def multiply_adds(model: MultiTaskModel, input_shape: tuple[int, ...]) -> int:
+    """Multiply-adds of one more sample in evaluation, seen by all tasks.
+
+    Counted are matrix products, convolutions and attention. It is the difference between two samples and one: what a
+    batch costs once, such as composing the weights of adapters, is no cost of a sample.
+
+    Args:
+        model: Its device, mode and gradients stay as they are.
+        input_shape: Shape of one prepared sample.
+    """
+    return _operations(model, input_shape, 2) - _operations(model, input_shape, 1)
+
+
+def _operations(model: MultiTaskModel, input_shape: tuple[int, ...], rows: int) -> int:
+    modes = [(module, module.training) for module in model.modules()]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(rows, *input_shape, device=device))
+    finally:
+        for module, training in modes:
+            module.training = training
+    return int(counter.get_total_flops()) // 2

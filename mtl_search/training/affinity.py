@@ -1,0 +1,120 @@
+"""Affinity: how well tasks go together, measured at all shared parameters while they train jointly.
+
+A stage that measures it is a joint stage like any other, with passes in between that change nothing. The search makes
+groups of what it finds.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_search.data.batching import Batch
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.passing import Passing
+from mtl_search.training.world import World
+
+Sums = Callable[[nn.Module, Batch, Passing | None], Tensor]
+
+
+class Affinity:
+    """A running mean of the tasks' affinity.
+
+    ``cosine``: of two tasks' gradients, symmetric, from -1 to 1. ``look_ahead``: 1 - L_j(theta - lr g_i) / L_j(theta),
+    the share by which a step on task i alone lowers the loss of task j; positive where i helps j.
+
+    Paper: Fifty et al., Efficiently Identifying Task Groupings, NeurIPS 2021, https://arxiv.org/abs/2109.04617
+
+    Args:
+        kind: ``cosine`` or ``look_ahead``.
+        model: Not wrapped.
+        sums: Task losses of a model on a batch, summed over this rank's rows, (tasks,).
+        world: The group that trains together.
+    """
+
+    def __init__(self, kind: str, model: MultiTaskModel, sums: Sums, world: World) -> None:
+        self._look_ahead = kind == "look_ahead"
+        self._model, self._sums, self._world = model, sums, world
+        count = len(model.tasks)
+        self._total = torch.zeros(count, count, device=world.device)
+        self._times = torch.zeros(count, count, device=world.device)
+
+    def measure(self, batch: Batch, shares: Tensor, present: Tensor | None, lr: float) -> None:
+        """Take in one batch; parameters, buffers and their gradients stay as they are.
+
+        Args:
+            batch: This rank's rows.
+            shares: What one label counts for in its task's mean over the global batch, (tasks,).
+            present: Which tasks have a label in it, (tasks,) on the CPU; None where all have.
+            lr: Length of the look-ahead step in gradients.
+        """
+        shared = [parameter for parameter in self._model.shared_parameters() if parameter.requires_grad]
+        if not shared:
+            return
+        modes = {module: module.training for module in self._model.modules()}
+        self._model.eval()
+        losses = self._sums(self._model, batch, None) * shares
+        rows = []
+        for number, loss in enumerate(losses):
+            last = number == len(losses) - 1
+            grads = torch.autograd.grad(loss, shared, retain_graph=not last, allow_unused=True)
+            rows.append(torch.cat([_flat(grad, p) for grad, p in zip(grads, shared, strict=True)]))
+        jacobian = self._world.sum(torch.stack(rows))
+        with torch.no_grad():
+            before = self._world.sum(losses.detach().clone())
+            found = self._ahead(batch, shares, shared, jacobian, before, lr) if self._look_ahead else _cosines(jacobian)
+        known = (jacobian.abs().amax(1) > 0) & (before > 0)
+        if present is not None:
+            known &= present.to(known.device)
+        pairs = known & known[:, None] & found.isfinite()
+        self._total += torch.where(pairs, found, 0.0)
+        self._times += pairs
+        for module, mode in modes.items():
+            module.training = mode
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Mean affinity of each task (i, the outer key) to every other (j); unmeasured pairs are left out."""
+        names = [task.name for task in self._model.tasks]
+        means, times = (self._total / self._times.clamp(min=1)).tolist(), self._times.tolist()
+        return {a: {b: means[i][j] for j, b in enumerate(names) if i != j and times[i][j]} for i, a in enumerate(names)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed stage needs."""
+        return {"total": self._total, "times": self._times}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._total.copy_(state["total"])
+        self._times.copy_(state["times"])
+
+    def _ahead(
+        self,
+        batch: Batch,
+        shares: Tensor,
+        shared: Sequence[nn.Parameter],
+        jacobian: Tensor,
+        before: Tensor,
+        lr: float,
+    ) -> Tensor:
+        starts = [parameter.detach().clone() for parameter in shared]
+        sizes = [parameter.numel() for parameter in shared]
+        rows = []
+        for gradient in jacobian:
+            for parameter, start, part in zip(shared, starts, torch.split(gradient, sizes), strict=True):
+                parameter.copy_(start - lr * part.view_as(start))
+            after = self._world.sum(self._sums(self._model, batch, None) * shares)
+            rows.append(1 - after / before)
+        for parameter, start in zip(shared, starts, strict=True):
+            parameter.copy_(start)
+        return torch.stack(rows)
+
+
+def _flat(grad: Tensor | None, parameter: nn.Parameter) -> Tensor:
+    return torch.zeros_like(parameter).reshape(-1) if grad is None else grad.reshape(-1)
+
+
+def _cosines(jacobian: Tensor) -> Tensor:
+    gramian = jacobian @ jacobian.T
+    lengths = gramian.diagonal().sqrt()
+    return gramian / lengths / lengths[:, None]

@@ -1,0 +1,207 @@
+"""Balancing: task losses of one batch -> task weights -> gradients on every parameter, one class per place.
+
+The innermost part of a training step. A weighting that reads losses alone weighs them before the backward pass. One
+that balances gradients reads the Gramian of the tasks' gradients: at the last shared representation, where the backward
+pass stops on its way for the weights, or at all shared parameters, exactly. There, a parameter that one task has alone
+gets that task's own gradient, as published. Whatever the place, two workers make the gradients of one: losses and
+Gramians are summed over the ranks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.passing import Passing
+from mtl_search.training.boundaries import Boundaries, backward
+from mtl_search.training.world import World
+from mtl_search.weighting.base import Place, Weighting
+from mtl_search.weighting.jacobian import JacobianWeighting
+
+Forward = Callable[[nn.Module, Passing], Tensor]
+"""Runs a model on this rank's rows: task losses summed over them, (tasks,)."""
+
+_BUCKET = 1 << 22
+"""Numbers that go to the other ranks in one call: 16 MiB of float32."""
+
+
+@dataclass(frozen=True)
+class BatchFacts:
+    """What all ranks know of a global batch.
+
+    Attributes:
+        shares: What one label counts for in its task's mean over the batch, (tasks,).
+        present: Which tasks have a label in it, (tasks,) on the CPU; None where all have.
+        rows: Its rows from each data set.
+        scale: Factor on all gradients, against underflow in half precision; scalar.
+    """
+
+    shares: Tensor
+    present: Tensor | None
+    rows: Sequence[int]
+    scale: Tensor
+
+    def scaled(self, scale: Tensor) -> "BatchFacts":
+        """The same with another factor."""
+        return replace(self, scale=scale)
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """What a backward pass came to.
+
+    Attributes:
+        losses: Mean task losses of the global batch, (tasks,).
+        weights: Used for the update, (tasks,).
+        gramian: Inner products of the tasks' gradients over the global batch, (tasks, tasks); None where not measured.
+    """
+
+    losses: Tensor
+    weights: Tensor
+    gramian: Tensor | None
+
+
+class Balancing(ABC):
+    """Puts the gradients of one step on the parameters.
+
+    Args:
+        model: Not wrapped.
+        weighting: Started.
+        world: The group that trains together.
+    """
+
+    def __init__(self, model: MultiTaskModel, weighting: Weighting, world: World) -> None:
+        self._model, self._weighting, self._world = model, weighting, world
+        self._tasks = [task.name for task in model.tasks]
+
+    @abstractmethod
+    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchFacts) -> Balanced:
+        """One forward and backward pass; leaves the gradients, times ``batch.scale``, on the parameters.
+
+        Args:
+            forward: Gives the summed task losses.
+            wrapped: The model whose backward pass averages gradients over the ranks.
+            batch: What all ranks know of the batch.
+        """
+
+    def _passing(self, batch: BatchFacts, cut: bool = False) -> Passing:
+        return Passing(cut, self._world.size, self._world.sum, batch.rows)
+
+    def _weigh(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
+        """The weighting's answer; 1 where half precision overflowed: the update will be passed over."""
+        if gramian is not None and self._world.scales and not bool(gramian.isfinite().all()):
+            return torch.ones_like(losses)
+        return self._weighting(losses, present, gramian)
+
+
+class JacobianFree(Balancing):
+    """Weights from losses alone, then one backward pass of the weighted sum.
+
+    Attributes:
+        measures: Whether the next pass measures the Gramian at the shared representation beside.
+    """
+
+    measures: bool = False
+
+    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchFacts) -> Balanced:
+        passing = self._passing(batch, cut=self.measures and self._model.has_representation)
+        sums = forward(wrapped, passing)
+        losses = self._world.sum(sums.detach() * batch.shares)
+        weights = self._weigh(losses, batch.present, None)
+        # DDP averages gradients over ranks; the parts must add up, so each counts as often as there are ranks.
+        factor = batch.scale * self._world.size
+        if not passing.cut:
+            backward([sums, *passing.penalties], [weights * batch.shares * factor, *[factor] * len(passing.penalties)])
+            return Balanced(losses, weights, None)
+        boundaries = Boundaries(self._tasks, passing, sums, weights * batch.shares * factor, factor)
+        gramian = self._world.sum(boundaries.gramian())
+        boundaries.finish(torch.ones_like(weights))
+        known = torch.where(weights > 0, weights, 1.0)
+        return Balanced(losses, weights, gramian / known / known[:, None])
+
+
+class AtRepresentation(Balancing):
+    """Gradients at the last representation that tasks share: tasks' own parts backward, weights, the trunk backward.
+
+    Every part of the net goes backward once. Where tasks part at several depths (a tree), a task's gradient is carried
+    from its deepest boundary to the shallower ones, once per task, and the Gramian is that of all boundaries together.
+    """
+
+    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchFacts) -> Balanced:
+        passing = self._passing(batch, cut=True)
+        sums = forward(wrapped, passing)
+        losses = self._world.sum(sums.detach() * batch.shares)
+        factor = batch.scale * self._world.size
+        boundaries = Boundaries(self._tasks, passing, sums, batch.shares * factor, factor)
+        gramian = self._world.sum(boundaries.gramian())
+        weights = self._weigh(losses, batch.present, gramian)
+        boundaries.finish(weights)
+        return Balanced(losses, weights, gramian)
+
+
+class AtSharedParameters(Balancing):
+    """Gradients at all shared parameters, exactly: one backward pass per task.
+
+    Keeps tasks x shared parameters numbers, and sends as many to the other ranks in every step.
+    """
+
+    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchFacts) -> Balanced:
+        passing = self._passing(batch)
+        sums = forward(self._model, passing)
+        losses = self._world.sum(sums.detach() * batch.shares)
+        known = {id(parameter) for parameter in self._model.shared_parameters()}
+        learning = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        shared = [parameter for parameter in learning if id(parameter) in known]
+        own = [parameter for parameter in learning if id(parameter) not in known]
+        roots = list((sums * batch.shares * batch.scale).unbind())
+        if passing.penalties:
+            roots.append(torch.stack(passing.penalties).sum() * batch.scale)
+        jacobian, rest = self._gradients(roots, shared, own)
+        of_tasks, of_penalties = jacobian[: len(self._tasks)], jacobian[len(self._tasks) :].sum(0)
+        gramian = (of_tasks @ of_tasks.T) / batch.scale**2
+        weights = self._weigh(losses, batch.present, gramian)
+        if isinstance(self._weighting, JacobianWeighting):
+            combined = self._weighting.combine(of_tasks, batch.present)
+        else:
+            combined = weights @ of_tasks
+        _assign(combined + of_penalties, shared)
+        _assign(rest, own)
+        return Balanced(losses, weights, gramian)
+
+    def _gradients(
+        self, roots: Sequence[Tensor], shared: Sequence[nn.Parameter], own: Sequence[nn.Parameter]
+    ) -> tuple[Tensor, Tensor]:
+        """Each root's gradient at the shared parameters (roots, P), and the sum of all at the others (Q,)."""
+        jacobian = roots[0].new_zeros(len(roots), sum(map(torch.numel, shared)))
+        rest = roots[0].new_zeros(sum(map(torch.numel, own)))
+        for number, root in enumerate(roots):
+            last = number == len(roots) - 1
+            grads = torch.autograd.grad(root, [*shared, *own], retain_graph=not last, allow_unused=True)
+            _add(jacobian[number], shared, grads[: len(shared)])
+            _add(rest, own, grads[len(shared) :])
+        for values in (jacobian, rest):
+            for bucket in torch.split(values.view(-1), _BUCKET):
+                self._world.sum(bucket)
+        return jacobian, rest
+
+
+BALANCINGS: dict[Place, type[Balancing]] = {
+    "jacobian_free": JacobianFree,
+    "representation": AtRepresentation,
+    "shared": AtSharedParameters,
+}
+
+
+def _add(row: Tensor, parameters: Sequence[nn.Parameter], grads: Sequence[Tensor | None]) -> None:
+    """Add gradients at their places in one long row."""
+    for part, grad in zip(torch.split(row, [parameter.numel() for parameter in parameters]), grads, strict=True):
+        if grad is not None:
+            part += grad.reshape(-1)
+
+
+def _assign(row: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    for parameter, part in zip(parameters, torch.split(row, [each.numel() for each in parameters]), strict=True):
+        parameter.grad = part.view_as(parameter).to(parameter.dtype)

@@ -1,0 +1,81 @@
+"""Pairs: which weightings can balance what a sharing shares; asked at ``validate`` and for every recipe of a search."""
+
+from collections.abc import Iterable
+
+import torch
+
+from mtl_search.errors import ConfigError, Problem
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.settling import presume
+from mtl_search.recipe import Component, Recipe, build, content_key
+from mtl_search.training.places import Common, place_of
+from mtl_search.training.workspace import Workload
+from mtl_search.weighting import WEIGHTINGS
+
+
+class Pairs:
+    """Holds sharings and weightings of one study against each other.
+
+    Args:
+        workload: Data, backbone and tasks.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._common: dict[str, Common] = {}
+        self._refusals: dict[str, str] = {}
+
+    def refusal(self, sharing: Component, weighting: Component) -> str:
+        """Why the pair makes no sense; empty if it does."""
+        key = content_key(sharing.to_dict(), weighting.name, weighting.params.get("at"))
+        if key not in self._refusals:
+            try:
+                place_of(build(WEIGHTINGS, weighting), self._common_of(sharing))
+            except ConfigError as error:
+                self._refusals[key] = "; ".join(problem.rule for problem in error.problems)
+            else:
+                self._refusals[key] = ""
+        return self._refusals[key]
+
+    def problems(self, recipes: Iterable[Recipe]) -> list[Problem]:
+        """Sharings and weightings of a space that fit no partner in it; a pair inside a wider space is passed over.
+
+        Args:
+            recipes: Between them every variant of the space.
+        """
+        listed = list(recipes)
+        sharings = {content_key(recipe.sharing.to_dict()): recipe.sharing for recipe in listed}.values()
+        weightings = {content_key(recipe.weighting.to_dict()): recipe.weighting for recipe in listed}.values()
+        problems = []
+        for weighting in weightings:
+            reasons = {sharing.name: self.refusal(sharing, weighting) for sharing in sharings}
+            if all(reasons.values()):
+                name, reason = next(iter(reasons.items()))
+                problems.append(Problem(f"space.weighting.{weighting.name}", f"does not go with {name}: {reason}"))
+        for sharing in sharings:
+            reasons = {weighting.name: self.refusal(sharing, weighting) for weighting in weightings}
+            if all(reasons.values()) and not problems:
+                name, reason = next(iter(reasons.items()))
+                problems.append(Problem(f"space.sharing.{sharing.name}", f"does not go with {name}: {reason}"))
+        return list(dict.fromkeys(problems))
+
+    def _common_of(self, sharing: Component) -> Common:
+        key = content_key(sharing.to_dict())
+        if key not in self._common:
+            workload = self._workload
+            names = [task.name for task in workload.data.tasks]
+            chosen = build(SHARINGS, presume(sharing, names))
+            plan = chosen.plan(names, workload.blocks)
+            with torch.random.fork_rng(devices=[]):
+                model = MultiTaskModel(
+                    build(BACKBONES, workload.backbone),
+                    workload.data.preparation.feature_shape,
+                    workload.data.tasks,
+                    plan,
+                    workload.data.datasets,
+                    chosen.couple,
+                )
+            self._common[key] = Common.of(model)
+        return self._common[key]

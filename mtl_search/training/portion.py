@@ -1,0 +1,90 @@
+"""Portion: the rows of the training split that one purpose takes its batches from.
+
+All rows train, unless the weighting learns from rows kept aside: then these are drawn once per stage.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import Schedule, seed_from
+from mtl_search.training.world import World
+
+
+class Portion:
+    """Batches of some rows of the training split.
+
+    Args:
+        plan: Over the portion's rows, numbered among themselves.
+        own: Their row numbers in the split by data set; None where the portion is the split.
+
+    Attributes:
+        steps: Batches per epoch.
+        rows: Rows of each data set in a global batch.
+    """
+
+    def __init__(self, plan: BatchPlan, own: Mapping[str, Tensor] | None = None) -> None:
+        self._plan = plan
+        self._own = None if own is None else list(own.values())
+        self.steps = plan.steps
+        self.rows = tuple(plan.batch_rows.values())
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The epoch's batches for this rank, rows numbered as in the split."""
+        if self._own is None:
+            yield from self._plan.epoch(epoch)
+            return
+        for batch in self._plan.epoch(epoch):
+            rows = (own.index_select(0, rows) for own, rows in zip(self._own, batch.rows, strict=True))
+            yield Batch(tuple(rows), batch.counts)
+
+    def endless(self, start: int) -> Iterator[Batch]:
+        """Batches without end, one epoch's after the other; another ``start`` gives another order."""
+        for turn in count():
+            yield from self.epoch(seed_from(start, turn))
+
+
+def portions(
+    model: MultiTaskModel, split: DeviceSplit, schedule: Schedule, holdout: float, seed: int, world: World
+) -> tuple[Portion, Portion | None]:
+    """What the model trains on, and what is kept aside, if anything is.
+
+    Args:
+        model: Its tasks and data sets.
+        split: Training split.
+        schedule: Batch size and temperature, for both.
+        holdout: Share of every data set's rows to keep aside, at least one row; 0 for none.
+        seed: Decides which.
+        world: The group that trains together.
+    """
+    if not holdout:
+        return Portion(_plan(model, split, None, schedule, seed, world)), None
+    kept, others = {}, {}
+    for name in model.datasets:
+        total = len(split.features[name])
+        generator = torch.Generator().manual_seed(seed_from(seed, "holdout", name))
+        order = torch.randperm(total, generator=generator).to(world.device)
+        cut = min(max(1, round(holdout * total)), total - 1) if total > 1 else 0
+        kept[name], others[name] = order[:cut] if cut else order, order[cut:]
+    aside = _plan(model, split, kept, schedule, seed_from(seed, "holdout"), world)
+    return Portion(_plan(model, split, others, schedule, seed, world), others), Portion(aside, kept)
+
+
+def _plan(
+    model: MultiTaskModel,
+    split: DeviceSplit,
+    own: Mapping[str, Tensor] | None,
+    schedule: Schedule,
+    seed: int,
+    world: World,
+) -> BatchPlan:
+    masks = {task.name: split.masks[task.name] for task in model.tasks}
+    if own is not None:
+        masks = {task.name: masks[task.name].index_select(0, own[task.dataset]) for task in model.tasks}
+    sizes = {name: len(split.features[name] if own is None else own[name]) for name in model.datasets}
+    homes = {task.name: task.dataset for task in model.tasks}
+    return BatchPlan(sizes, masks, homes, schedule.batch_size, schedule.temperature, seed, world.rank, world.size)

@@ -1,0 +1,52 @@
+"""Groups made of task affinity, and the picture of it."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtl_search.search.grouping import EXHAUSTIVE, grouped
+from mtl_search.tracking.heat_map import heat_map
+
+
+def affinity_of(
+    tasks: list[str], inside: float, outside: float, groups: list[list[str]]
+) -> dict[str, dict[str, float]]:
+    home = {task: number for number, group in enumerate(groups) for task in group}
+    return {a: {b: inside if home[a] == home[b] else outside for b in tasks if b != a} for a in tasks}
+
+
+@given(st.permutations([f"t{number}" for number in range(9)]), st.lists(st.integers(0, 2), min_size=3, max_size=9))
+def test_tasks_that_go_together_are_found_however_many_there_are(names: list[str], homes: list[int]) -> None:
+    tasks = names[: len(homes)]
+    planted = [[t for t, home in zip(tasks, homes, strict=True) if home == number] for number in sorted(set(homes))]
+    if len(planted) == 1 or all(len(group) == 1 for group in planted):
+        return  # every pair is alike: nothing speaks for any group
+    found = grouped(tasks, affinity_of(tasks, 0.5, -0.2, planted))
+    assert sorted(map(sorted, found)) == sorted(map(sorted, planted))
+    assert found[0][0] == tasks[0]
+
+
+def test_up_to_six_tasks_no_partition_is_better() -> None:
+    tasks = ["a", "b", "c", "d"]
+    # Greedy merging would begin with b+c and miss a+b, c+d.
+    worth = {"ab": 5.0, "cd": 5.0, "bc": 6.0, "ac": -8.0, "bd": -8.0, "ad": 0.0}
+    affinity = {a: {b: worth["".join(sorted(a + b))] for b in tasks if b != a} for a in tasks}
+    assert len(tasks) <= EXHAUSTIVE
+    assert grouped(tasks, affinity) == [["a", "b"], ["c", "d"]]
+
+
+def test_directions_are_averaged_and_unmeasured_pairs_count_nothing() -> None:
+    affinity = {"a": {"b": 2.0, "c": 0.0}, "b": {"a": 0.0, "c": 0.0}, "c": {}}
+    assert grouped(["a", "b", "c"], affinity) == [["a", "b"], ["c"]]
+    assert grouped(["a", "b"], {}) == [["a"], ["b"]] or grouped(["a", "b"], {}) == [["a", "b"]]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_heat_map_is_an_svg_with_every_task(measured: bool) -> None:
+    tasks = ["kind", "petal", "sepal"]
+    affinity = affinity_of(tasks, 0.3, -0.1, [["kind", "petal"], ["sepal"]]) if measured else {}
+    drawn = heat_map("look_ahead", affinity, [["kind", "petal"], ["sepal"]])
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+    assert all(f"<!-- {text} -->" in drawn for text in [*tasks, "task affinity (look ahead); lines part the groups"])
