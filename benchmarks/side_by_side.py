@@ -5,7 +5,8 @@ what is measured is the real step, picking its rows and its epoch's bookkeeping 
 
 Time: two loops take turns, an epoch each, the first to start changing from round to round; what counts is the median of
 the rounds' ratios, so that what else the machine does hits both alike. An epoch has 32 steps, as many as it takes for
-everything that a step does only now and then.
+everything that a step does only now and then. On one CPU thread it is the time that the process had the CPU, which is
+that of the clock where nothing else runs.
 
 Memory: parameters, optimiser state and the most that a few steps allocate at once beyond these: activations, gradients
 and whatever a method keeps. The data set does not count. On a CPU the allocator's own record is read, as PyTorch's
@@ -42,7 +43,7 @@ BATCH = 64
 CLASSES = 10
 STEPS = 32
 FEW_STEPS = 6
-"""Of the epoch in which memory is measured; enough for a full batch among the fifth of the rows that one keeps aside."""
+"""Of the epoch in which memory is measured: a full batch among the fifth of the rows that one weighting keeps aside."""
 SCHEDULE = Schedule(1, BATCH, Component("adamw", {"lr": 1e-4}))
 
 
@@ -67,7 +68,7 @@ def made_up(shape: Sequence[int], rows: int, tasks: int, first: int = 0) -> dict
 
 
 class Layer(nn.Module):
-    """A layer of a transformer encoder; the last gives the mean over the tokens."""
+    """A layer of a transformer encoder: (n, .., tokens, width) -> (n, tokens, width), or their mean (n, width)."""
 
     def __init__(self, width: int, heads: int, last: bool) -> None:
         super().__init__()
@@ -75,19 +76,19 @@ class Layer(nn.Module):
         self.last = last
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer(x)
+        y: Tensor = self.layer(x.flatten(1, -2))
         return y.mean(1) if self.last else y
 
 
 def transformer(input_shape: tuple[int, ...], heads: int, layers: int) -> list[nn.Module]:
-    """Blocks for embedded tokens (n, tokens, width) -> (n, width)."""
-    return [Layer(input_shape[1], heads, number == layers - 1) for number in range(layers)]
+    """Blocks for embedded tokens, which come as an image of one channel."""
+    return [Layer(input_shape[-1], heads, number == layers - 1) for number in range(layers)]
 
 
 MODELS: dict[str, tuple[tuple[int, ...], Component]] = {
     "convolutional": ((1, 14, 14), Component("resnet")),
     "transformer": (
-        (16, 32),
+        (1, 16, 32),
         Component("python", {"function": "side_by_side:transformer", "params": {"heads": 4, "layers": 4}}),
     ),
 }
@@ -170,11 +171,9 @@ def time_ratio(base: Loop, other: Loop, device: torch.device, rounds: int, patie
     while not ratios or (len(ratios) < rounds and time.perf_counter() - begin < patience):
         taken = {}
         for loop in (base, other) if len(ratios) % 2 else (other, base):
-            _wait(device)
-            started = time.perf_counter()
+            started = _now(device)
             loop.epoch()
-            _wait(device)
-            taken[loop is other] = time.perf_counter() - started
+            taken[loop is other] = _now(device) - started
         ratios.append(taken[True] / taken[False])
         seconds.append(taken[True])
     return statistics.median(ratios), statistics.median(seconds) / STEPS
@@ -217,9 +216,10 @@ def _cpu_peak(loop: Loop) -> int:
     return most
 
 
-def _wait(device: torch.device) -> None:
+def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
+    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def device_of(choice: str) -> torch.device:

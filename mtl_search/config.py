@@ -145,6 +145,7 @@ class ResourcesConfig(_Section):
     gpus_per_worker: NonNegativeFloat = 0.0
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
 
 
 class TrackingConfig(_Section):

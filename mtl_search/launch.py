@@ -75,7 +75,8 @@ def prepare(study: LoadedStudy) -> Prepared:
     config = study.config
     data = load_data(config.data, config.tasks, config.seed)
     task_goals(data)
-    workload = Workload.prepare(data, config.backbone, config.base, config.seed, config.resources.precision)
+    resources = config.resources
+    workload = Workload.prepare(data, config.backbone, config.base, config.seed, resources.precision, resources.compile)
     problems = _fit_problems(study, workload)
     if problems:
         raise ConfigError(problems)

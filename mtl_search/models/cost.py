@@ -29,7 +29,9 @@ def _operations(model: MultiTaskModel, input_shape: tuple[int, ...], rows: int) 
     modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        # Compiled blocks run as written here: nothing of a fused kernel can be counted.
+        eager = torch.compiler.set_stance("force_eager")
+        with torch.no_grad(), eager, FlopCounterMode(display=False) as counter:
             model.eval()(torch.zeros(rows, *input_shape, device=device))
     finally:
         for module, training in modes:

@@ -37,6 +37,7 @@ class Workload:
         base: The backbone's starting parameters, keys ``{block}.<name>``.
         seed: The study's seed.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        compiled: Whether blocks are compiled with ``torch.compile``, once per worker and shape.
     """
 
     data: StudyData
@@ -45,15 +46,25 @@ class Workload:
     base: Mapping[str, np.ndarray]
     seed: int
     precision: str = "auto"
+    compiled: bool = False
 
     @classmethod
-    def prepare(cls, data: StudyData, backbone: Component, base: Component, seed: int, precision: str) -> "Workload":
+    def prepare(
+        cls,
+        data: StudyData,
+        backbone: Component,
+        base: Component,
+        seed: int,
+        precision: str = "auto",
+        compiled: bool = False,
+    ) -> "Workload":
         """Make the base and put everything a worker needs into one bundle."""
         network = build(BACKBONES, backbone)
         shape = data.preparation.feature_shape
         state = build(BASES, base).state(lambda: network.blocks(shape), seed_from(seed, "base"))
         blocks = len(network.blocks(shape))
-        return cls(data, backbone, blocks, {name: value.numpy() for name, value in state.items()}, seed, precision)
+        arrays = {name: value.numpy() for name, value in state.items()}
+        return cls(data, backbone, blocks, arrays, seed, precision, compiled)
 
     @property
     def key(self) -> str:
@@ -62,7 +73,7 @@ class Workload:
             [name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
             for name, value in sorted(self.base.items())
         ]
-        return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision)
+        return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled)
 
     def task(self, name: str) -> Task:
         """A task by its name."""
@@ -124,6 +135,10 @@ class Workspace:
         model.load_base(self.base)
         if self.world.device.type == "cuda" and self.world.size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        if self.workload.compiled:
+            # The blocks alone: what balances the tasks stands between them and the heads, and stops and goes on there.
+            for block in (block for copies in model.blocks for block in copies.children()):
+                block.compile()
         return model
 
     def calibration_batches(self, model: MultiTaskModel) -> Iterator[tuple[Tensor, tuple[int, ...]]]:

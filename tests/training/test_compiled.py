@@ -1,0 +1,36 @@
+"""Compiled blocks train as plain ones do, with every way to balance, also where blocks run with other parameters."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_workloads import EVERY_KIND, data_of, step_of, workload_of
+from torch._dynamo.utils import counters
+
+from mtl_search.models.cost import multiply_adds
+from mtl_search.recipe import Component, Schedule, build
+from mtl_search.training.workspace import Workspace
+from mtl_search.training.world import World
+from mtl_search.weighting import WEIGHTINGS
+
+TASKS = ("digit", "ink")
+HARD, ADAPTERS = Component("hard", {"depth": 1}), Component("adapters", {"rank": 2})
+CASES = [*((HARD, name) for name in ("uncertainty", "mgda", "graddrop", "auto_lambda")), (ADAPTERS, "fixed")]
+
+
+@pytest.mark.parametrize(("sharing", "weighting"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_compiled_blocks_train_as_plain_ones(sharing: Component, weighting: str) -> None:
+    workload = workload_of(data_of({task: EVERY_KIND[task] for task in TASKS}))
+    states, costs = [], []
+    for compiled in (False, True):
+        workspace = Workspace(replace(workload, compiled=compiled), World())
+        model = workspace.model(TASKS, sharing)
+        step = step_of(workspace, model, Schedule(batch_size=32), build(WEIGHTINGS, Component(weighting)))
+        step.freeze(False)
+        step.run_epoch(1, lambda _: 1.0)
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        costs.append(multiply_adds(model, workload.data.preparation.feature_shape))
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-4)
+    assert costs[0] == costs[1] > 0
+    assert counters["stats"]["unique_graphs"] > 0
