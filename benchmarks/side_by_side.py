@@ -3,10 +3,10 @@
 The data go the way of any study's (a ``python`` source, ``load_data``, ``Workload``, ``Workspace``, ``Step``), so that
 what is measured is the real step, picking its rows and its epoch's bookkeeping included.
 
-Time: two loops take turns, an epoch each, the first to start changing from round to round; what counts is the median of
-the rounds' ratios, so that what else the machine does hits both alike. An epoch has 32 steps, as many as it takes for
-everything that a step does only now and then. On one CPU thread it is the time that the process had the CPU, which is
-that of the clock where nothing else runs.
+Time: two loops take turns, a step each (on a GPU, where steps overlap, an epoch each), so that what else the machine
+does hits both alike. A round is an epoch of both, and what counts is the median of the rounds' ratios. An epoch has 32
+steps, as many as it takes for everything that a step does only now and then. On one CPU thread it is the time that the
+process had the CPU, which is that of the clock where nothing else runs.
 
 Memory: parameters, optimiser state and the most that a few steps allocate at once beyond these: activations, gradients
 and whatever a method keeps. The data set does not count. On a CPU the allocator's own record is read, as PyTorch's
@@ -18,8 +18,10 @@ import json
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,12 +131,12 @@ class Loop:
     """A way to train a model.
 
     Attributes:
-        epoch: Trains for one epoch.
+        epoch: Trains for one epoch; calls what it is given before each step.
         model: All that is trained.
         optimizer: Over the model's parameters.
     """
 
-    epoch: Callable[[], object]
+    epoch: Callable[[Callable[[], object]], object]
     model: nn.Module
     optimizer: torch.optim.Optimizer
 
@@ -150,7 +152,66 @@ def own_loop(workspace: Workspace, sharing: Component, weighting: Component) -> 
     weigh = build(WEIGHTINGS, weighting)
     step = Step(model, workspace.splits["train"], SCHEDULE, weigh, optimizer, 1, workspace.world)
     step.freeze(False)
-    return Loop(lambda: step.run_epoch(1, lambda _: 1.0), model, optimizer)
+
+    def epoch(turn: Callable[[], object]) -> None:
+        def factor(_: int) -> float:
+            turn()
+            return 1.0
+
+        step.run_epoch(1, factor)
+
+    return Loop(epoch, model, optimizer)
+
+
+class Turns:
+    """Two loops, one of which runs at a time.
+
+    Args:
+        device: Where they run.
+
+    Attributes:
+        seconds: What each has taken.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._threads = device, torch.get_num_threads()
+        self._mine = [threading.Semaphore(0), threading.Semaphore(0)]
+        self._done = False
+        self._since = 0.0
+        self.seconds = [0.0, 0.0]
+
+    def run(self, loops: Sequence[Loop], first: int) -> None:
+        """An epoch of both, in a thread each: alike, down to the memory that the threads are given."""
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(self._epoch, loop, side) for side, loop in enumerate(loops)]
+            self._mine[first].release()
+            for each in running:
+                each.result()
+
+    def _epoch(self, loop: Loop, side: int) -> None:
+        torch.set_num_threads(self._threads)
+        self._take(side)
+        try:
+            loop.epoch(lambda: self._pass_on(side))
+        finally:
+            self.seconds[side] += self._now() - self._since
+            self._done = True
+            self._mine[1 - side].release()
+
+    def _pass_on(self, side: int) -> None:
+        if self._device.type == "cpu" and not self._done:
+            self.seconds[side] += self._now() - self._since
+            self._mine[1 - side].release()
+            self._take(side)
+
+    def _take(self, side: int) -> None:
+        self._mine[side].acquire()
+        self._since = self._now()
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.process_time() if self._device.type == "cpu" and self._threads == 1 else time.perf_counter()
 
 
 def time_ratio(base: Loop, other: Loop, device: torch.device, rounds: int, patience: float) -> tuple[float, float]:
@@ -169,13 +230,10 @@ def time_ratio(base: Loop, other: Loop, device: torch.device, rounds: int, patie
     ratios, seconds = [], []
     begin = time.perf_counter()
     while not ratios or (len(ratios) < rounds and time.perf_counter() - begin < patience):
-        taken = {}
-        for loop in (base, other) if len(ratios) % 2 else (other, base):
-            started = _now(device)
-            loop.epoch()
-            taken[loop is other] = _now(device) - started
-        ratios.append(taken[True] / taken[False])
-        seconds.append(taken[True])
+        turns = Turns(device)
+        turns.run((base, other), first=len(ratios) % 2)
+        ratios.append(turns.seconds[1] / turns.seconds[0])
+        seconds.append(turns.seconds[1])
     return statistics.median(ratios), statistics.median(seconds) / STEPS
 
 
@@ -186,18 +244,22 @@ def peak_bytes(loop: Loop, device: torch.device) -> int:
         loop: Over few steps: the profiler writes down every block of memory.
         device: Where it runs.
     """
-    loop.epoch()  # what is made once, the optimiser's state above all, is there from here on
+    loop.epoch(_alone)  # what is made once, the optimiser's state above all, is there from here on
     loop.optimizer.zero_grad(set_to_none=True)
     states = [value for state in loop.optimizer.state.values() for value in state.values()]
     held = [*loop.model.parameters(), *loop.model.buffers(), *(value for value in states if torch.is_tensor(value))]
     return sum(value.nbytes for value in held) + (_cuda_peak if device.type == "cuda" else _cpu_peak)(loop)
 
 
+def _alone() -> None:
+    """Nobody waits for a turn."""
+
+
 def _cuda_peak(loop: Loop) -> int:
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    loop.epoch()
+    loop.epoch(_alone)
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
 
@@ -205,7 +267,7 @@ def _cuda_peak(loop: Loop) -> int:
 def _cpu_peak(loop: Loop) -> int:
     with tempfile.TemporaryDirectory() as folder:
         with chatter_to(Path(folder, "log")), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-            loop.epoch()
+            loop.epoch(_alone)
         found.export_chrome_trace(str(Path(folder, "trace.json")))
         events = json.loads(Path(folder, "trace.json").read_text(encoding="utf-8"))["traceEvents"]
     blocks = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
@@ -214,12 +276,6 @@ def _cpu_peak(loop: Loop) -> int:
         now += size
         most = max(most, now)
     return most
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.process_time() if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def device_of(choice: str) -> torch.device:

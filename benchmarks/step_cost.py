@@ -53,7 +53,7 @@ from mtl_search.weighting import WEIGHTINGS, LookAhead
 
 HARD = Component("hard")
 HAND_WRITTEN = "hand-written"
-QUICK = ["uncertainty", "famo", "mgda", "upgrad"]
+QUICK = ["uncertainty", "famo", "upgrad"]
 Outputs = tuple[Tensor, list[Tensor]]
 """The trunk's output, and every task's."""
 Backward = Callable[[Tensor, list[Tensor]], object]
@@ -93,9 +93,10 @@ def plain_loop(workspace: Workspace, model: nn.Module, backward: Backward) -> Lo
     targets = list(split.targets.values())
     optimizer = build(OPTIMIZERS, SCHEDULE.optimizer).build(model.parameters())
 
-    def epoch() -> None:
+    def epoch(turn: Callable[[], object]) -> None:
         model.train()
         for rows in torch.randperm(len(x), device=x.device).split(BATCH):
+            turn()
             features, outputs = model(x[rows])
             losses = [functional.cross_entropy(out, y[rows]) for out, y in zip(outputs, targets, strict=True)]
             optimizer.zero_grad()
@@ -257,9 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Time and memory of a training step, relative to a plain sum of losses."
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="8 tasks, a few weightings at their cheapest place; under a minute"
-    )
+    parser.add_argument("--quick", action="store_true", help="8 tasks and a few weightings, under a minute")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto: a GPU where there is one")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; one has the least noise")

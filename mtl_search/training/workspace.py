@@ -5,7 +5,7 @@ it.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,7 @@ class Workspace:
         if self.workload.compiled:
             # The blocks alone: what balances the tasks stands between them and the heads, and stops and goes on there.
             for block in (block for copies in model.blocks for block in copies.children()):
-                block.compile()
+                block.forward = _compiled(block.forward)
         return model
 
     def calibration_batches(self, model: MultiTaskModel) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
@@ -147,3 +147,12 @@ class Workspace:
         chunks = max(1, min(-(-sum(map(len, features)) // CHUNK), *map(len, features)))
         for parts in zip(*(part.tensor_split(chunks) for part in features), strict=True):
             yield torch.cat(parts), tuple(map(len, parts))
+
+
+def _compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
+
+    def run(x: Tensor) -> Tensor:
+        return forward(x)
+
+    return torch.compile(run)

@@ -13,13 +13,19 @@ from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 from mtl_search.weighting import WEIGHTINGS
 
+pytestmark = [
+    pytest.mark.slow,  # compiling takes tens of seconds, once
+    pytest.mark.filterwarnings(
+        "ignore:The .grad attribute of a Tensor that is not a leaf"
+    ),  # torch's own look at guards
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:torch"),
+]
 TASKS = ("digit", "ink")
 HARD, ADAPTERS = Component("hard", {"depth": 1}), Component("adapters", {"rank": 2})
 CASES = [*((HARD, name) for name in ("uncertainty", "mgda", "graddrop", "auto_lambda")), (ADAPTERS, "fixed")]
 
 
 @pytest.mark.parametrize(("sharing", "weighting"), CASES, ids=lambda value: getattr(value, "name", value))
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiled_blocks_train_as_plain_ones(sharing: Component, weighting: str) -> None:
     workload = workload_of(data_of({task: EVERY_KIND[task] for task in TASKS}))
     states, costs = [], []
