@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -151,6 +152,9 @@ class Workspace:
 
 def _compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
+
+    # Kernels that free what they were given cannot go backward once per task, as balancing at shared parameters does.
+    torch._functorch.config.donated_buffer = False
 
     def run(x: Tensor) -> Tensor:
         return forward(x)
