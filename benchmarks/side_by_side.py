@@ -132,11 +132,13 @@ class Loop:
 
     Attributes:
         epoch: Trains for one epoch; calls what it is given before each step.
+        steps: Of an epoch.
         model: All that is trained.
         optimizer: Over the model's parameters.
     """
 
     epoch: Callable[[Callable[[], object]], object]
+    steps: int
     model: nn.Module
     optimizer: torch.optim.Optimizer
 
@@ -160,7 +162,7 @@ def own_loop(workspace: Workspace, sharing: Component, weighting: Component) -> 
 
         step.run_epoch(1, factor)
 
-    return Loop(epoch, model, optimizer)
+    return Loop(epoch, step.steps, model, optimizer)
 
 
 class Turns:
@@ -234,7 +236,7 @@ def time_ratio(base: Loop, other: Loop, device: torch.device, rounds: int, patie
         turns.run((base, other), first=len(ratios) % 2)
         ratios.append(turns.seconds[1] / turns.seconds[0])
         seconds.append(turns.seconds[1])
-    return statistics.median(ratios), statistics.median(seconds) / STEPS
+    return statistics.median(ratios), statistics.median(seconds) / other.steps
 
 
 def peak_bytes(loop: Loop, device: torch.device) -> int:

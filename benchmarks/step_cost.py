@@ -103,7 +103,7 @@ def plain_loop(workspace: Workspace, model: nn.Module, backward: Backward) -> Lo
             backward(features, losses)
             optimizer.step()
 
-    return Loop(epoch, model, optimizer)
+    return Loop(epoch, len(x) // BATCH, model, optimizer)
 
 
 def hand_written(workspace: Workspace) -> Loop:

@@ -1,9 +1,10 @@
 """Grouping: task affinity -> groups of tasks that share more than the trunk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import measure_of
@@ -32,6 +33,24 @@ def affinity_job(kind: str, joint: Job, folder: Path) -> Job:
     """
     key = content_key("affinity", kind, joint.key)
     return Job(key, replace(joint.payload, key=key, folder=str(folder / key), affinity=kind), joint.needs)
+
+
+def mean_cosines(histories: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+    """Mean cosine of two tasks' gradients over the epochs of several trainings, both ways round.
+
+    Args:
+        histories: A report per epoch each, with ``cosines`` by task and later task.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for report in (report for history in histories for report in history):
+        for a, others in report["cosines"].items():
+            for b, value in others.items():
+                found.setdefault((a, b), []).append(value)
+    matrix: dict[str, dict[str, float]] = {}
+    for (a, b), values in found.items():
+        mean = sum(values) / len(values)
+        matrix.setdefault(a, {})[b] = matrix.setdefault(b, {})[a] = mean
+    return matrix
 
 
 def grouped(tasks: Sequence[str], affinity: AffinityMatrix) -> Groups:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import optuna
 import ray
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray import tune
 from ray.tune.error import TuneError
 
@@ -24,7 +24,7 @@ from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.settling import settle
 from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
 from mtl_search.search.folder import StudyFolder
-from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, waiting
+from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.samplers import SAMPLERS
@@ -32,11 +32,11 @@ from mtl_search.search.searcher import OptunaSearcher, Watcher, prepare_study
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.space import SearchSpace
-from mtl_search.training.files import write_json
+from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
-from mtl_search.training.stages import Stage
+from mtl_search.training.stages import RESULT_FILE, Stage
 from mtl_search.training.workspace import Workload
 
 _log = logging.getLogger(__name__)
@@ -221,6 +221,7 @@ class Study:
             reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in tried}
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         best = max(complete, key=lambda t: (t.value, -t.number))
+        self._tell_cosines(complete)
         recipe = Recipe.from_dict(best.user_attrs["recipe"])
         *_, joint = self._jobs(recipe)
         test = self._test_metrics(pool, joint.payload, recipe)
@@ -228,6 +229,16 @@ class Study:
         outcome = Outcome.of(TrialRecord.of(best), joint.payload, names, self._objective, baselines, test)
         write_json(self._folder.outcome_file, outcome.to_dict())
         return outcome
+
+    def _tell_cosines(self, trials: Sequence[FrozenTrial]) -> None:
+        """Task affinity as the trials saw it on their way, where none was measured before them."""
+        if "cosine" in self._groups or len(self._tasks) < 2:
+            return
+        results = (self._folder.trials / trial.user_attrs["job"] / RESULT_FILE for trial in trials)
+        found = mean_cosines(read_json(path)["history"] for path in results if path.exists())
+        if found:
+            for watcher in self._watchers:
+                watcher.affinity_measured("cosine", found, grouped(self._tasks, found))
 
     def _test_metrics(self, pool: Pool, stage: Stage, recipe: Recipe) -> dict[str, dict[str, float]]:
         """Test metrics of the winner (``joint``) and of each task's single-task model (``single``)."""

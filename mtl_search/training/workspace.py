@@ -152,7 +152,6 @@ class Workspace:
 
 def _compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
-
     # Kernels that free what they were given cannot go backward once per task, as balancing at shared parameters does.
     torch._functorch.config.donated_buffer = False
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_search.search.grouping import EXHAUSTIVE, grouped
+from mtl_search.search.grouping import EXHAUSTIVE, grouped, mean_cosines
 from mtl_search.tracking.heat_map import heat_map
 
 
@@ -50,3 +50,14 @@ def test_heat_map_is_an_svg_with_every_task(measured: bool) -> None:
     drawn = heat_map("look_ahead", affinity, [["kind", "petal"], ["sepal"]])
     assert ElementTree.fromstring(drawn).tag.endswith("svg")
     assert all(f"<!-- {text} -->" in drawn for text in [*tasks, "task affinity (look ahead); lines part the groups"])
+
+
+def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> None:
+    start = {"cosines": {}}
+    first = [start, {"cosines": {"a": {"b": 0.2, "c": -0.4}}}, {"cosines": {"a": {"b": 0.4}}}]
+    second = [start, {"cosines": {"a": {"b": 0.9}, "b": {"c": 0.1}}}]
+    assert mean_cosines([first, second]) == {
+        "a": {"b": pytest.approx(0.5), "c": -0.4},
+        "b": {"a": pytest.approx(0.5), "c": 0.1},
+        "c": {"a": -0.4, "b": 0.1},
+    }
