@@ -217,14 +217,13 @@ class Study:
         """Pick the winner on validation, read the test split for it and its baselines, write the outcome."""
         complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
         if not complete:
-            tried = [t for t in study.get_trials(deepcopy=False) if REFUSED not in t.user_attrs]
+            tried = (t for t in study.get_trials(deepcopy=False) if REFUSED not in t.user_attrs)
             reasons = {str(t.user_attrs.get("reason", t.state.name)) for t in tried}
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
-        best = max(complete, key=lambda t: (t.value, -t.number))
         self._tell_cosines(complete)
-        recipe = Recipe.from_dict(best.user_attrs["recipe"])
-        *_, joint = self._jobs(recipe)
-        test = self._test_metrics(pool, joint.payload, recipe)
+        best = max(complete, key=lambda t: (t.value, -t.number))
+        *_, joint = self._jobs(Recipe.from_dict(best.user_attrs["recipe"]))
+        test = self._test_metrics(pool, joint.payload)
         names = {task.name: task.metric.name for task in self._workload.data.tasks}
         outcome = Outcome.of(TrialRecord.of(best), joint.payload, names, self._objective, baselines, test)
         write_json(self._folder.outcome_file, outcome.to_dict())
@@ -232,15 +231,15 @@ class Study:
 
     def _tell_cosines(self, trials: Sequence[FrozenTrial]) -> None:
         """Task affinity as the trials saw it on their way, where none was measured before them."""
-        if "cosine" in self._groups or len(self._tasks) < 2:
+        if "cosine" in self._groups:
             return
-        results = (self._folder.trials / trial.user_attrs["job"] / RESULT_FILE for trial in trials)
+        results = (self._folder.trials / t.user_attrs["job"] / RESULT_FILE for t in trials)
         found = mean_cosines(read_json(path)["history"] for path in results if path.exists())
         if found:
             for watcher in self._watchers:
                 watcher.affinity_measured("cosine", found, grouped(self._tasks, found))
 
-    def _test_metrics(self, pool: Pool, stage: Stage, recipe: Recipe) -> dict[str, dict[str, float]]:
+    def _test_metrics(self, pool: Pool, stage: Stage) -> dict[str, dict[str, float]]:
         """Test metrics of the winner (``joint``) and of each task's single-task model (``single``)."""
         stages = [stage, *(job.payload for job in self._single_jobs(self._space.default().recipe))]
         jobs = [Job(f"test-{s.key}", Stage(f"test-{s.key}", "test", s.tasks, s.recipe, s.folder)) for s in stages]
