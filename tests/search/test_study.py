@@ -46,6 +46,7 @@ def check_outcome(storage: Path, outcome: Outcome, kind: str) -> None:
         assert names in ({"model.safetensors", "result.json"}, {"checkpoint.pt"}, set()), trial
 
 
+@pytest.mark.slow
 def test_a_study_in_which_many_recipes_diverge_ends_well(tmp_path: Path) -> None:
     story = Story()
     raw = study_of(tmp_path, 14, MANY_DIVERGE, stopper={"asha": {"grace": 1}})
