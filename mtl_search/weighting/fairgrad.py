@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mtl_search.recipe import PositiveFloat
+from mtl_search.weighting.fairness import fair_weights
 from mtl_search.weighting.gramian import At, GramianWeighting
 
 
@@ -21,6 +22,4 @@ class FairGrad(GramianWeighting):
         self.alpha = alpha
 
     def _balance(self, gramian: Tensor, tasks: Tensor) -> Tensor:
-        from torchjd.aggregation import FairGradWeighting
-
-        return FairGradWeighting(self.alpha)(gramian)
+        return fair_weights(gramian, self.alpha)

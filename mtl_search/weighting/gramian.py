@@ -1,7 +1,7 @@
 """GramianWeighting: torchjd's weightings on Gramians as weightings.
 
 The step hands over the inner products of the tasks' gradients, the method makes weights of them. torchjd is imported
-where it is used: it imports the solvers too, for seconds.
+where it is used.
 """
 
 from abc import abstractmethod

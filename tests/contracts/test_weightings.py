@@ -22,12 +22,7 @@ def names(count: int) -> list[str]:
 
 
 def started(name: str, count: int = 3, seed: int = 0) -> Weighting:
-    try:
-        weighting = build(WEIGHTINGS, Component(name))
-    except ConfigError as error:
-        if "(ecos missing)" in str(error):
-            pytest.skip("ecos has no wheel for this Python")
-        raise
+    weighting = build(WEIGHTINGS, Component(name))
     weighting.start(names(count), "cpu", seed)
     return weighting
 

@@ -33,7 +33,6 @@ ONE_TABLE: list[tuple[str, dict[str, Any]]] = [
 ]
 OWN_DATA: list[tuple[str, dict[str, Any]]] = [("hard", {}), ("cross_stitch", {}), ("adversarial", {})]
 MORE: dict[str, list[dict[str, Any]]] = {"mgda": [{"at": "shared"}], "upgrad": [{"at": "shared"}]}
-SPARING = {"nash_mtl": {"update_weights_every": 5}}  # its solver takes longer than all the rest
 TYPICAL = ("mgda",)
 """With each sharing in the default tests; all others with ``hard`` there."""
 SCHEDULE = Schedule(1, 7, Component("sgd", {"lr": 0.02, "momentum": 0.5}))
@@ -45,7 +44,7 @@ def workloads() -> dict[str, Workload]:
 
 
 def weightings() -> list[Component]:
-    return [Component(name, more) for name in WEIGHTINGS for more in [SPARING.get(name, {}), *MORE.get(name, [])]]
+    return [Component(name, more) for name in WEIGHTINGS for more in [{}, *MORE.get(name, [])]]
 
 
 def pairs(workloads: dict[str, Workload], rest: bool) -> Iterator[tuple[str, Workload, Component, Component]]:
@@ -55,9 +54,7 @@ def pairs(workloads: dict[str, Workload], rest: bool) -> Iterator[tuple[str, Wor
         refusals = Pairs(workload)
         for name, params in sharings:
             sharing = Component(name, params)
-            for weighting in [
-                Component(w, more) for w in WEIGHTINGS for more in [SPARING.get(w, {}), *MORE.get(w, [])]
-            ]:
+            for weighting in [Component(w, more) for w in WEIGHTINGS for more in [{}, *MORE.get(w, [])]]:
                 typical = weighting.name in TYPICAL or (name == "hard" and not params)
                 if typical is not rest and not refusals.refusal(sharing, weighting):
                     title = f"{where}: {name} {params} {weighting.name} {dict(weighting.params)}"
