@@ -172,7 +172,7 @@ def digit_pair(one: int) -> dict[str, Columns]:
 
 SETS = {
     "multi_fashion_and_mnist": Set(
-        "a digit and a garment in one image; 20,000 training images drawn anew for every seed, LeNet",
+        "a digit and a garment in one image; 8,000 training images drawn anew for every seed, LeNet",
         multi_fashion_and_mnist,
     ),
     "fdu_mtl": Set("reviews in 16 domains, a data set each; 8,192 hashed words and word pairs, MLP", fdu_mtl),
