@@ -47,11 +47,11 @@ def study_of(
 
 
 def multi_fashion_and_mnist(folder: Path, seed: int, quick: bool) -> Values:
-    params = {"path": str(folder / "multi_fashion_and_mnist/data.npz"), "seed": seed, "rows": 1000 if quick else 8000}
+    params = {"path": str(folder / "multi_fashion_and_mnist/data.npz"), "seed": seed, "rows": 1000 if quick else 6000}
     tasks = {name: {"kind": "classification", "target": name} for name in ("left", "right")}
     data = {"source": {"python": {"function": "real_sets:overlaid_images", "params": params, "inputs": ["x"]}}}
     backbone = {"python": {"function": "real_sets:lenet"}}
-    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, 1 if quick else 6, (256, 256))
+    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, 1 if quick else 5, (256, 256))
 
 
 def overlaid_images(path: str, seed: int, rows: int) -> dict[str, Columns]:
@@ -172,7 +172,7 @@ def digit_pair(one: int) -> dict[str, Columns]:
 
 SETS = {
     "multi_fashion_and_mnist": Set(
-        "a digit and a garment in one image; 8,000 training images drawn anew for every seed, LeNet",
+        "a digit and a garment in one image; 6,000 training images drawn anew for every seed, LeNet",
         multi_fashion_and_mnist,
     ),
     "fdu_mtl": Set("reviews in 16 domains, a data set each; 8,192 hashed words and word pairs, MLP", fdu_mtl),
