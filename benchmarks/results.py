@@ -22,9 +22,9 @@ trained twice as long: ``none``, where nothing is shared, says what that alone i
 weights without it.
 
 The file is written after every finished job, and a run with the same file goes on where the last one stopped. A row
-counts as long as its settings are the same; after a change of the code start a new file. Single-task models are kept in
-``--work`` (by default beside the file, and removed at the end). Seconds are those of one thread, with as many processes
-beside it as were asked for.
+counts as long as its settings are the same; after a change of the code start a new file. Runs of different sets may
+share a file. Single-task models are kept in ``--work`` (by default beside the file, and removed at the end). Seconds
+are those of one thread, with as many processes beside it as were asked for.
 """
 
 import argparse
@@ -39,6 +39,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -251,9 +252,8 @@ class Results:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._rows: dict[str, Row] = {}
-        if path is not None and path.exists():
-            self._rows = {row["key"]: row for row in json.loads(path.read_text(encoding="utf-8"))["rows"]}
-        self.steps: list[Row] = []
+        self._steps: dict[str, Row] = {}
+        self._read()
 
     def row(self, job: Job) -> Row | None:
         return self._rows.get(job.key)
@@ -264,13 +264,27 @@ class Results:
         took = row["left_out"] if "left_out" in row else f"{row['seconds']:.1f} s"
         say(f"{row['set']}, seed {row['seed']}, {row['method']}: {took}")
 
+    def add_step(self, row: Row) -> None:
+        self._steps[content_key(row["set"], row["tasks"], row["weighting"])] = row
+
     def save(self) -> None:
-        """All or nothing: a kill leaves the file as it was before or after."""
+        """All or nothing: a kill leaves the file as it was before or after; what another run put there stays."""
         if self._path is not None:
-            text = json.dumps({"rows": list(self._rows.values()), "steps": self.steps}, indent=1)
-            new = self._path.with_name(f"{self._path.name}.new")
-            new.write_text(text + "\n", encoding="utf-8")
+            self._read()
+            kept = {"rows": self._rows, "steps": self._steps}
+            new = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            new.write_text(
+                json.dumps({k: list(v.values()) for k, v in kept.items()}, indent=1) + "\n", encoding="utf-8"
+            )
             new.replace(self._path)
+
+    def _read(self) -> None:
+        if self._path is not None and self._path.exists():
+            held = json.loads(self._path.read_text(encoding="utf-8"))
+            self._rows = {row["key"]: row for row in held["rows"]} | self._rows
+            steps, self._steps = self._steps, {}
+            for row in (*held["steps"], *steps.values()):
+                self.add_step(row)
 
 
 def run_all(jobs: Sequence[Job], results: Results, processes: int) -> None:
@@ -409,7 +423,7 @@ def growth(name: str, data: Path, quick: bool, results: Results) -> Iterator[str
         cells = [str(count), f"{count / counts[0]:.1f}"]
         for weighting in (FIXED, MANY_TASKS):
             seconds = seconds_per_step(name, count, weighting, data, quick)
-            results.steps.append({"set": name, "tasks": count, "weighting": weighting, "seconds_per_step": seconds})
+            results.add_step({"set": name, "tasks": count, "weighting": weighting, "seconds_per_step": seconds})
             cells += [f"{1000 * seconds:.1f}", f"{seconds / first.setdefault(weighting, seconds):.1f}"]
         yield f"| {' | '.join(cells)} |"
 
@@ -454,7 +468,10 @@ def main() -> None:
         }
         run_all([job for each in jobs.values() for job in each], results, arguments.processes)
         if beside is not None and arguments.work is None:
-            shutil.rmtree(beside, ignore_errors=True)
+            for folder in {job.folder for each in jobs.values() for job in each}:
+                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # not empty: another run with this file needs it
+                beside.rmdir()
     for name in names:
         say("")
         for text in report(name, jobs[name], results):
