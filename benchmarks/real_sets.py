@@ -15,6 +15,8 @@ from torch import channels_last, nn
 
 Values = dict[str, Any]
 Columns = dict[str, np.ndarray]
+Pair = tuple[int, int]
+QUICK = (1, 1)
 DOMAINS = (
     *("MR", "apparel", "baby", "books", "camera_photo", "dvd", "electronics", "health_personal_care", "imdb"),
     *("kitchen_housewares", "magazines", "music", "software", "sports_outdoors", "toys_games", "video"),
@@ -37,11 +39,17 @@ class Set:
 
 
 def study_of(
-    name: str, data: Values, tasks: Values, backbone: Values, seed: int, epochs: int, batches: tuple[int, int]
+    name: str, data: Values, tasks: Values, backbone: Values, seed: int, epochs: Pair, batches: Pair
 ) -> Values:
-    """A study file's values; batches: of a single-task model, of a joint one."""
-    schedule = {"epochs": epochs, "optimizer": {"adamw": {"lr": 1e-3}}, "decay": "cosine"}
-    stages = {stage: {**schedule, "batch_size": b} for stage, b in zip(("single_task", "joint"), batches, strict=True)}
+    """A study file's values; epochs and batch sizes: of a single-task model, of a joint one.
+
+    Single-task models train until more of it helps them little: what joint training then adds is not its epochs.
+    """
+    schedule = {"optimizer": {"adamw": {"lr": 1e-3}}, "decay": "cosine"}
+    stages = {
+        stage: {**schedule, "epochs": length, "batch_size": rows}
+        for stage, length, rows in zip(("single_task", "joint"), epochs, batches, strict=True)
+    }
     parts = {"name": name, "data": data, "tasks": tasks, "backbone": backbone, "space": stages}
     return {**parts, "search": {"trials": 2}, "seed": seed}
 
@@ -51,7 +59,7 @@ def multi_fashion_and_mnist(folder: Path, seed: int, quick: bool) -> Values:
     tasks = {name: {"kind": "classification", "target": name} for name in ("left", "right")}
     data = {"source": {"python": {"function": "real_sets:overlaid_images", "params": params, "inputs": ["x"]}}}
     backbone = {"python": {"function": "real_sets:lenet"}}
-    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, 1 if quick else 5, (256, 256))
+    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, QUICK if quick else (25, 4), (256, 256))
 
 
 def overlaid_images(path: str, seed: int, rows: int) -> dict[str, Columns]:
@@ -85,21 +93,21 @@ def lenet(input_shape: tuple[int, ...]) -> list[nn.Module]:
 
 def fdu_mtl(folder: Path, seed: int, quick: bool) -> Values:
     table = {"path": str(folder / "fdu_mtl/reviews.parquet"), "text": ["text"], "split_by": "split"}
-    features = {"text_features": 1024 if quick else 8192}
+    features = {"text_features": 1024 if quick else 4096}
     data = {
         "sources": {name: {"table": {**table, **features, "where": {"domain": name}}} for name in DOMAINS},
         "split": {"validation": 0.2},
     }
     tasks = {name: {"kind": "binary", "target": "positive", "data": name} for name in DOMAINS}
     backbone = {"mlp": {"width": 64, "depth": 2, "dropout": 0.5}}
-    return study_of("fdu_mtl", data, tasks, backbone, seed, 1 if quick else 5, (16, 256))
+    return study_of("fdu_mtl", data, tasks, backbone, seed, QUICK if quick else (8, 3), (16, 256))
 
 
 def tox21(folder: Path, seed: int, quick: bool) -> Values:
     data = {"source": {"arrays": {"path": str(folder / "tox21/data.npz")}}, "split": {"validation": 0.1, "test": 0.1}}
     tasks = {f"assay_{i + 1}": {"kind": "binary", "target": f"y:{i}", "metric": "auroc"} for i in range(12)}
     backbone = {"mlp": {"width": 256, "depth": 2, "dropout": 0.5}}
-    return study_of("tox21", data, tasks, backbone, seed, 1 if quick else 10, (64, 64))
+    return study_of("tox21", data, tasks, backbone, seed, QUICK if quick else (10, 10), (64, 64))
 
 
 def school(folder: Path, seed: int, quick: bool) -> Values:
@@ -111,7 +119,9 @@ def school(folder: Path, seed: int, quick: bool) -> Values:
         "split": {"validation": 0.25, "test": 0.25},
     }
     tasks = {name: {"kind": "regression", "target": "y", "data": name} for name in names}
-    return study_of("school", data, tasks, {"mlp": {"width": 64, "depth": 2}}, seed, 1 if quick else 20, (8, 278))
+    return study_of(
+        "school", data, tasks, {"mlp": {"width": 64, "depth": 2}}, seed, QUICK if quick else (20, 20), (8, 278)
+    )
 
 
 def one_school(path: str, number: int) -> dict[str, Columns]:
@@ -131,7 +141,9 @@ def two_digits(folder: Path, seed: int, quick: bool) -> Values:
     tasks = {name: {"kind": "classification", "target": name} for name in ("left", "right")}
     function = {"function": "real_sets:overlaid_digits", "params": {"seed": seed}, "inputs": ["x"]}
     backbone = {"mlp": {"width": 64, "depth": 2}}
-    return study_of("two_digits", {"source": {"python": function}}, tasks, backbone, seed, 2 if quick else 20, (64, 64))
+    return study_of(
+        "two_digits", {"source": {"python": function}}, tasks, backbone, seed, (2, 2) if quick else (30, 10), (64, 64)
+    )
 
 
 def overlaid_digits(seed: int) -> dict[str, Columns]:
@@ -158,7 +170,9 @@ def digit_pairs(folder: Path, seed: int, quick: bool) -> Values:
         "split": {"validation": 0.3, "test": 0.3},
     }
     tasks = {name: {"kind": "binary", "target": "y", "data": name} for name in pairs}
-    return study_of("digit_pairs", data, tasks, {"mlp": {"width": 32, "depth": 2}}, seed, 2 if quick else 20, (16, 80))
+    return study_of(
+        "digit_pairs", data, tasks, {"mlp": {"width": 32, "depth": 2}}, seed, (2, 2) if quick else (30, 10), (16, 80)
+    )
 
 
 def digit_pair(one: int) -> dict[str, Columns]:
@@ -175,7 +189,7 @@ SETS = {
         "a digit and a garment in one image; 6,000 training images drawn anew for every seed, LeNet",
         multi_fashion_and_mnist,
     ),
-    "fdu_mtl": Set("reviews in 16 domains, a data set each; 8,192 hashed words and word pairs, MLP", fdu_mtl),
+    "fdu_mtl": Set("reviews in 16 domains, a data set each; 4,096 hashed words and word pairs, MLP", fdu_mtl),
     "tox21": Set("12 assays, labels missing in part; MLP on fingerprints", tox21, (3, 6, 12)),
     "school": Set("139 schools, a data set each; MLP", school, (12, 35, 70, 139)),
     "two_digits": Set("two handwritten digits overlaid; MLP", two_digits),

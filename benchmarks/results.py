@@ -18,8 +18,8 @@ per task. With ``--quick`` models train so shortly that the figures say nothing:
 A seed decides initial parameters, the order of rows, and which rows train and validate. Delta_m is the mean over tasks
 of the relative gain over the single-task models of the same seed. Which methods are the best, and every best epoch, is
 decided on validation; test is only reported. Joint models start from the fused single-task models and so have been
-trained twice as long: ``none``, where nothing is shared, says what that alone is worth, and "from the base" is equal
-weights without it.
+trained longer: ``none``, where nothing is shared, says what that alone is worth, and "from the base" is equal weights
+without it.
 
 The file is written after every finished job, and a run with the same file goes on where the last one stopped. A row
 counts as long as its settings are the same; after a change of the code start a new file. Runs of different sets may
@@ -393,8 +393,9 @@ def caption(job: Job, seeds: int) -> str:
     values = SETS[job.set].study(job.data, job.seed, job.quick)
     single, joint = values["space"]["single_task"], values["space"]["joint"]
     return (
-        f"{SETS[job.set].about}. AdamW {joint['optimizer']['adamw']['lr']:g}, cosine, {joint['epochs']} epochs for the "
-        f"single-task models (batches of {single['batch_size']}) and again for the joint one ({joint['batch_size']}); "
+        f"{SETS[job.set].about}. AdamW {joint['optimizer']['adamw']['lr']:g}, cosine, {single['epochs']} epochs for the "
+        f"single-task models (batches of {single['batch_size']}), then {joint['epochs']} for the joint one "
+        f"({joint['batch_size']}); "
         f"every method at its defaults; mean ± standard deviation over {seeds} seeds."
     )
 
