@@ -393,8 +393,8 @@ def caption(job: Job, seeds: int) -> str:
     values = SETS[job.set].study(job.data, job.seed, job.quick)
     single, joint = values["space"]["single_task"], values["space"]["joint"]
     return (
-        f"{SETS[job.set].about}. AdamW {joint['optimizer']['adamw']['lr']:g}, cosine, {single['epochs']} epochs for the "
-        f"single-task models (batches of {single['batch_size']}), then {joint['epochs']} for the joint one "
+        f"{SETS[job.set].about}. AdamW {joint['optimizer']['adamw']['lr']:g}, cosine, {single['epochs']} epochs for "
+        f"the single-task models (batches of {single['batch_size']}), then {joint['epochs']} for the joint one "
         f"({joint['batch_size']}); "
         f"every method at its defaults; mean ± standard deviation over {seeds} seeds."
     )

@@ -4,14 +4,13 @@ Every rank predicts its share of the rows; raw outputs are gathered, so that eac
 and every rank ends with the same numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.sparse import Features
 from mtl_search.data.task import Task
 from mtl_search.models.heads import predict
 from mtl_search.models.multitask import MultiTaskModel
@@ -41,31 +40,35 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    results: dict[str, dict[str, float]] = {}
-    for dataset in model.datasets:
-        tasks = [task for task in model.tasks if task.dataset == dataset]
-        if tasks:
-            raw = _raw_outputs(model, split.features[dataset], dataset, tasks, world)
-            results |= {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in tasks}
+    raw = _raw_outputs(model, split, world)
+    results = {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
     model.train(was_training)
-    return {task.name: results[task.name] for task in model.tasks}
+    return results
 
 
-def _raw_outputs(
-    model: MultiTaskModel, features: Features, dataset: str, tasks: Sequence[Task], world: World
-) -> dict[str, Tensor]:
-    """Raw outputs (n, ...) by task over all rows of one data set, gathered over ranks."""
-    counts, mine = world.share_of(len(features))
-    starts = range(mine.start, mine.stop, CHUNK) or [mine.stop]  # no rows still make one pass
-    parts: dict[str, list[Tensor]] = {task.name: [] for task in tasks}
-    for start in starts:
-        chunk = features[start : min(start + CHUNK, mine.stop)]
-        sizes = tuple(len(chunk) if name == dataset else 0 for name in model.datasets)
+def _raw_outputs(model: MultiTaskModel, split: DeviceSplit, world: World) -> dict[str, Tensor]:
+    """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks.
+
+    Every pass takes a part of each data set, so that there are as few passes with a data set per task as with one.
+    """
+    features = [split.features[name] for name in model.datasets]
+    counts, mine = zip(*(world.share_of(len(x)) for x in features), strict=True)
+    passes = max(1, -(-sum(own.stop - own.start for own in mine) // CHUNK))
+    parts: dict[str, list[Tensor]] = {task.name: [] for task in model.tasks}
+    for number in range(passes):
+        chunks = [x[_part(own, number, passes)] for x, own in zip(features, mine, strict=True)]
         with world.autocast():
-            outputs = model(chunk, sizes)
-        for task in tasks:
-            parts[task.name].append(outputs[task.name].float())
-    return {name: world.gather_rows(torch.cat(part), counts) for name, part in parts.items()}
+            outputs = model(chunks[0] if len(chunks) == 1 else torch.cat(chunks), tuple(map(len, chunks)))
+        for name, output in outputs.items():
+            parts[name].append(output.float())
+    homes = {task.name: counts[model.datasets.index(task.dataset)] for task in model.tasks}
+    return {name: world.gather_rows(torch.cat(part), homes[name]) for name, part in parts.items()}
+
+
+def _part(own: slice, number: int, passes: int) -> slice:
+    """The rows of one pass out of a rank's own."""
+    rows = own.stop - own.start
+    return slice(own.start + rows * number // passes, own.start + rows * (number + 1) // passes)
 
 
 def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric) -> dict[str, float]:

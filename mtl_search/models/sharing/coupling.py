@@ -110,7 +110,13 @@ class Coupling(nn.Module, ABC):
 Couple = Callable[[Layout], Coupling]
 
 
-def take(x: Tensor, sizes: Sequence[int], have: tuple[int, ...], want: tuple[int, ...]) -> Tensor:
+Splits = dict[int, tuple[Tensor, tuple[Tensor, ...]]]
+"""Tensors of a pass that were split into data sets, by ``id``; with many data sets, once for all of them counts."""
+
+
+def take(
+    x: Tensor, sizes: Sequence[int], have: tuple[int, ...], want: tuple[int, ...], splits: Splits | None = None
+) -> Tensor:
     """Cut the rows of some data sets out of a tensor.
 
     Args:
@@ -118,13 +124,18 @@ def take(x: Tensor, sizes: Sequence[int], have: tuple[int, ...], want: tuple[int
         sizes: Rows of each data set of the batch; empty where every task sees all rows.
         have: Indices of data sets, rising.
         want: Some of those, rising.
+        splits: Those of this pass so far; takes down this one.
 
     Returns:
         The rows of ``want``; ``x`` itself where that is all of them.
     """
     if not sizes or have == want:
         return x
-    parts = torch.split(x, [sizes[dataset] for dataset in have])
+    _, parts = (splits or {}).get(id(x), (x, ()))
+    if not parts:
+        parts = torch.split(x, [sizes[dataset] for dataset in have])
+        if splits is not None:
+            splits[id(x)] = (x, parts)
     chosen = [parts[have.index(dataset)] for dataset in want]
     return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.passing import Passing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, take
+from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, Splits, take
 from mtl_search.models.sharing.plan import Group
 
 
@@ -29,11 +29,12 @@ class _Way:
     want: tuple[int, ...]
     leaf: str | None
 
-    def input(self, outputs: Sequence[Tensor], sizes: Sequence[int], passing: Passing | None) -> Tensor:
+    def input(self, outputs: Sequence[Tensor], sizes: Sequence[int], passing: Passing | None, splits: Splits) -> Tensor:
+        """The rows that are needed of what the parent gives."""
         source = outputs[self.parent]
         if passing is not None and self.leaf is not None:
             (source,) = passing.own(self.leaf)
-        return take(source, sizes, self.have, self.want)
+        return take(source, sizes, self.have, self.want, splits)
 
 
 @final
@@ -66,13 +67,15 @@ class Routing(Coupling):
     def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
         """Run each copy once, on exactly the rows that its tasks need."""
         outputs = [x]
+        splits: Splits = {}
         for copies, ways, parting in zip(blocks, self._ways[:-1], self._parting, strict=True):
-            outputs = [copy(way.input(outputs, sizes, passing)) for copy, way in zip(copies, ways, strict=True)]
+            outputs = [copy(way.input(outputs, sizes, passing, splits)) for copy, way in zip(copies, ways, strict=True)]
             if passing is not None:
                 for output, tasks in zip(outputs, parting, strict=True):
                     if tasks:
                         passing.part(tasks, output)
-        return {task: way.input(outputs, sizes, passing) for task, way in zip(self._tasks, self._ways[-1], strict=True)}
+        last = zip(self._tasks, self._ways[-1], strict=True)
+        return {task: way.input(outputs, sizes, passing, splits) for task, way in last}
 
 
 def _parting(group: Group, below: Sequence[Group]) -> Group:
