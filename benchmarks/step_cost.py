@@ -18,9 +18,9 @@ which costs three forward passes and a backward pass more. Loss-only methods mea
 
 What is in the way, profiled on one core with eight tasks and steps of 30 to 40 ms: at the representation the split
 backward pass and the Gramian cost 1 to 2 ms, so what a method costs is its solver. Through cvxpy ``cagrad`` took 12 ms
-(1.38 and 1.43 of a plain step) and ``nash_mtl`` 110 ms (4.0 and 4.6), as a problem was built and compiled at every step;
-solved directly they take under 1 ms (1.06 to 1.14). Methods written as loops over small tensors pay for every operation
-(``mgda``, ``pcgrad``, 2 to 3 ms). At the shared parameters there is one trunk backward pass per task.
+(1.38 and 1.43 of a plain step) and ``nash_mtl`` 110 ms (4.0 and 4.6), as a problem was built and compiled at every
+step; solved directly they take under 1 ms (1.06 to 1.14). Methods written as loops over small tensors pay for every
+operation (``mgda``, ``pcgrad``, 2 to 3 ms). At the shared parameters there is one trunk backward pass per task.
 """
 
 import argparse
