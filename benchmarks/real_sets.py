@@ -100,7 +100,7 @@ def fdu_mtl(folder: Path, seed: int, quick: bool) -> Values:
     }
     tasks = {name: {"kind": "binary", "target": "positive", "data": name} for name in DOMAINS}
     backbone = {"mlp": {"width": 64, "depth": 2, "dropout": 0.5}}
-    return study_of("fdu_mtl", data, tasks, backbone, seed, QUICK if quick else (8, 3), (16, 256))
+    return study_of("fdu_mtl", data, tasks, backbone, seed, QUICK if quick else (8, 2), (16, 256))
 
 
 def tox21(folder: Path, seed: int, quick: bool) -> Values:

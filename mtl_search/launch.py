@@ -18,7 +18,6 @@ from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.export import register_champion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.models.sharing.settling import presume
 from mtl_search.recipe import build
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -93,16 +92,15 @@ def prepare(study: LoadedStudy) -> Prepared:
 def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     """Rules between the space and the data or the backbone."""
     problems: list[Problem] = []
-    tasks = tuple(study.config.tasks)
+    pairs = Pairs(workload)
     for recipe in study.space.corners():
         try:
-            sharing = build(SHARINGS, presume(recipe.sharing, tasks))
-            sharing.check(workload.data.tasks)
-            sharing.plan(tasks, workload.blocks)
+            build(SHARINGS, recipe.sharing).check(workload.data.tasks)
+            pairs.common_of(recipe.sharing)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
     if not problems:
-        problems += Pairs(workload).problems(study.space.corners())
+        problems += pairs.problems(study.space.corners())
     workers, datasets = study.config.resources.workers, workload.data.splits["train"]
     for section in ("single_task", "joint"):
         smallest = study.space.smallest(f"{section}.batch_size")

@@ -29,10 +29,13 @@ class Pairs:
 
     def refusal(self, sharing: Component, weighting: Component) -> str:
         """Why the pair makes no sense; empty if it does."""
+        built = build(WEIGHTINGS, weighting)
+        if built.places[0] == "jacobian_free":
+            return ""  # goes with everything, and building a model takes time
         key = content_key(sharing.to_dict(), weighting.name, weighting.params.get("at"))
         if key not in self._refusals:
             try:
-                place_of(build(WEIGHTINGS, weighting), self._common_of(sharing))
+                place_of(built, self.common_of(sharing))
             except ConfigError as error:
                 self._refusals[key] = "; ".join(problem.rule for problem in error.problems)
             else:
@@ -61,7 +64,12 @@ class Pairs:
                 problems.append(Problem(f"space.sharing.{sharing.name}", f"does not go with {name}: {reason}"))
         return list(dict.fromkeys(problems))
 
-    def _common_of(self, sharing: Component) -> Common:
+    def common_of(self, sharing: Component) -> Common:
+        """What the tasks have in common in the model that a sharing makes.
+
+        Raises:
+            ConfigError: The sharing does not fit backbone or tasks.
+        """
         key = content_key(sharing.to_dict())
         if key not in self._common:
             workload = self._workload
