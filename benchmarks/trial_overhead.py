@@ -99,6 +99,8 @@ class Stopwatch:
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
         return
 
+    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
+
     def trial_started(self, number: int, recipe: Any) -> None:
         self.begin = self.begin or time.perf_counter()
 
