@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 
 
@@ -28,16 +29,13 @@ def multiply_adds(model: MultiTaskModel, input_shape: tuple[int, ...]) -> int:
 def _operations(model: MultiTaskModel, input_shape: tuple[int, ...], rows: int) -> int:
     # torch's fused transformer layers are one operation that nothing counts.
     fused = torch.backends.mha.get_fastpath_enabled()
-    modes = [(module, module.training) for module in model.modules()]
     device = next(model.parameters()).device
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         # Compiled blocks run as written here: nothing of a fused kernel can be counted.
         eager = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), eager, FlopCounterMode(display=False) as counter:
-            model.eval()(torch.zeros(rows, *input_shape, device=device))
+        with torch.no_grad(), evaluating(model), eager, FlopCounterMode(display=False) as counter:
+            model(torch.zeros(rows, *input_shape, device=device))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-        for module, training in modes:
-            module.training = training
     return int(counter.get_total_flops()) // 2

@@ -4,18 +4,17 @@ A stage that measures it is a joint stage like any other, with passes in between
 groups of what it finds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtl_search.data.batching import Batch
+from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.passing import Passing
+from mtl_search.training.gradients import Sums, jacobian, parts
 from mtl_search.training.world import World
-
-Sums = Callable[[nn.Module, Batch, Passing | None], Tensor]
 
 
 class Affinity:
@@ -52,26 +51,18 @@ class Affinity:
         shared = [parameter for parameter in self._model.shared_parameters() if parameter.requires_grad]
         if not shared:
             return
-        modes = {module: module.training for module in self._model.modules()}
-        self._model.eval()
-        losses = self._sums(self._model, batch, None) * shares
-        rows = []
-        for number, loss in enumerate(losses):
-            last = number == len(losses) - 1
-            grads = torch.autograd.grad(loss, shared, retain_graph=not last, allow_unused=True)
-            rows.append(torch.cat([_flat(grad, p) for grad, p in zip(grads, shared, strict=True)]))
-        jacobian = self._world.sum(torch.stack(rows))
-        with torch.no_grad():
+        with evaluating(self._model):
+            losses = self._sums(self._model, batch, None) * shares
+            rows = jacobian(losses.unbind(), shared, self._world)
             before = self._world.sum(losses.detach().clone())
-            found = self._ahead(batch, shares, shared, jacobian, before, lr) if self._look_ahead else _cosines(jacobian)
-        known = (jacobian.abs().amax(1) > 0) & (before > 0)
+            with torch.no_grad():
+                found = self._ahead(batch, shares, shared, rows, before, lr) if self._look_ahead else _cosines(rows)
+        known = (rows.abs().amax(1) > 0) & (before > 0)
         if present is not None:
             known &= present.to(known.device)
         pairs = known & known[:, None] & found.isfinite()
         self._total += torch.where(pairs, found, 0.0)
         self._times += pairs
-        for module, mode in modes.items():
-            module.training = mode
 
     def means(self) -> dict[str, dict[str, float]]:
         """Mean affinity of each task (i, the outer key) to every other (j); unmeasured pairs are left out."""
@@ -93,16 +84,15 @@ class Affinity:
         batch: Batch,
         shares: Tensor,
         shared: Sequence[nn.Parameter],
-        jacobian: Tensor,
+        gradients: Tensor,
         before: Tensor,
         lr: float,
     ) -> Tensor:
         starts = [parameter.detach().clone() for parameter in shared]
-        sizes = [parameter.numel() for parameter in shared]
         rows = []
-        for gradient in jacobian:
-            for parameter, start, part in zip(shared, starts, torch.split(gradient, sizes), strict=True):
-                parameter.copy_(start - lr * part.view_as(start))
+        for gradient in gradients:
+            for parameter, start, part in zip(shared, starts, parts(gradient, shared), strict=True):
+                parameter.copy_(start - lr * part)
             after = self._world.sum(self._sums(self._model, batch, None) * shares)
             rows.append(1 - after / before)
         for parameter, start in zip(shared, starts, strict=True):
@@ -110,11 +100,7 @@ class Affinity:
         return torch.stack(rows)
 
 
-def _flat(grad: Tensor | None, parameter: nn.Parameter) -> Tensor:
-    return torch.zeros_like(parameter).reshape(-1) if grad is None else grad.reshape(-1)
-
-
-def _cosines(jacobian: Tensor) -> Tensor:
-    gramian = jacobian @ jacobian.T
+def _cosines(gradients: Tensor) -> Tensor:
+    gramian = gradients @ gradients.T
     lengths = gramian.diagonal().sqrt()
     return gramian / lengths / lengths[:, None]

@@ -17,15 +17,13 @@ from torch import Tensor, nn
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
 from mtl_search.training.boundaries import Boundaries, backward
+from mtl_search.training.gradients import parts, split_jacobian
 from mtl_search.training.world import World
 from mtl_search.weighting.base import Place, Weighting
 from mtl_search.weighting.jacobian import JacobianWeighting
 
 Forward = Callable[[nn.Module, Passing], Tensor]
 """Runs a model on this rank's rows: task losses summed over them, (tasks,)."""
-
-_BUCKET = 1 << 22
-"""Numbers that go to the other ranks in one call: 16 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -159,8 +157,8 @@ class AtSharedParameters(Balancing):
         roots = list((sums * batch.shares * batch.scale).unbind())
         if passing.penalties:
             roots.append(torch.stack(passing.penalties).sum() * batch.scale)
-        jacobian, rest = self._gradients(roots, shared, own)
-        of_tasks, of_penalties = jacobian[: len(self._tasks)], jacobian[len(self._tasks) :].sum(0)
+        rows, rest = split_jacobian(roots, shared, own, self._world)
+        of_tasks, of_penalties = rows[: len(self._tasks)], rows[len(self._tasks) :].sum(0)
         gramian = (of_tasks @ of_tasks.T) / batch.scale**2
         weights = self._weigh(losses, batch.present, gramian)
         if isinstance(self._weighting, JacobianWeighting):
@@ -171,22 +169,6 @@ class AtSharedParameters(Balancing):
         _assign(rest, own)
         return Balanced(losses, weights, gramian)
 
-    def _gradients(
-        self, roots: Sequence[Tensor], shared: Sequence[nn.Parameter], own: Sequence[nn.Parameter]
-    ) -> tuple[Tensor, Tensor]:
-        """Each root's gradient at the shared parameters (roots, P), and the sum of all at the others (Q,)."""
-        jacobian = roots[0].new_zeros(len(roots), sum(map(torch.numel, shared)))
-        rest = roots[0].new_zeros(sum(map(torch.numel, own)))
-        for number, root in enumerate(roots):
-            last = number == len(roots) - 1
-            grads = torch.autograd.grad(root, [*shared, *own], retain_graph=not last, allow_unused=True)
-            _add(jacobian[number], shared, grads[: len(shared)])
-            _add(rest, own, grads[len(shared) :])
-        for values in (jacobian, rest):
-            for bucket in torch.split(values.view(-1), _BUCKET):
-                self._world.sum(bucket)
-        return jacobian, rest
-
 
 BALANCINGS: dict[Place, type[Balancing]] = {
     "jacobian_free": JacobianFree,
@@ -195,13 +177,6 @@ BALANCINGS: dict[Place, type[Balancing]] = {
 }
 
 
-def _add(row: Tensor, parameters: Sequence[nn.Parameter], grads: Sequence[Tensor | None]) -> None:
-    """Add gradients at their places in one long row."""
-    for part, grad in zip(torch.split(row, [parameter.numel() for parameter in parameters]), grads, strict=True):
-        if grad is not None:
-            part += grad.reshape(-1)
-
-
 def _assign(row: Tensor, parameters: Sequence[nn.Parameter]) -> None:
-    for parameter, part in zip(parameters, torch.split(row, [each.numel() for each in parameters]), strict=True):
-        parameter.grad = part.view_as(parameter).to(parameter.dtype)
+    for parameter, part in zip(parameters, parts(row, parameters), strict=True):
+        parameter.grad = part.to(parameter.dtype)

@@ -6,14 +6,15 @@ training losses at theta + eps v and theta - eps v, whose difference tells how e
 forward passes and one backward pass beyond a plain step; dropout is off and batch norm still in them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mtl_search.data.batching import Batch
+from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.passing import Passing
+from mtl_search.training.gradients import Sums, jacobian, parts
 from mtl_search.training.portion import Portion
 from mtl_search.training.world import World
 from mtl_search.weighting.base import Weighting
@@ -21,8 +22,6 @@ from mtl_search.weighting.look_ahead import LookAhead
 
 _LENGTH = 0.01
 """Length of eps v, as in the paper's code: far enough for float32, near enough for a derivative."""
-
-Sums = Callable[[nn.Module, Batch, Passing | None], Tensor]
 
 
 class Measuring:
@@ -56,35 +55,28 @@ class Measuring:
             parameters: Those that learn, with this update's gradients on them.
             lr: Length of the look-ahead step in gradients.
         """
-        modes = {module: module.training for module in self._model.modules()}
-        self._model.eval()
         before = [parameter.detach().clone() for parameter in parameters]
-        with torch.no_grad():
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.add_(parameter.grad, alpha=-lr)
-        way = self._gradient(next(self._batches), parameters)
-        norm = torch.linalg.vector_norm(torch.cat([part.reshape(-1) for part in way]))
-        eps = _LENGTH / norm.clamp(min=torch.finfo(norm.dtype).tiny ** 0.5)
-        ends = []
-        with torch.no_grad():
-            for sign in (1.0, -1.0):
-                for parameter, start, part in zip(parameters, before, way, strict=True):
-                    parameter.copy_(start + sign * eps * part)
-                ends.append(self._world.sum(self._sums(self._model, batch, None) * shares))
-            for parameter, start in zip(parameters, before, strict=True):
-                parameter.copy_(start)
-        for module, mode in modes.items():
-            module.training = mode
+        with evaluating(self._model):
+            with torch.no_grad():
+                for parameter in parameters:
+                    if parameter.grad is not None:
+                        parameter.add_(parameter.grad, alpha=-lr)
+            way = self._gradient(next(self._batches), parameters)
+            norm = torch.linalg.vector_norm(way)
+            eps = _LENGTH / norm.clamp(min=torch.finfo(norm.dtype).tiny ** 0.5)
+            ends = []
+            with torch.no_grad():
+                for sign in (1.0, -1.0):
+                    for parameter, start, part in zip(parameters, before, parts(way, parameters), strict=True):
+                        parameter.copy_(start + sign * eps * part)
+                    ends.append(self._world.sum(self._sums(self._model, batch, None) * shares))
+                for parameter, start in zip(parameters, before, strict=True):
+                    parameter.copy_(start)
         self._weighting.learn(-lr * (ends[0] - ends[1]) / (2 * eps))
 
-    def _gradient(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-        """Gradient of the primary tasks' losses on kept rows, over the global batch."""
+    def _gradient(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Gradient of the primary tasks' losses on kept rows, over the global batch, as one long row (P,)."""
         counts = torch.tensor([max(batch.counts[task], 1) for task in self._tasks], dtype=torch.float32)
         sums = self._sums(self._model, batch, None) / counts.to(self._world.device)
         total = sums[list(self._weighting.primary)].sum()
-        grads = torch.autograd.grad(total, parameters, allow_unused=True)
-        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, grads, strict=True)]
-        whole = self._world.sum(torch.cat([grad.reshape(-1) for grad in filled]))
-        parts = torch.split(whole, [parameter.numel() for parameter in parameters])
-        return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+        return jacobian([total], parameters, self._world)[0]

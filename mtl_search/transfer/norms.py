@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_search.models.modes import evaluating
+
 Batch = tuple[Tensor, Sequence[int] | None]
 
 
@@ -32,22 +34,18 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
     gauges = {module: _Gauge(module) for module in _with_statistics(model)}
     if not gauges:
         return
-    modes = {module: module.training for module in model.modules()}
     handles = [module.register_forward_pre_hook(gauge) for module, gauge in gauges.items()]
     seen = 0
     try:
-        model.eval()
-        for module in gauges:
-            module.train()
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
+            for module in gauges:
+                module.train()
             for x, sizes in batches:
                 model(x, sizes)
                 seen += 1
     finally:
         for handle in handles:
             handle.remove()
-        for part, training in modes.items():
-            part.training = training
     for module, gauge in gauges.items():
         gauge.write(module, seen)
 

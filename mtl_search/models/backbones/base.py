@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.models.modes import evaluating
 
 
 class Backbone(ABC):
@@ -65,21 +66,17 @@ def output_shapes(blocks: list[nn.Module], input_shape: tuple[int, ...]) -> list
         ConfigError: A block cannot take what it is given or gives no tensor with a row per sample, or the last output
             is not (rows, features).
     """
-    modes = [(module, module.training) for block in blocks for module in block.modules()]
     out: object = torch.zeros(2, *input_shape)
     shapes: list[tuple[int, ...]] = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(*blocks):
             for block in blocks:
-                out = block.eval()(out)
+                out = block(out)
                 shapes.append(tuple(out.shape) if isinstance(out, torch.Tensor) else ())
     except Exception as error:  # a user's module may raise anything; the reason goes on to the user
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         rule = f"block {len(shapes) + 1} must take samples that come as {input_shape} ({reason})"
         raise ConfigError([Problem("backbone", rule)]) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or out.shape[0] != 2:
         shown = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise ConfigError([Problem("backbone", "the last block must give (rows, features) for 2 rows", shown)])
