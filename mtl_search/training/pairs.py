@@ -5,9 +5,6 @@ from collections.abc import Iterable
 import torch
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.backbones import BACKBONES
-from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.settling import presume
 from mtl_search.recipe import Component, Recipe, build, content_key
 from mtl_search.training.places import Common, place_of
@@ -72,18 +69,8 @@ class Pairs:
         """
         key = content_key(sharing.to_dict())
         if key not in self._common:
-            workload = self._workload
-            names = [task.name for task in workload.data.tasks]
-            chosen = build(SHARINGS, presume(sharing, names))
-            plan = chosen.plan(names, workload.blocks)
+            names = [task.name for task in self._workload.data.tasks]
             with torch.random.fork_rng(devices=[]):
-                model = MultiTaskModel(
-                    build(BACKBONES, workload.backbone),
-                    workload.data.preparation.feature_shape,
-                    workload.data.tasks,
-                    plan,
-                    workload.data.datasets,
-                    chosen.couple,
-                )
+                model = self._workload.network(names, presume(sharing, names))
             self._common[key] = Common.of(model)
         return self._common[key]

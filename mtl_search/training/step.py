@@ -26,6 +26,7 @@ from mtl_search.training.places import Common, place_of
 from mtl_search.training.portion import portions
 from mtl_search.training.world import World
 from mtl_search.weighting.base import Weighting
+from mtl_search.weighting.look_ahead import LookAhead
 
 _WINDOW = 64
 """Steps whose label counts go to the device at once: each copy makes the device wait."""
@@ -101,7 +102,8 @@ class Step:
             )
             for task in model.tasks
         ]
-        self._train, kept = portions(model, split, schedule, getattr(weighting, "holdout", 0.0), seed, world)
+        holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
+        self._train, kept = portions(model, split, schedule, holdout, seed, world)
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
         self._frozen: bool | None = None

@@ -76,6 +76,24 @@ class Workload:
         ]
         return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled)
 
+    def network(self, tasks: Sequence[str], sharing: Component | None) -> MultiTaskModel:
+        """A model of some tasks as torch's global random state makes it.
+
+        Args:
+            tasks: Names, in the study's order.
+            sharing: How they share the blocks; None for a single-task model.
+
+        Raises:
+            ConfigError: The sharing does not fit backbone or tasks.
+        """
+        chosen = [self.task(name) for name in tasks]
+        datasets = [name for name in self.data.datasets if any(task.dataset == name for task in chosen)]
+        backbone, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
+        if sharing is None:
+            return MultiTaskModel(backbone, shape, chosen, SharingPlan.separate(tasks, self.blocks), datasets)
+        variant = build(SHARINGS, sharing)
+        return MultiTaskModel(backbone, shape, chosen, variant.plan(tasks, self.blocks), datasets, variant.couple)
+
     def task(self, name: str) -> Task:
         """A task by its name."""
         return next(task for task in self.data.tasks if task.name == name)
@@ -102,7 +120,6 @@ class Workspace:
         self.base: dict[str, Tensor] = {
             name: torch.from_numpy(np.array(value)).to(world.device) for name, value in workload.base.items()
         }
-        self._backbone = build(BACKBONES, workload.backbone)
 
     def _split(self, name: str) -> DeviceSplit:
         data = self.workload.data
@@ -119,18 +136,8 @@ class Workspace:
             tasks: Names, in the study's order.
             sharing: How they share the blocks; None for a single-task model.
         """
-        data = self.workload.data
-        chosen = [self.workload.task(name) for name in tasks]
-        datasets = [name for name in data.datasets if any(task.dataset == name for task in chosen)]
         torch.manual_seed(seed_from(self.workload.seed, "model"))
-        depth = self.workload.blocks
-        shape = data.preparation.feature_shape
-        if sharing is None:
-            model = MultiTaskModel(self._backbone, shape, chosen, SharingPlan.separate(tasks, depth), datasets)
-        else:
-            variant = build(SHARINGS, sharing)
-            plan = variant.plan(tasks, depth)
-            model = MultiTaskModel(self._backbone, shape, chosen, plan, datasets, variant.couple)
+        model = self.workload.network(tasks, sharing)
         model.initialise(self.workload.seed)
         model.to(self.world.device)
         model.load_base(self.base)

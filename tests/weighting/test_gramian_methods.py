@@ -13,7 +13,7 @@ from mtl_search.weighting import Weighting
 from mtl_search.weighting.aligned_mtl import AlignedMtl
 from mtl_search.weighting.cagrad import CaGrad
 from mtl_search.weighting.fairgrad import FairGrad
-from mtl_search.weighting.fairness import fair_weights
+from mtl_search.weighting.fairness import _RIDGE, fair_weights
 from mtl_search.weighting.imtl_g import ImtlG
 from mtl_search.weighting.mgda import Mgda
 from mtl_search.weighting.nash_mtl import NashMtl
@@ -147,7 +147,7 @@ def test_fairgrad_solves_its_equation(alpha: float) -> None:
     torch.testing.assert_close(gramian @ weights, weights ** (-1 / alpha), rtol=1e-6, atol=1e-6)
 
 
-@given(st.integers(2, 8), st.integers(1, 8), st.floats(0.5, 4.0), st.integers(0, 2**31))
+@given(st.integers(2, 8), st.integers(1, 8), st.floats(0.3, 4.0), st.integers(0, 2**31))
 @quick
 def test_fair_weights_solve_their_equation_whatever_the_conflict(n: int, rank: int, alpha: float, seed: int) -> None:
     rows = torch.randn(n, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -155,9 +155,8 @@ def test_fair_weights_solve_their_equation_whatever_the_conflict(n: int, rank: i
     gramian /= gramian.diagonal().mean()
     weights = fair_weights(gramian, alpha)
     assert (weights > 0).all()
-    torch.testing.assert_close(
-        (gramian @ weights) * weights ** (1 / alpha), torch.ones_like(weights), rtol=0, atol=1e-5
-    )
+    solved, one = gramian + _RIDGE * torch.eye(n, dtype=torch.float64), torch.ones_like(weights)
+    torch.testing.assert_close((solved @ weights) * weights ** (1 / alpha), one, rtol=0, atol=1e-5)
 
 
 def test_fair_weights_stay_finite_where_gradients_cancel() -> None:
