@@ -59,7 +59,7 @@ def multi_fashion_and_mnist(folder: Path, seed: int, quick: bool) -> Values:
     tasks = {name: {"kind": "classification", "target": name} for name in ("left", "right")}
     data = {"source": {"python": {"function": "real_sets:overlaid_images", "params": params, "inputs": ["x"]}}}
     backbone = {"python": {"function": "real_sets:lenet"}}
-    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, QUICK if quick else (25, 4), (256, 256))
+    return study_of("multi_fashion_and_mnist", data, tasks, backbone, seed, QUICK if quick else (25, 12), (256, 256))
 
 
 def overlaid_images(path: str, seed: int, rows: int) -> dict[str, Columns]:

@@ -136,7 +136,7 @@ def workspace_of(name: str, seed: int, data: Path, quick: bool) -> tuple[Workspa
     study = load_study(SETS[name].study(data, seed, quick))
     config = study.config
     loaded = load_data(config.data, config.tasks, seed)
-    workload = Workload.prepare(loaded, config.backbone, config.base, seed, "fp32")
+    workload = Workload.prepare(loaded, config.backbone, seed, "fp32")
     return Workspace(workload, World()), study.space.default().recipe
 
 

@@ -122,7 +122,7 @@ def workspace_of(model: str, tasks: int, device: torch.device, steps: int = STEP
         {name: TaskConfig.model_validate(task) for name, task in named.items()},
         seed=1,
     )
-    workload = Workload.prepare(data, backbone, Component("random"), seed=1, precision="fp32")
+    workload = Workload.prepare(data, backbone, seed=1, precision="fp32")
     return Workspace(workload, World.current(device, "fp32"))
 
 

@@ -21,13 +21,16 @@ from mtl_search.recipe import Component, build, variant
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
-from mtl_search.transfer import BASES, DECAYS, OPTIMIZERS
+from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS
+from mtl_search.transfer.bases import LearnedBase
 from mtl_search.weighting import WEIGHTINGS, Weighting
 
 FAMILIES: Mapping[str, Family] = {
     "source": SOURCES,
     "backbone": BACKBONES,
     "base": BASES,
+    "transfer": TRANSFERS,
+    "auxiliary": AUXILIARIES,
     "sharing": SHARINGS,
     "fusion": FUSIONS,
     "weighting": WEIGHTINGS,
@@ -95,7 +98,7 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
     if config is not None:
         config = StudyConfig.model_validate(_override(config.model_dump(), bound))
     if config is not None and space is not None and not any(p.place.startswith("search.") for p in problems):
-        problems += _search_problems(config, space)
+        problems += [*_search_problems(config, space), *_source_problems(config, space)]
     if problems or config is None or space is None:
         raise ConfigError(problems)
     return LoadedStudy(config, space)
@@ -103,7 +106,7 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
 
 def _bind_sections(raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:
     """Bind the variants outside ``space``; values by key path."""
-    places = {"backbone": "backbone", "base": "base", "search.sampler": "sampler", "search.stopper": "stopper"}
+    places = {"backbone": "backbone", "search.sampler": "sampler", "search.stopper": "stopper"}
     data = raw.get("data")
     if isinstance(data, Mapping):
         places["data.source"] = "source"
@@ -180,6 +183,24 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         rule = f"has no effect: no trial is longer than {longest} epochs"
         problems.append(Problem(f"search.stopper.{config.search.stopper.name}.grace", rule, grace))
     return problems
+
+
+def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
+    """Rules between the source tasks and what of the space learns from them."""
+    users = {}
+    for recipe in space.corners():
+        base = variant(BASES, recipe.base.name, "space.base")
+        if isinstance(base, type) and issubclass(base, LearnedBase):
+            users[f"space.base.{recipe.base.name}"] = recipe.base.name
+        if build(AUXILIARIES, recipe.auxiliary).trains:
+            users[f"space.auxiliary.{recipe.auxiliary.name}"] = recipe.auxiliary.name
+    if users and not config.source_tasks:
+        rule = "needs source_tasks to learn from, in the form of tasks"
+        return [Problem(place, rule, name) for place, name in users.items()]
+    if config.source_tasks and not users:
+        rule = "have no effect: neither a base (pretrain, ...) nor space.auxiliary learns from them"
+        return [Problem("source_tasks", rule, tuple(config.source_tasks))]
+    return []
 
 
 def _at(raw: Mapping[str, Any], place: str) -> Any:

@@ -156,13 +156,16 @@ class TrackingConfig(_Section):
 
 
 class StudyConfig(_Section):
-    """One study file. ``space`` stays as written here; ``space.SearchSpace`` reads it."""
+    """One study file. ``space`` stays as written here; ``space.SearchSpace`` reads it.
+
+    ``source_tasks`` are learned from, as a base or beside the tasks, and never count in the objective.
+    """
 
     name: Name
     data: DataConfig
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
+    source_tasks: dict[Name, TaskConfig] = {}
     backbone: Variant
-    base: Variant = Component("random")
     space: dict[str, Any] = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -172,25 +175,19 @@ class StudyConfig(_Section):
 
     def cross_problems(self) -> list[Problem]:
         """Rules that tie sections together: data set names, the objective's task, reserved names."""
-        problems = []
         datasets = tuple(self.data.datasets)
-        for name, task in self.tasks.items():
-            place = f"tasks.{name}"
-            if name in _RESERVED_TASK_NAMES:
-                problems.append(Problem(place, "must not be named like an objective", name))
-            if task.data is None and len(datasets) > 1:
-                problems.append(Problem(f"{place}.data", "must name the task's data set", NOTHING, datasets))
-            if task.data is not None and task.data not in datasets:
-                problems.append(Problem(f"{place}.data", "must name a data set", task.data, datasets))
-            if len(task.target) > 1 and task.kind != "multilabel":
-                rule = f"must be one column for a {task.kind} task"
-                problems.append(Problem(f"{place}.target", rule, task.target))
-            elif len(set(task.target)) < len(task.target):
-                problems.append(Problem(f"{place}.target", "must name each column once", task.target))
-            if task.positive is not None and task.kind != "binary":
-                rule = f"has no effect on a {task.kind} task (binary tasks only)"
-                problems.append(Problem(f"{place}.positive", rule, task.positive))
-        used = {task.data or datasets[0] for task in self.tasks.values()}
+        problems = [
+            problem
+            for section, tasks in (("tasks", self.tasks), ("source_tasks", self.source_tasks))
+            for name, task in tasks.items()
+            for problem in _task_problems(f"{section}.{name}", name, task, datasets)
+        ]
+        problems += [
+            Problem(f"source_tasks.{name}", "must not have the name of a task", name)
+            for name in self.source_tasks
+            if name in self.tasks
+        ]
+        used = {task.data or datasets[0] for task in (*self.tasks.values(), *self.source_tasks.values())}
         problems += [
             Problem(f"data.sources.{name}", "has no effect: no task uses this data set")
             for name in datasets
@@ -207,3 +204,23 @@ class StudyConfig(_Section):
                 Problem("resources.precision", "has no effect without resources.gpus_per_worker", precision)
             )
         return problems
+
+
+def _task_problems(place: str, name: str, task: TaskConfig, datasets: tuple[str, ...]) -> list[Problem]:
+    """Rules between a task's keys, its name and the data sets."""
+    problems = []
+    if name in _RESERVED_TASK_NAMES:
+        problems.append(Problem(place, "must not be named like an objective", name))
+    if task.data is None and len(datasets) > 1:
+        problems.append(Problem(f"{place}.data", "must name the task's data set", NOTHING, datasets))
+    if task.data is not None and task.data not in datasets:
+        problems.append(Problem(f"{place}.data", "must name a data set", task.data, datasets))
+    if len(task.target) > 1 and task.kind != "multilabel":
+        rule = f"must be one column for a {task.kind} task"
+        problems.append(Problem(f"{place}.target", rule, task.target))
+    elif len(set(task.target)) < len(task.target):
+        problems.append(Problem(f"{place}.target", "must name each column once", task.target))
+    if task.positive is not None and task.kind != "binary":
+        rule = f"has no effect on a {task.kind} task (binary tasks only)"
+        problems.append(Problem(f"{place}.positive", rule, task.positive))
+    return problems

@@ -108,6 +108,20 @@ class Display:
         self._note(self._phase)
         self._phase += ", training single-task models"
 
+    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+        """Show an epoch of the base."""
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in report["metrics"].items())
+        self._phase = f"base ({name}), epoch {report['epoch']}: {metrics}"
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+        """Show how the base came out."""
+        if result is None:
+            self._note(f"base ({name}) failed: {reason}")
+            return
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in result["metrics"].items())
+        how = "found in the cache" if result.get("cached") else f"{result['wall_seconds']:.1f} s"
+        self._note(f"base ({name}): {metrics} (best epoch {result['best_epoch']}, {how})")
+
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
         """A single-task model has finished an epoch."""
         self._baselines[task] = f"epoch {report['epoch']}: {report['metrics'][task]:.4g}"

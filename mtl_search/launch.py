@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.export import register_champion
+from mtl_search.export.trunks import trunk
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import build
@@ -28,6 +30,9 @@ from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.pairs import Pairs
 from mtl_search.training.workspace import Workload
+from mtl_search.transfer import BASES
+from mtl_search.transfer.bases import LearnedBase, MetaLearned
+from mtl_search.transfer.bases.base import Fetch
 from mtl_search.transfer.norms import has_batch_norm
 
 Say = Callable[[str], None]
@@ -72,11 +77,11 @@ def prepare(study: LoadedStudy) -> Prepared:
         DataError: The data breaks a rule.
     """
     config = study.config
-    data = load_data(config.data, config.tasks, config.seed)
-    task_goals(data)
+    data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
+    task_goals(data, data.all_tasks)
     resources = config.resources
-    workload = Workload.prepare(data, config.backbone, config.base, config.seed, resources.precision, resources.compile)
-    problems = _fit_problems(study, workload)
+    workload = Workload.prepare(data, config.backbone, config.seed, resources.precision, resources.compile)
+    problems = [*_fit_problems(study, workload), *_base_problems(study, workload)]
     if problems:
         raise ConfigError(problems)
     notes = []
@@ -92,16 +97,20 @@ def prepare(study: LoadedStudy) -> Prepared:
 def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     """Rules between the space and the data or the backbone."""
     problems: list[Problem] = []
-    pairs = Pairs(workload)
+    pairs, tasks = Pairs(workload), workload.data.tasks
+    most = tasks
     for recipe in study.space.corners():
+        sources = workload.sources_of(recipe)
+        joint = (*tasks, *map(workload.task, sources))
+        most = max(most, joint, key=len)
         try:
-            build(SHARINGS, recipe.sharing).check(workload.data.tasks)
-            pairs.common_of(recipe.sharing)
+            build(SHARINGS, recipe.sharing).check(joint)
+            pairs.common_of(recipe.sharing, sources)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
     if not problems:
         problems += pairs.problems(study.space.corners())
-    workers, datasets = study.config.resources.workers, workload.data.splits["train"]
+    workers, datasets = study.config.resources.workers, {task.dataset for task in most}
     for section in ("single_task", "joint"):
         smallest = study.space.smallest(f"{section}.batch_size")
         least = max(workers, len(datasets) if section == "joint" else 1)
@@ -113,6 +122,32 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     if study.space.sets("single_task.temperature"):
         problems.append(Problem("space.single_task.temperature", "has no effect: a single task has one data set"))
     return list(dict.fromkeys(problems))
+
+
+def _base_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
+    """Rules between the bases of the space and the backbone or the source tasks."""
+    problems: list[Problem] = []
+    workers = study.config.resources.workers
+    for recipe in study.space.corners():
+        place, base = f"space.base.{recipe.base.name}", build(BASES, recipe.base)
+        if isinstance(base, LearnedBase):
+            datasets = {task.dataset for task in workload.data.source_tasks}
+            least = max(workers, 1 if isinstance(base, MetaLearned) else len(datasets))
+            if base.schedule.batch_size < least:
+                rule = f"must be at least {least}: a row for every worker and every data set"
+                problems.append(Problem(f"{place}.batch_size", rule, base.schedule.batch_size))
+            continue
+        try:
+            workload.base_state(recipe.base, _fetch(study.config))
+        except MtlSearchError as error:
+            found = error.problems if isinstance(error, ConfigError) else [Problem(place, str(error))]
+            problems += [Problem(f"space.{p.place.removeprefix('space.')}", p.rule, p.value, p.choices) for p in found]
+    return problems
+
+
+def _fetch(config: StudyConfig) -> Fetch:
+    """Where a study's bases get earlier models from."""
+    return partial(trunk, storage=storage_of(config), uri=tracking_uri(config))
 
 
 def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool) -> Outcome:
@@ -136,11 +171,12 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
     with folder.locked():
         folder.begin(config, resume=resume)
         write_json(folder.data_file, _data_card(prepared))
-        names = {task.name: task.metric.name for task in prepared.data.tasks}
+        names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
             recorder = Recorder(tracker, config, names)
             recorder.study_started(prepared.data.describe(), yaml.safe_dump(config.model_dump(), sort_keys=False))
-            study = Study(config, prepared.study.space, prepared.workload, folder, [recorder, *watchers])
+            told = [recorder, *watchers]
+            study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
             outcome = study.run()
             recorder.study_ended(outcome)
             waiting = tracker.flush(30)
@@ -172,6 +208,7 @@ def _data_card(prepared: Prepared) -> dict[str, object]:
     data = prepared.data
     return {
         "tasks": [task.to_dict() for task in data.tasks],
+        "source_tasks": [task.to_dict() for task in data.source_tasks],
         "preparation": data.preparation.to_dict(),
         "sample": data.sample,
         "description": data.describe(),

@@ -110,8 +110,7 @@ def study_schema(families: Families) -> dict[str, Any]:
         "additionalProperties": {"$ref": "#/$defs/source_variant"},
         "minProperties": 1,
     }
-    for key in ("backbone", "base"):
-        schema["properties"][key] = {"$ref": f"#/$defs/{key}_variant"}
+    schema["properties"]["backbone"] = {"$ref": "#/$defs/backbone_variant"}
     return schema
 
 

@@ -115,6 +115,9 @@ class Recipe:
         weighting: How the task losses become one update.
         single_task: Schedule of fine-tuning the base on one task.
         joint: Schedule of training the fused model on all tasks.
+        base: Where the backbone's starting parameters come from.
+        transfer: What of the base the tasks use.
+        auxiliary: How source tasks take part in joint training.
     """
 
     sharing: Component
@@ -122,6 +125,9 @@ class Recipe:
     weighting: Component
     single_task: Schedule
     joint: Schedule
+    base: Component = field(default_factory=lambda: Component("random"))
+    transfer: Component = field(default_factory=lambda: Component("parameters"))
+    auxiliary: Component = field(default_factory=lambda: Component("none"))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values, in the form of the study file's ``space``."""
@@ -130,12 +136,11 @@ class Recipe:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
         """Inverse of ``to_dict``."""
-        components = {name: Component.from_dict(data[name]) for name in ("sharing", "fusion", "weighting")}
-        return cls(
-            **components,
-            single_task=Schedule.from_dict(data["single_task"]),
-            joint=Schedule.from_dict(data["joint"]),
-        )
+        parts: dict[str, Any] = {
+            name: (Schedule if name in ("single_task", "joint") else Component).from_dict(part)
+            for name, part in data.items()
+        }
+        return cls(**parts)
 
     @property
     def key(self) -> str:

@@ -15,7 +15,8 @@ from mtl_search.domains import Branches, Choice, Float, Int, Node
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component, Recipe, Schedule
 
-COMPONENTS = ("sharing", "fusion", "weighting")
+COMPONENTS = ("base", "transfer", "auxiliary", "sharing", "fusion", "weighting")
+BETWEEN_TASKS = ("sharing", "fusion", "weighting")
 SCHEDULES = ("single_task", "joint")
 PLAIN = ("fusion", "weighting")
 
@@ -97,7 +98,7 @@ class SearchSpace:
         problems += [Problem(f"space.{key}", "is not a known key", NOTHING, known) for key in raw if key not in known]
         if len(tasks) == 1:
             rule = "has no effect with a single task"
-            problems += [Problem(f"space.{name}", rule, raw[name]) for name in COMPONENTS if name in raw]
+            problems += [Problem(f"space.{name}", rule, raw[name]) for name in BETWEEN_TASKS if name in raw]
         sections: dict[str, Node] = {}
         for name in COMPONENTS:
             default = next(iter(families[name]))

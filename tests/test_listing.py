@@ -32,8 +32,12 @@ tasks:
   passed: {kind: binary, target: G1, data: por, positive: "yes", missing: -1, metric: {auroc: {max_fpr: 0.5}}}
   tags: {kind: multilabel, target: [a, b], data: por}
 backbone: {mlp: {width: 64, depth: 2, dropout: 0.1}}
-base: random
+source_tasks:
+  early: {kind: regression, target: G2, data: mat}
 space:
+  base: [random, {study: {name: earlier}}, {pretrain: {epochs: {int: [2, 8]}}}]
+  transfer: [parameters, structure]
+  auxiliary: {linear: {weight: {float: [0.1, 1]}}}
   sharing: {hard: {depth: {int: [0, 2]}}}
   fusion:
     - mean

@@ -28,7 +28,7 @@ def workload(folder: Path, function: str = "blocks") -> Workload:
         seed=0,
     )
     backbone = Component("python", {"function": f"trapped_backbone:{function}", "params": {"folder": str(folder)}})
-    return Workload.prepare(data, backbone, Component("random"), 0, "fp32")
+    return Workload.prepare(data, backbone, 0, "fp32")
 
 
 def recipe(batch_size: int = 16, epochs: int = 3, lr: float = 0.01, single_batch: int = 16) -> Recipe:

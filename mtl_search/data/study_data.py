@@ -20,6 +20,7 @@ from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources import SPLITS, Columns
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
+from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import content_key
 
 _SAMPLE_ROWS = 5
@@ -54,6 +55,7 @@ class StudyData:
 
     Attributes:
         tasks: The tasks in the order of the study file.
+        source_tasks: Those that are only learned from.
         preparation: Encoded columns to features, the same for all data sets.
         splits: "train", "validation" or "test" to data set to its rows.
         sample: A few raw training rows, as JSON takes them: input column to values.
@@ -63,6 +65,12 @@ class StudyData:
     preparation: Preparation
     splits: dict[str, dict[str, Split]]
     sample: dict[str, list[Any]]
+    source_tasks: tuple[Task, ...] = ()
+
+    @property
+    def all_tasks(self) -> tuple[Task, ...]:
+        """The tasks, then the source tasks."""
+        return (*self.tasks, *self.source_tasks)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -83,7 +91,7 @@ class StudyData:
                 for label, values in named.items():
                     digest.update(f"{split}/{name}/{label}/{values.dtype}/{values.shape};".encode())
                     digest.update(np.ascontiguousarray(values).data if values.size else b"")
-        tasks = [task.to_dict() for task in self.tasks]
+        tasks = [task.to_dict() for task in self.all_tasks]
         return content_key(tasks, self.preparation.to_dict(), digest.hexdigest())
 
     def describe(self) -> dict[str, Any]:
@@ -91,7 +99,7 @@ class StudyData:
         return {
             "rows": {s: {name: part.rows for name, part in parts.items()} for s, parts in self.splits.items()},
             "features": list(self.preparation.feature_shape),
-            "tasks": {task.name: self._describe_task(task) for task in self.tasks},
+            "tasks": {task.name: self._describe_task(task) for task in self.all_tasks},
         }
 
     def _describe_task(self, task: Task) -> dict[str, Any]:
@@ -109,18 +117,28 @@ class StudyData:
         return {"kind": task.kind, "dataset": task.dataset, "outputs": task.outputs, "splits": counts}
 
 
-def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> StudyData:
+def load_data(
+    config: DataConfig,
+    tasks: Mapping[str, TaskConfig],
+    seed: int,
+    source_tasks: Mapping[str, TaskConfig] | None = None,
+) -> StudyData:
     """Reads, checks, cuts and encodes the data of a study.
 
     Args:
         config: The study's data section.
         tasks: The study's tasks, in order.
         seed: The study's seed; the cut into splits depends on it.
+        source_tasks: Its source tasks, in order.
 
     Raises:
         DataError: Every problem found, each with key path, rule and value.
     """
-    gathered = gather(config, tasks, seed)
+    sources = source_tasks or {}
+    try:
+        gathered = gather(config, {**tasks, **sources}, seed)
+    except DataError as error:
+        raise DataError([_at_home(problem, sources) for problem in error.problems]) from error
     preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
     targets: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
     for task in gathered.tasks:
@@ -132,7 +150,17 @@ def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) ->
     }
     first = next(iter(gathered.rows.values()))["train"]
     sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
-    return StudyData(gathered.tasks, preparation, splits, sample)
+    own = tuple(task for task in gathered.tasks if task.name in tasks)
+    others = tuple(task for task in gathered.tasks if task.name in sources)
+    return StudyData(own, preparation, splits, sample, others)
+
+
+def _at_home(problem: Problem, sources: Mapping[str, TaskConfig]) -> Problem:
+    """A problem of a source task, at the place where the study file has it."""
+    section, _, rest = problem.place.partition(".")
+    if section == "tasks" and rest.partition(".")[0] in sources:
+        return Problem(f"source_tasks.{rest}", problem.rule, problem.value, problem.choices)
+    return problem
 
 
 def _encoded(columns: Columns, preparation: Preparation, targets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Split:

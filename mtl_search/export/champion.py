@@ -26,6 +26,7 @@ from mtl_search.recipe import Recipe, build
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, load_model
 from mtl_search.training.files import read_json
+from mtl_search.transfer import AUXILIARIES
 
 Columns = dict[str, list[Any]]
 """Raw rows as JSON takes them: input column to values."""
@@ -98,13 +99,15 @@ def load_champion(folder: StudyFolder) -> Champion:
     preparation = preparation_from_dict(data["preparation"])
     recipe = Recipe.from_dict(outcome["recipe"])
     sharing = build(SHARINGS, recipe.sharing)
+    sources = data.get("source_tasks", []) if build(AUXILIARIES, recipe.auxiliary).trains else []
+    trained = (*tasks, *map(Task.from_dict, sources))
     with torch.random.fork_rng(devices=[]):  # building draws parameters, and the caller's random state is its own
         model = MultiTaskModel(
             build(BACKBONES, config.backbone),
             preparation.feature_shape,
-            tasks,
-            sharing.plan([task.name for task in tasks], data["blocks"]),
-            [name for name in data["datasets"] if any(task.dataset == name for task in tasks)],
+            trained,
+            sharing.plan([task.name for task in trained], data["blocks"]),
+            [name for name in data["datasets"] if any(task.dataset == name for task in trained)],
             sharing.couple,
         )
     _load_state(model, folder, Path(outcome["folder"]))

@@ -3,7 +3,7 @@
 A worker calls it once per trial, between the artifacts of fine-tuning and the joint stage.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -12,7 +12,13 @@ from mtl_search.fusion.base import Fusion, State
 from mtl_search.models.multitask import MultiTaskModel, head_key
 
 
-def fuse(singles: Mapping[str, State], base: State, model: MultiTaskModel, fusion: Fusion) -> dict[str, Tensor]:
+def fuse(
+    singles: Mapping[str, State],
+    base: State,
+    model: MultiTaskModel,
+    fusion: Fusion,
+    sources: Collection[str] = (),
+) -> dict[str, Tensor]:
     """Fuse single-task models into the start of a multi-task model.
 
     A copy of a block that starts from several tasks becomes the fusion of theirs; one of a single task stays as
@@ -23,6 +29,7 @@ def fuse(singles: Mapping[str, State], base: State, model: MultiTaskModel, fusio
         base: State of the backbone that all of them started from, keys ``{l}.<name>``.
         model: The model to start: its plan and coupling count, and what its coupling drew.
         fusion: How parameters are fused.
+        sources: Tasks that take no part in a fusion with others: their copies alone start from theirs.
 
     Returns:
         The whole state of ``model``, in tensors of its own.
@@ -41,7 +48,8 @@ def fuse(singles: Mapping[str, State], base: State, model: MultiTaskModel, fusio
         for task, state in singles.items()
     }
     blocks: list[list[dict[str, Tensor]]] = []
-    for number, starts in enumerate(plan.starts):
+    for number, given in enumerate(plan.starts):
+        starts = [tuple(task for task in start if task not in sources) or start for start in given]
         copies = {start: [single_blocks[task][number] for task in start] for start in starts}
         once = {
             start: _owned(found[0]) if len(start) == 1 else fusion(found, start, base_blocks[number])

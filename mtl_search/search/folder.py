@@ -18,7 +18,7 @@ from mtl_search.recipe import content_key
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.training.files import read_json, write_json
 
-_DECIDING = ("data", "tasks", "backbone", "base", "space", "seed")
+_DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
 """Sections that decide what a trial's result means; a resumed study must not change them."""
 
 

@@ -20,6 +20,8 @@ class TaskOutcome:
         gain: Relative gain on validation in percent; positive is better whatever the direction.
         test: The multi-task model's metric on test; ``test_baseline``: the single-task model's.
         test_gain: Relative gain on test in percent.
+        steps: The metric on validation of the ``base`` with a fresh head, of the model fine-tuned on the task alone
+            (``single``), of the ``fused`` and of the ``joint`` model.
     """
 
     metric: str
@@ -30,6 +32,7 @@ class TaskOutcome:
     test: float
     test_baseline: float
     test_gain: float
+    steps: Mapping[str, float]
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -103,6 +106,7 @@ class Outcome:
                     test=test["joint"][task],
                     test_baseline=test["single"][task],
                     test_gain=test_gains[task],
+                    steps={name: values[task] for name, values in trial.steps.items()},
                 )
                 for task, goal in goals.items()
             },
@@ -145,5 +149,8 @@ class Outcome:
                 f"| {name} | {task.metric} | {task.test:.4g} | {task.test_baseline:.4g} "
                 f"| {task.test_gain:+.2f} % | {task.gain:+.2f} % |"
             )
-        lines += ["", f"One model of {self.cost()}."]
+        lines += ["", f"One model of {self.cost()}.", "", "The way there, on validation:", ""]
+        lines += ["| task | base, fresh head | fine-tuned alone | fused | joint |", "|---|---|---|---|---|"]
+        for name, task in self.tasks.items():
+            lines.append(f"| {name} | {' | '.join(f'{value:.4g}' for value in task.steps.values())} |")
         return "\n".join(lines)

@@ -27,6 +27,8 @@ class TrialRecord:
         recipe: What was tried; None if the trial ended before it was known.
         reason: Why it failed.
         metrics: Main validation metric by task at the best epoch (complete trials).
+        steps: The way there, main validation metric by task: ``base`` with a fresh head, ``single`` (fine-tuned alone),
+            ``fused``, ``joint`` (complete trials).
         best_epoch: That epoch.
         parameters: Of the model; ``multiply_adds``: of one sample through it.
         seconds: From the trial's start to its end, waiting for a worker group included.
@@ -40,6 +42,7 @@ class TrialRecord:
     recipe: Recipe | None = None
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    steps: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     best_epoch: int | None = None
     parameters: int | None = None
     multiply_adds: int | None = None
@@ -65,5 +68,6 @@ class TrialRecord:
             recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
             reason=str(notes.get("reason", "")),
             metrics=notes.get("metrics", {}),
+            steps=notes.get("steps", {}),
             **{name: notes.get(name) for name in _COPIED},
         )

@@ -21,7 +21,7 @@ from mtl_search.space import Reference, SearchSpace
 
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
-_MEASURED = ("metrics", "best_epoch", "parameters", "multiply_adds")
+_MEASURED = ("metrics", "steps", "best_epoch", "parameters", "multiply_adds")
 _COPIED = {*_MEASURED, "job"}
 """What a trial takes over from a finished one with the same recipe."""
 

@@ -21,10 +21,10 @@ from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.models.sharing.settling import settle
-from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
+from mtl_search.recipe import Component, Recipe, build, seed_from
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, mean_cosines, waiting
+from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.samplers import SAMPLERS
@@ -33,11 +33,11 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.space import SearchSpace
 from mtl_search.training.files import read_json, write_json
-from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
 from mtl_search.training.stages import RESULT_FILE, Stage
 from mtl_search.training.workspace import Workload
+from mtl_search.transfer.bases.base import Fetch, no_models
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +47,12 @@ class StudyWatcher(Watcher, Protocol):
 
     def pool_started(self, groups: int) -> None:
         """The worker groups are up."""
+
+    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+        """The base of the default recipe has been trained for an epoch."""
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+        """That base is done, or failed with a reason."""
 
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
         """A task's single-task model has finished an epoch."""
@@ -67,6 +73,7 @@ class Study:
         workload: Its data, backbone and base.
         folder: Where it lies.
         watchers: Hear of everything.
+        fetch: Gives the trunk of an earlier model.
     """
 
     def __init__(
@@ -76,15 +83,15 @@ class Study:
         workload: Workload,
         folder: StudyFolder,
         watchers: Sequence[StudyWatcher],
+        fetch: Fetch = no_models,
     ) -> None:
         self._config, self._space, self._workload = config, space, workload
         self._folder, self._watchers = folder, list(watchers)
         self._tasks = tuple(config.tasks)
-        self._workload_key = workload.key
-        self._goals = task_goals(workload.data)
-        self._objective = Objective(self._goals)
+        self._jobs = Jobs(workload, folder, fetch)
         self._pairs = Pairs(workload)
         self._groups: dict[str, Groups] = {}
+        self._jobs.groups = self._groups
 
     def run(self) -> Outcome:
         """Search until the trials are used up, then measure the winner.
@@ -110,7 +117,9 @@ class Study:
 
     def _baselines(self, pool: Pool) -> dict[str, dict[str, Any]]:
         """Train, or find in the cache, the single-task model of every task under the default recipe."""
-        jobs = self._single_jobs(self._space.default().recipe)
+        recipe = self._space.default().recipe
+        self._learn_base(pool, recipe)
+        jobs = self._jobs.singles(recipe)
 
         def heard(job: Job, update: Update) -> None:
             (task,) = job.payload.tasks
@@ -132,16 +141,36 @@ class Study:
         results = {
             task: update.result for task, update in zip(self._tasks, updates, strict=True) if update.result is not None
         }
-        goals = {task: replace(goal, baseline=results[task]["metrics"][task]) for task, goal in self._goals.items()}
-        self._objective = Objective(goals, self._config.search.objective)
+        goals = {
+            task: replace(goal, baseline=results[task]["metrics"][task])
+            for task, goal in self._jobs.objective.goals.items()
+        }
+        self._jobs.objective = Objective(goals, self._config.search.objective)
         return results
+
+    def _learn_base(self, pool: Pool, recipe: Recipe) -> None:
+        """Train the base of the default recipe, where it is learned."""
+        job, name = self._jobs.start(recipe).job, recipe.base.name
+        if job is None:
+            return
+
+        def heard(_: Job, update: Update) -> None:
+            for watcher in self._watchers:
+                for report in update.reports:
+                    watcher.base_reported(name, report)
+                if update.state.ended:
+                    watcher.base_ended(name, update.result, update.reason)
+
+        (update,) = pool.run([job], heard)
+        if update.state is not JobState.DONE:
+            raise NothingSucceededError(f"no base to start from, {name} failed: {update.reason or update.state.value}")
 
     def _measure_affinity(self, pool: Pool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
         for kind in waiting(self._space):
-            *singles, joint = self._jobs(replace(self._space.plain().recipe, sharing=Component(next(iter(SHARINGS)))))
+            *before, joint = self._jobs.of(replace(self._space.plain().recipe, sharing=Component(next(iter(SHARINGS)))))
             job = affinity_job(kind, joint, self._folder.trials)
-            *_, result = pool.results([*singles, job])
+            *_, result = pool.results([*before, job])
             self._groups[kind] = grouped(self._tasks, result["affinity"])
             for watcher in self._watchers:
                 watcher.affinity_measured(kind, result["affinity"], self._groups[kind])
@@ -157,10 +186,10 @@ class Study:
             study,
             self._space,
             search.trials,
-            lambda recipe: pool.submit(self._jobs(recipe)),
+            lambda recipe: pool.submit(self._jobs.of(recipe)),
             pool.drop,
             list(self._watchers),
-            lambda recipe: self._pairs.refusal(recipe.sharing, recipe.weighting),
+            self._pairs.refusal,
         )
         if searcher.left:
             try:
@@ -193,26 +222,6 @@ class Study:
             ),
         )
 
-    def _jobs(self, recipe: Recipe) -> list[Job]:
-        """What a recipe stands for: the single-task models it fuses, then its joint stage."""
-        recipe = replace(recipe, sharing=settle(recipe.sharing, self._groups))
-        singles = self._single_jobs(recipe)
-        folders = {job.payload.tasks[0]: job.payload.folder for job in singles}
-        key = content_key("joint", self._workload_key, recipe.to_dict(), self._objective.to_dict())
-        stage = Stage(key, "joint", self._tasks, recipe, str(self._folder.trials / key), self._objective, folders)
-        return [*singles, Job(key, stage, tuple(job.key for job in singles), lockstep=True)]
-
-    def _single_jobs(self, recipe: Recipe) -> list[Job]:
-        """The single-task stages of a recipe; equal ones have equal keys, in every study on this storage."""
-        jobs = []
-        for task in self._tasks:
-            schedule = recipe.single_task.to_dict()
-            key = content_key("single_task", self._workload_key, task, schedule)
-            objective = Objective({task: self._goals[task]}, task)
-            stage = Stage(key, "single_task", (task,), recipe, str(self._folder.cache / key), objective)
-            jobs.append(Job(key, stage))
-        return jobs
-
     def _conclude(self, pool: Pool, study: optuna.Study, baselines: Mapping[str, dict[str, Any]]) -> Outcome:
         """Pick the winner on validation, read the test split for it and its baselines, write the outcome."""
         complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
@@ -222,10 +231,10 @@ class Study:
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         self._tell_cosines(complete)
         best = max(complete, key=lambda t: (t.value, -t.number))
-        *_, joint = self._jobs(Recipe.from_dict(best.user_attrs["recipe"]))
+        *_, joint = self._jobs.of(Recipe.from_dict(best.user_attrs["recipe"]))
         test = self._test_metrics(pool, joint.payload)
         names = {task.name: task.metric.name for task in self._workload.data.tasks}
-        outcome = Outcome.of(TrialRecord.of(best), joint.payload, names, self._objective, baselines, test)
+        outcome = Outcome.of(TrialRecord.of(best), joint.payload, names, self._jobs.objective, baselines, test)
         write_json(self._folder.outcome_file, outcome.to_dict())
         return outcome
 
@@ -241,7 +250,7 @@ class Study:
 
     def _test_metrics(self, pool: Pool, stage: Stage) -> dict[str, dict[str, float]]:
         """Test metrics of the winner (``joint``) and of each task's single-task model (``single``)."""
-        stages = [stage, *(job.payload for job in self._single_jobs(self._space.default().recipe))]
+        stages = [stage, *(job.payload for job in self._jobs.singles(self._space.default().recipe))]
         jobs = [Job(f"test-{s.key}", Stage(f"test-{s.key}", "test", s.tasks, s.recipe, s.folder)) for s in stages]
         joint, *singles = pool.results(jobs)
         return {

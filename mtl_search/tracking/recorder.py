@@ -32,7 +32,7 @@ class Recorder:
     Args:
         tracker: Started.
         config: The study file.
-        metric_names: Main metric by task.
+        metric_names: Main metric by task, source tasks among them.
     """
 
     def __init__(self, tracker: Tracker, config: StudyConfig, metric_names: Mapping[str, str]) -> None:
@@ -50,7 +50,6 @@ class Recorder:
         params = {
             "backbone": config.backbone.name,
             **{f"backbone.{name}": value for name, value in config.backbone.params.items()},
-            "base": config.base.name,
             "sampler": config.search.sampler.name,
             "stopper": config.search.stopper.name,
             "objective": config.search.objective,
@@ -66,6 +65,22 @@ class Recorder:
     def pool_started(self, groups: int) -> None:
         """Note how many trials run side by side."""
         self._tracker.set_tags(None, {"worker_groups": groups})
+
+    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+        """Log an epoch of the base's training."""
+        self._start_base(name)
+        self._log("base", report)
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+        """Log the epochs not yet told and close the run."""
+        self._start_base(name)
+        for report in (result or {}).get("history", []):
+            self._log("base", report)
+        if result is None:
+            self._tracker.end_run("base", "FAILED", {"reason": reason})
+        else:
+            tags = {"best_epoch": result["best_epoch"], "cached": "cached" in result}
+            self._tracker.end_run("base", "FINISHED", tags)
 
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
         """Log an epoch of a single-task model."""
@@ -103,6 +118,8 @@ class Recorder:
             "sharing": recipe.sharing.name,
             "fusion": recipe.fusion.name,
             "weighting": recipe.weighting.name,
+            "base": recipe.base.name,
+            "transfer": recipe.transfer.name,
         }
         self._tracker.start_run(f"trial-{number}", f"trial-{number:03d}", params, tags)
 
@@ -119,6 +136,11 @@ class Recorder:
         values |= {name: value for name, value in costs.items() if value is not None}
         if values:
             self._tracker.log_metrics(key, values, trial.best_epoch or 0)
+        for number, (name, metrics) in enumerate(trial.steps.items()):
+            of_task = {f"{task}/{self._metrics[task]}": value for task, value in metrics.items()}
+            self._tracker.log_metrics(key, {f"path/{place}": value for place, value in of_task.items()}, number)
+            if name == "fused":
+                self._tracker.log_metrics(key, {f"fused/{place}": value for place, value in of_task.items()}, 0)
         tags: dict[str, object] = {"state": trial.state.upper()}
         for name in ("reason", "best_epoch", "duplicate_of", "retry_of"):
             if getattr(trial, name) not in (None, ""):
@@ -138,6 +160,11 @@ class Recorder:
         tags = {"best_trial": outcome.number, "mlflow.note.content": outcome.to_markdown()}
         self._tracker.set_tags(f"trial-{outcome.number}", {"best": True})
         self._tracker.end_study("FINISHED", metrics, tags)
+
+    def _start_base(self, name: str) -> None:
+        if "base" not in self._logged:
+            self._logged["base"] = set()
+            self._tracker.start_run("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
     def _start_baseline(self, task: str) -> None:
         key = f"baseline-{task}"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
+from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.boundaries import Boundaries, backward
 from mtl_search.training.gradients import parts, split_jacobian
 from mtl_search.training.world import World
@@ -35,12 +36,14 @@ class BatchFacts:
         present: Which tasks have a label in it, (tasks,) on the CPU; None where all have.
         rows: Its rows from each data set.
         scale: Factor on all gradients, against underflow in half precision; scalar.
+        progress: Share of the stage's steps that are done, in [0, 1).
     """
 
     shares: Tensor
     present: Tensor | None
     rows: Sequence[int]
     scale: Tensor
+    progress: float = 0.0
 
     def scaled(self, scale: Tensor) -> "BatchFacts":
         """The same with another factor."""
@@ -69,10 +72,18 @@ class Balancing(ABC):
         model: Not wrapped.
         weighting: Started.
         world: The group that trains together.
+        auxiliaries: The source tasks among the model's.
     """
 
-    def __init__(self, model: MultiTaskModel, weighting: Weighting, world: World) -> None:
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        weighting: Weighting,
+        world: World,
+        auxiliaries: Auxiliaries = NO_AUXILIARIES,
+    ) -> None:
         self._model, self._weighting, self._world = model, weighting, world
+        self._auxiliaries = auxiliaries
         self._tasks = [task.name for task in model.tasks]
 
     @abstractmethod
@@ -88,11 +99,18 @@ class Balancing(ABC):
     def _passing(self, batch: BatchFacts, cut: bool = False) -> Passing:
         return Passing(cut, self._world.size, self._world.sum, batch.rows)
 
-    def _weigh(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        """The weighting's answer; 1 where half precision overflowed: the update will be passed over."""
+    def _weigh(self, losses: Tensor, batch: BatchFacts, gramian: Tensor | None) -> Tensor:
+        """The weighting's answer for the target tasks, and what source tasks weigh.
+
+        All are 1 where half precision overflowed: the update will be passed over.
+        """
         if gramian is not None and self._world.scales and not bool(gramian.isfinite().all()):
             return torch.ones_like(losses)
-        return self._weighting(losses, present, gramian)
+        own = self._auxiliaries.targets
+        present = None if batch.present is None else own(batch.present)
+        if gramian is not None:
+            gramian = own(own(gramian).T)
+        return self._auxiliaries.joined(self._weighting(own(losses), present, gramian), batch.progress)
 
 
 class JacobianFree(Balancing):
@@ -108,7 +126,7 @@ class JacobianFree(Balancing):
         passing = self._passing(batch, cut=self.measures and self._model.has_representation)
         sums = forward(wrapped, passing)
         losses = self._world.sum(sums.detach() * batch.shares)
-        weights = self._weigh(losses, batch.present, None)
+        weights = self._weigh(losses, batch, None)
         # DDP averages gradients over ranks; the parts must add up, so each counts as often as there are ranks.
         factor = batch.scale * self._world.size
         if not passing.cut:
@@ -135,7 +153,7 @@ class AtRepresentation(Balancing):
         factor = batch.scale * self._world.size
         boundaries = Boundaries(self._tasks, passing, sums, batch.shares * factor, factor)
         gramian = self._world.sum(boundaries.gramian())
-        weights = self._weigh(losses, batch.present, gramian)
+        weights = self._weigh(losses, batch, gramian)
         boundaries.finish(weights)
         return Balanced(losses, weights, gramian)
 
@@ -160,9 +178,13 @@ class AtSharedParameters(Balancing):
         rows, rest = split_jacobian(roots, shared, own, self._world)
         of_tasks, of_penalties = rows[: len(self._tasks)], rows[len(self._tasks) :].sum(0)
         gramian = (of_tasks @ of_tasks.T) / batch.scale**2
-        weights = self._weigh(losses, batch.present, gramian)
+        weights = self._weigh(losses, batch, gramian)
         if isinstance(self._weighting, JacobianWeighting):
-            combined = self._weighting.combine(of_tasks, batch.present)
+            targets = self._auxiliaries.targets
+            present = None if batch.present is None else targets(batch.present)
+            combined = self._weighting.combine(targets(of_tasks), present)
+            others = len(self._tasks) - self._auxiliaries.count
+            combined = combined + weights[others:] @ of_tasks[others:]
         else:
             combined = weights @ of_tasks
         _assign(combined + of_penalties, shared)

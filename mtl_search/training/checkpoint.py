@@ -14,6 +14,7 @@ from mtl_search.training.files import leftovers, replacing
 
 MODEL_FILE = "model.safetensors"
 _CHECKPOINT_FILE = "checkpoint.pt"
+_BLOCKS = "blocks."
 _log = logging.getLogger(__name__)
 
 
@@ -26,6 +27,19 @@ def save_model(folder: Path, state: Mapping[str, Tensor]) -> None:
 def load_model(folder: Path) -> dict[str, Tensor]:
     """Read what ``save_model`` wrote, onto the CPU."""
     return load_file(folder / MODEL_FILE)
+
+
+def save_base(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """Write a base, keys ``{l}.<name>``, as the model of which it is the trunk."""
+    cut = ((name.partition("."), value) for name, value in state.items())
+    save_model(folder, {f"{_BLOCKS}{block}.0.{name}": value for (block, _, name), value in cut})
+
+
+def base_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The base in the state of a model that has one copy of each block, keys ``{l}.<name>``."""
+    named = {name.removeprefix(_BLOCKS): value for name, value in state.items() if name.startswith(_BLOCKS)}
+    cut = ((name.split(".", 2), value) for name, value in named.items())
+    return {f"{block}.{name}": value for (block, _, name), value in cut}
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:

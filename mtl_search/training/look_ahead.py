@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mtl_search.data.batching import Batch
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.gradients import Sums, jacobian, parts
 from mtl_search.training.portion import Portion
 from mtl_search.training.world import World
@@ -33,10 +34,20 @@ class Measuring:
         kept: Rows kept aside.
         sums: Task losses of a model on a batch, summed over this rank's rows, (tasks,).
         world: The group that trains together.
+        auxiliaries: The source tasks among the model's.
     """
 
-    def __init__(self, model: MultiTaskModel, weighting: Weighting, kept: Portion, sums: Sums, world: World) -> None:
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        weighting: Weighting,
+        kept: Portion,
+        sums: Sums,
+        world: World,
+        auxiliaries: Auxiliaries = NO_AUXILIARIES,
+    ) -> None:
         assert isinstance(weighting, LookAhead), "only these keep rows aside"
+        self._auxiliaries = auxiliaries
         self._model, self._weighting, self._sums, self._world = model, weighting, sums, world
         self._tasks = [task.name for task in model.tasks]
         self._kept = kept
@@ -72,7 +83,7 @@ class Measuring:
                     ends.append(self._world.sum(self._sums(self._model, batch, None) * shares))
                 for parameter, start in zip(parameters, before, strict=True):
                     parameter.copy_(start)
-        self._weighting.learn(-lr * (ends[0] - ends[1]) / (2 * eps))
+        self._weighting.learn(self._auxiliaries.targets(-lr * (ends[0] - ends[1]) / (2 * eps)))
 
     def _gradient(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Gradient of the primary tasks' losses on kept rows, over the global batch, as one long row (P,)."""

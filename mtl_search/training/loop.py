@@ -19,6 +19,7 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import TrialError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, build, seed_from
+from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.objective import Objective
@@ -87,6 +88,7 @@ class Loop:
         world: The group that trains together.
         folder: Where checkpoints go.
         affinity: Task affinity to measure on the way; empty for none.
+        auxiliaries: The source tasks among the model's.
     """
 
     def __init__(
@@ -101,13 +103,16 @@ class Loop:
         world: World,
         folder: Path,
         affinity: str = "",
+        auxiliaries: Auxiliaries = NO_AUXILIARIES,
     ) -> None:
         self._model, self._world, self._folder = model, world, folder
         self._schedule, self._seed = schedule, seed
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
         self._optimizer = _optimizer(model, schedule)
-        self._step = Step(model, splits["train"], schedule, weighting, self._optimizer, seed, world, affinity)
+        self._step = Step(
+            model, splits["train"], schedule, weighting, self._optimizer, seed, world, affinity, auxiliaries
+        )
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
         self._saved, self._next_save = -1, 0.0

@@ -5,7 +5,7 @@ A short alias per kind for what people mostly ask for; beyond those any torchmet
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -115,8 +115,12 @@ def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) 
     return value
 
 
-def task_goals(data: StudyData) -> dict[str, Goal]:
+def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str, Goal]:
     """Direction and natural scale of every task's main metric; baselines come later.
+
+    Args:
+        data: The study's.
+        tasks: Some of its tasks or source tasks; None for its tasks.
 
     Raises:
         ConfigError: A metric that does not exist, does not fit its task, or tells nothing on its validation labels; all
@@ -124,7 +128,7 @@ def task_goals(data: StudyData) -> dict[str, Goal]:
     """
     problems: list[Problem] = []
     goals = {}
-    for task in data.tasks:
+    for task in data.tasks if tasks is None else tasks:
         try:
             goals[task.name] = _goal(task, data)
         except ConfigError as error:

@@ -3,6 +3,7 @@
 Asked by the training step, and by ``pairs`` for every pair of a search space before anything trains.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from mtl_search.errors import ConfigError, Problem
@@ -27,10 +28,10 @@ class Common:
     samples: bool
 
     @classmethod
-    def of(cls, model: MultiTaskModel) -> "Common":
-        """Read it off a model."""
-        datasets = {task.dataset for task in model.tasks}
-        return cls(len(model.tasks), model.has_representation, bool(model.shared_parameters()), len(datasets) == 1)
+    def of(cls, model: MultiTaskModel, tasks: Collection[str]) -> "Common":
+        """Read it off a model, for those of its tasks that are balanced."""
+        datasets = {task.dataset for task in model.tasks if task.name in tasks}
+        return cls(len(tasks), model.has_representation, bool(model.shared_parameters()), len(datasets) == 1)
 
 
 def place_of(weighting: Weighting, common: Common) -> Place:

@@ -1,13 +1,13 @@
 """Stages: one job's worth of training, from its description to files on disk.
 
-``single_task`` fine-tunes the base on one task; ``joint`` fuses the single-task models as its recipe says and trains
-them together; ``test`` reads the test split for one finished model. A worker group carries these out, and so can a
-plain script.
+``pretrain`` learns a base from source tasks; ``single_task`` fine-tunes the base on one task; ``joint`` fuses the
+single-task models as its recipe says and trains them together; ``test`` reads the test split for one finished model. A
+worker group carries these out, and so can a plain script.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,13 +16,16 @@ from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, build, seed_from
+from mtl_search.recipe import Component, Recipe, Schedule, build, seed_from
+from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.loop import Control, Loop, NoControl
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
+from mtl_search.transfer import AUXILIARIES, BASES
+from mtl_search.transfer.bases import LearnedBase
 from mtl_search.transfer.norms import recalibrate
 from mtl_search.weighting import WEIGHTINGS
 
@@ -36,22 +39,26 @@ class Stage:
     Attributes:
         key: Content key; equal stages give equal results, so its folder can be reused.
         kind: What is done.
-        tasks: Names of the tasks trained or judged, in the study's order.
+        tasks: Names of the tasks trained or judged, in the study's order; source tasks last.
         recipe: The concrete choice; a single-task stage reads its ``single_task`` schedule only.
         folder: Where model, result and checkpoint go.
         objective: What picks the best epoch.
         singles: Folder of the single-task model by task (joint stages).
         affinity: Task affinity that a joint stage measures on the way, ``cosine`` or ``look_ahead``; empty for none.
+        base: Folder of the base; empty for random parameters.
+        sources: Those of a joint stage's tasks that are only learned from.
     """
 
     key: str
-    kind: Literal["single_task", "joint", "test"]
+    kind: Literal["pretrain", "single_task", "joint", "test"]
     tasks: tuple[str, ...]
     recipe: Recipe
     folder: str
     objective: Objective = field(default_factory=Objective)
     singles: Mapping[str, str] = field(default_factory=dict)
     affinity: str = ""
+    base: str = ""
+    sources: tuple[str, ...] = ()
 
     @property
     def is_single(self) -> bool:
@@ -78,7 +85,9 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
 
     Returns:
         The result as plain data: ``metrics`` (main metric by task at the best epoch), ``best_epoch``, ``best_score``,
-        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``.
+        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``;
+        of a joint stage ``steps``: main metric by task as ``base`` (with a fresh head), ``single`` (fine-tuned alone),
+        ``fused`` and ``joint``.
 
     Raises:
         TrialError: Training diverged.
@@ -88,20 +97,20 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         return _test(stage, workspace)
     folder = Path(stage.folder)
     model = _start(stage, workspace)
-    schedule = stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
     seed = seed_from(workspace.workload.seed, stage.key)
     loop = Loop(
         model,
         workspace.splits,
-        schedule,
+        _schedule(stage),
         build(WEIGHTINGS, weighting),
-        stage.objective,
+        _objective(stage, model, workspace),
         workspace.metrics,
         seed,
         workspace.world,
         folder,
         stage.affinity,
+        Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
     )
     progress = loop.run(control or NoControl())
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
@@ -117,6 +126,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "affinity": progress.affinity,
         "parameters": count_parameters(model),
         "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
+        "steps": _steps(stage, progress.history[0]["metrics"], best["metrics"]),
         "seconds": sum(report["seconds"] for report in progress.history),
         "wall_seconds": time.monotonic() - started,
     }
@@ -131,17 +141,53 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
 
 def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
-    if stage.kind == "single_task":
-        return workspace.model(stage.tasks, None)
-    model = workspace.model(stage.tasks, stage.recipe.sharing)
+    if stage.kind != "joint":
+        return workspace.model(stage.tasks, None, stage.base)
+    model = workspace.model(stage.tasks, stage.recipe.sharing, stage.base)
     device = workspace.world.device
     singles = {
         task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
         for task, folder in stage.singles.items()
     }
-    model.load_state_dict(fuse(singles, workspace.base, model, build(FUSIONS, stage.recipe.fusion)))
+    for task in stage.sources:  # the base itself, with the head that the base was learned with, if it was
+        singles[task] = workspace.model((task,), None, stage.base).state_dict()
+        known = load_model(Path(stage.base)) if stage.base else {}
+        singles[task] |= {name: known[name].to(device) for name in singles[task].keys() & known.keys()}
+    fusion = build(FUSIONS, stage.recipe.fusion)
+    model.load_state_dict(fuse(singles, workspace.base_of(stage.base), model, fusion, stage.sources))
     recalibrate(model, workspace.calibration_batches(model))
     return model
+
+
+def _schedule(stage: Stage) -> Schedule:
+    """How the stage trains."""
+    if stage.kind == "pretrain":
+        base = build(BASES, stage.recipe.base)
+        assert isinstance(base, LearnedBase)
+        return base.schedule
+    return stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task
+
+
+def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace) -> Objective:
+    """What picks the best epoch; in pretraining the gains over the network as it was before."""
+    if stage.kind != "pretrain":
+        return stage.objective
+    start = evaluate(model, workspace.splits["validation"], workspace.metrics, workspace.world)
+    goals = stage.objective.goals
+    return Objective({task: replace(goal, baseline=start[task]["metric"]) for task, goal in goals.items()})
+
+
+def _steps(stage: Stage, first: Mapping[str, float], best: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """What every step from the base to the joint model came to, main validation metric by task."""
+    if stage.kind != "joint":
+        return {}
+    alone = {task: read_json(Path(folder) / RESULT_FILE) for task, folder in stage.singles.items()}
+    return {
+        "base": {task: result["history"][0]["metrics"][task] for task, result in alone.items()},
+        "single": {task: result["metrics"][task] for task, result in alone.items()},
+        "fused": {task: first[task] for task in alone},
+        "joint": {task: best[task] for task in alone},
+    }
 
 
 def _test(stage: Stage, workspace: Workspace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ by the labels of the global batch, so two workers make the same update as one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
 from mtl_search.recipe import Schedule, seed_from
 from mtl_search.training.affinity import Affinity
+from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
 from mtl_search.training.cosines import Cosines
 from mtl_search.training.look_ahead import Measuring
@@ -65,6 +66,7 @@ class Step:
         seed: Decides the order of rows.
         world: The group that trains together.
         affinity: Task affinity to measure on the way, ``cosine`` or ``look_ahead``; empty for none.
+        auxiliaries: The source tasks among the model's.
 
     Attributes:
         steps: Updates per epoch, equal on every rank.
@@ -86,10 +88,11 @@ class Step:
         seed: int,
         world: World,
         affinity: str = "",
+        auxiliaries: Auxiliaries = NO_AUXILIARIES,
     ) -> None:
         self._model, self._world = model, world
         self._weighting, self._optimizer = weighting, optimizer
-        self._clip = schedule.clip_norm
+        self._clip, self._epochs = schedule.clip_norm, schedule.epochs
         self._features = [split.features[name] for name in model.datasets]
         masks = {task.name: split.masks[task.name] for task in model.tasks}
         self._labels = [
@@ -110,11 +113,12 @@ class Step:
         self._learning: list[nn.Parameter] = []
         self.steps = self._train.steps
         self.learning_rate = 0.0
-        place = place_of(weighting, Common.of(model))
-        weighting.start([task.name for task in model.tasks], world.device, seed_from(seed, "weighting"))
-        self._balancing = BALANCINGS[place](model, weighting, world)
+        targets = [task.name for task in model.tasks[: len(model.tasks) - auxiliaries.count]]
+        place = place_of(weighting, Common.of(model, targets))
+        weighting.start(targets, world.device, seed_from(seed, "weighting"))
+        self._balancing = BALANCINGS[place](model, weighting, world, auxiliaries)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.scales)
-        self._measuring = None if kept is None else Measuring(model, weighting, kept, self._sums, world)
+        self._measuring = None if kept is None else Measuring(model, weighting, kept, self._sums, world, auxiliaries)
         self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
         self._times = torch.zeros(len(model.tasks))
         self.cosines = Cosines(model.tasks, place, world.device)
@@ -153,6 +157,7 @@ class Step:
             self._measuring.begin(epoch)
         losses = []
         for number, (batch, facts) in enumerate(self._batches(epoch)):
+            facts = replace(facts, progress=(epoch - 1 + number / self.steps) / self._epochs)
             self._set_learning_rate(factor(number))
             if isinstance(self._balancing, JacobianFree):
                 self._balancing.measures = number % _MEASURED == 0 and len(self._labels) > 1

@@ -7,6 +7,7 @@ it.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,11 +21,14 @@ from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
-from mtl_search.recipe import Component, build, content_key, seed_from
+from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
+from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.metrics import metric_for
 from mtl_search.training.world import World
-from mtl_search.transfer import BASES
+from mtl_search.transfer import AUXILIARIES, BASES
+from mtl_search.transfer.bases.base import Fetch, no_models
+from mtl_search.transfer.bases.random import RandomBase
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Workload:
         data: Splits, tasks and input preparation.
         backbone: Variant of ``BACKBONES``.
         blocks: Number of blocks of the backbone.
-        base: The backbone's starting parameters, keys ``{block}.<name>``.
+        base: Random starting parameters of the backbone, keys ``{block}.<name>``.
         seed: The study's seed.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         compiled: Whether blocks are compiled with ``torch.compile``, once per worker and shape.
@@ -54,15 +58,14 @@ class Workload:
         cls,
         data: StudyData,
         backbone: Component,
-        base: Component,
         seed: int,
         precision: str = "auto",
         compiled: bool = False,
     ) -> "Workload":
-        """Make the base and put everything a worker needs into one bundle."""
+        """Draw random starting parameters and put everything a worker needs into one bundle."""
         network = build(BACKBONES, backbone)
         shape = data.preparation.feature_shape
-        state = build(BASES, base).state(lambda: network.blocks(shape), seed_from(seed, "base"))
+        state = RandomBase().state(lambda: network.blocks(shape), seed_from(seed, "base"))
         blocks = len(network.blocks(shape))
         arrays = {name: value.numpy() for name, value in state.items()}
         return cls(data, backbone, blocks, arrays, seed, precision, compiled)
@@ -70,10 +73,7 @@ class Workload:
     @property
     def key(self) -> str:
         """Content key of everything a single-task model depends on but its task and schedule."""
-        base = [
-            [name, str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
-            for name, value in sorted(self.base.items())
-        ]
+        base = state_key({name: torch.from_numpy(np.array(value)) for name, value in self.base.items()})
         return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled)
 
     def network(self, tasks: Sequence[str], sharing: Component | None) -> MultiTaskModel:
@@ -81,7 +81,7 @@ class Workload:
 
         Args:
             tasks: Names, in the study's order.
-            sharing: How they share the blocks; None for a single-task model.
+            sharing: How they share the blocks; None for all blocks in common, as in a single-task model.
 
         Raises:
             ConfigError: The sharing does not fit backbone or tasks.
@@ -90,13 +90,32 @@ class Workload:
         datasets = [name for name in self.data.datasets if any(task.dataset == name for task in chosen)]
         backbone, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
         if sharing is None:
-            return MultiTaskModel(backbone, shape, chosen, SharingPlan.separate(tasks, self.blocks), datasets)
+            return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         variant = build(SHARINGS, sharing)
         return MultiTaskModel(backbone, shape, chosen, variant.plan(tasks, self.blocks), datasets, variant.couple)
 
     def task(self, name: str) -> Task:
-        """A task by its name."""
-        return next(task for task in self.data.tasks if task.name == name)
+        """A task or source task by its name."""
+        return next(task for task in self.data.all_tasks if task.name == name)
+
+    def base_state(self, base: Component, fetch: Fetch = no_models) -> dict[str, Tensor]:
+        """Starting parameters from a base that need not be learned, keys ``{block}.<name>``.
+
+        Args:
+            base: Variant of ``BASES``.
+            fetch: Gives the trunk of an earlier model.
+
+        Raises:
+            ConfigError: They cannot be had, or do not fit the backbone.
+        """
+        network, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
+        return build(BASES, base).state(lambda: network.blocks(shape), seed_from(self.seed, "base"), fetch)
+
+    def sources_of(self, recipe: Recipe) -> tuple[str, ...]:
+        """The source tasks that joint training takes along."""
+        if not build(AUXILIARIES, recipe.auxiliary).trains:
+            return ()
+        return tuple(task.name for task in self.data.source_tasks)
 
 
 class Workspace:
@@ -109,38 +128,49 @@ class Workspace:
     Attributes:
         splits: Training and validation split on the device.
         metrics: Main metric by task on the device.
-        base: Starting parameters of the blocks on the device.
+        base: Random starting parameters of the blocks on the device.
     """
 
     def __init__(self, workload: Workload, world: World) -> None:
         self.workload, self.world = workload, world
         data = workload.data
         self.splits = {name: self._split(name) for name in ("train", "validation")}
-        self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in data.tasks}
+        self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in data.all_tasks}
         self.base: dict[str, Tensor] = {
             name: torch.from_numpy(np.array(value)).to(world.device) for name, value in workload.base.items()
         }
+        self._read: tuple[str, dict[str, Tensor]] = ("", self.base)
+
+    def base_of(self, folder: str) -> dict[str, Tensor]:
+        """Starting parameters that lie in a folder, keys ``{block}.<name>``; the random ones for an empty name."""
+        if not folder:
+            return self.base
+        if self._read[0] != folder:
+            found = base_of(load_model(Path(folder)))
+            self._read = folder, {name: value.to(self.world.device) for name, value in found.items()}
+        return self._read[1]
 
     def _split(self, name: str) -> DeviceSplit:
         data = self.workload.data
-        return DeviceSplit(data.splits[name], data.preparation, data.tasks, self.world.device)
+        return DeviceSplit(data.splits[name], data.preparation, data.all_tasks, self.world.device)
 
     def test_split(self) -> DeviceSplit:
         """The test split, put on the device for this one use."""
         return self._split("test")
 
-    def model(self, tasks: Sequence[str], sharing: Component | None) -> MultiTaskModel:
-        """A model on the device, started from the base, with fresh heads.
+    def model(self, tasks: Sequence[str], sharing: Component | None, base: str = "") -> MultiTaskModel:
+        """A model on the device, started from a base, with fresh heads.
 
         Args:
             tasks: Names, in the study's order.
-            sharing: How they share the blocks; None for a single-task model.
+            sharing: How they share the blocks; None for all blocks in common, as in a single-task model.
+            base: Folder of the base; empty for random parameters.
         """
         torch.manual_seed(seed_from(self.workload.seed, "model"))
         model = self.workload.network(tasks, sharing)
         model.initialise(self.workload.seed)
         model.to(self.world.device)
-        model.load_base(self.base)
+        model.load_base(self.base_of(base))
         if self.world.device.type == "cuda" and self.world.size > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         if self.workload.compiled:
@@ -155,6 +185,15 @@ class Workspace:
         chunks = max(1, min(-(-sum(map(len, features)) // CHUNK), *map(len, features)))
         for parts in zip(*(part.tensor_split(chunks) for part in features), strict=True):
             yield torch.cat(parts), tuple(map(len, parts))
+
+
+def state_key(state: Mapping[str, Tensor]) -> str:
+    """Content key of parameters and buffers on the CPU."""
+    forms = {name: [str(value.dtype), list(value.shape)] for name, value in state.items()}
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(state[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content_key(forms, digest.hexdigest())
 
 
 def _compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

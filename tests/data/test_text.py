@@ -138,7 +138,7 @@ def test_a_worker_evaluates_and_calibrates_on_text_as_on_the_same_features_dense
     table = {"path": file, "text": ["text"], "text_features": 50}
     tasks = {name: {**POSITIVE, "data": name} for name in ("film", "book")}
     data = load(None, tasks, **{name: {**table, "where": {"domain": name}, "split_by": "split"} for name in tasks})
-    workload = Workload.prepare(data, Component("mlp", {"width": 6, "depth": 1}), Component("random"), 0, "fp32")
+    workload = Workload.prepare(data, Component("mlp", {"width": 6, "depth": 1}), 0, "fp32")
     workspace = Workspace(workload, World())
     model = workspace.model(list(tasks), Component("hard"))
     monkeypatch.setattr("mtl_search.training.evaluation.CHUNK", 5)

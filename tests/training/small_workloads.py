@@ -86,7 +86,7 @@ def _load(data: dict[str, Any], tasks: dict[str, Any]) -> StudyData:
 
 
 def workload_of(data: StudyData, backbone: Component = MLP) -> Workload:
-    return Workload.prepare(data, backbone, Component("random"), seed=3, precision="fp32")
+    return Workload.prepare(data, backbone, seed=3, precision="fp32")
 
 
 def workspace_of(data: StudyData, backbone: Component = MLP, world: World | None = None) -> Workspace:

@@ -65,6 +65,6 @@ def test_a_workloads_key_follows_everything_a_single_task_model_depends_on(every
         replace(workload, base=other_base),
         replace(workload, precision="bf16"),
         replace(workload, data=data_of(EVERY_KIND, rows=261)),
-        Workload.prepare(every_kind, DROPOUT, Component("random"), 3, "fp32"),
+        Workload.prepare(every_kind, DROPOUT, 3, "fp32"),
     ]
     assert len({workload.key, *(other.key for other in changed)}) == 6

@@ -1,0 +1,116 @@
+"""Jobs of a recipe: the base it starts from, the single-task models it fuses, its joint stage.
+
+Everything that trains is a job of the pool, and equal jobs have equal keys, so that nothing is trained twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mtl_search.execution.jobs import Job
+from mtl_search.models.sharing.settling import settle
+from mtl_search.recipe import Recipe, build, content_key
+from mtl_search.search.folder import StudyFolder
+from mtl_search.training.checkpoint import MODEL_FILE, save_base
+from mtl_search.training.metrics import task_goals
+from mtl_search.training.objective import Objective
+from mtl_search.training.stages import Stage
+from mtl_search.training.workspace import Workload, state_key
+from mtl_search.transfer import BASES, TRANSFERS
+from mtl_search.transfer.bases import LearnedBase
+from mtl_search.transfer.bases.base import Fetch, no_models
+from mtl_search.transfer.bases.random import RandomBase
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the single-task models of a recipe start from.
+
+    Attributes:
+        key: Content key of the base.
+        folder: Where it lies; empty for random parameters.
+        job: What makes it; None where it is there.
+    """
+
+    key: str = ""
+    folder: str = ""
+    job: Job | None = None
+
+
+class Jobs:
+    """Makes the jobs of a study's recipes.
+
+    Args:
+        workload: Data, backbone and seed.
+        folder: The study's.
+        fetch: Gives the trunk of an earlier model.
+
+    Attributes:
+        objective: What trials are judged by; knows the baselines once there are any.
+        groups: Groups of tasks by the kind of affinity they were measured with.
+    """
+
+    def __init__(self, workload: Workload, folder: StudyFolder, fetch: Fetch = no_models) -> None:
+        self._workload, self._folder, self._fetch = workload, folder, fetch
+        self._workload_key = workload.key
+        self._tasks = tuple(task.name for task in workload.data.tasks)
+        self._goals = task_goals(workload.data)
+        self._starts: dict[str, Start] = {}
+        self.objective = Objective(self._goals)
+        self.groups: Mapping[str, list[list[str]]] = {}
+
+    def start(self, recipe: Recipe) -> Start:
+        """The base of a recipe; one that is not learned is written where workers find it."""
+        base = build(BASES, recipe.base)
+        if build(TRANSFERS, recipe.transfer).fresh or isinstance(base, RandomBase):
+            return Start()
+        name = content_key(recipe.base.to_dict())
+        if name not in self._starts:
+            self._starts[name] = self._learned(recipe) if isinstance(base, LearnedBase) else self._found(recipe)
+        return self._starts[name]
+
+    def singles(self, recipe: Recipe) -> list[Job]:
+        """The single-task stages of a recipe, a job for each task; they may need the job of its ``start``."""
+        recipe, start = build(TRANSFERS, recipe.transfer).applied(recipe), self.start(recipe)
+        jobs = []
+        for task in self._tasks:
+            key = content_key("single_task", self._workload_key, start.key, task, recipe.single_task.to_dict())
+            objective = Objective({task: self._goals[task]}, task)
+            folder = str(self._folder.cache / key)
+            stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder)
+            jobs.append(Job(key, stage, () if start.job is None else (start.job.key,)))
+        return jobs
+
+    def of(self, recipe: Recipe) -> list[Job]:
+        """All jobs of a recipe; the joint stage's is the last."""
+        recipe = build(TRANSFERS, recipe.transfer).applied(replace(recipe, sharing=settle(recipe.sharing, self.groups)))
+        start, singles = self.start(recipe), self.singles(recipe)
+        key = content_key("joint", self._workload_key, start.key, recipe.to_dict(), self.objective.to_dict())
+        sources = self._workload.sources_of(recipe)
+        stage = Stage(
+            key,
+            "joint",
+            (*self._tasks, *sources),
+            recipe,
+            str(self._folder.trials / key),
+            self.objective,
+            {job.payload.tasks[0]: job.payload.folder for job in singles},
+            base=start.folder,
+            sources=sources,
+        )
+        before = [*([start.job] if start.job else []), *singles]
+        return [*before, Job(key, stage, tuple(job.key for job in before), lockstep=True)]
+
+    def _learned(self, recipe: Recipe) -> Start:
+        key = content_key("pretrain", self._workload_key, recipe.base.to_dict())
+        sources = self._workload.data.source_tasks
+        folder, goals = str(self._folder.cache / key), task_goals(self._workload.data, sources)
+        stage = Stage(key, "pretrain", tuple(task.name for task in sources), recipe, folder, Objective(goals))
+        return Start(key, folder, Job(key, stage))
+
+    def _found(self, recipe: Recipe) -> Start:
+        state = self._workload.base_state(recipe.base, self._fetch)
+        key = state_key(state)
+        folder = self._folder.cache / f"base-{key}"
+        if not (folder / MODEL_FILE).exists():
+            save_base(folder, state)
+        return Start(key, str(folder))

@@ -1,0 +1,108 @@
+"""Episodes: meta-learning of a base, in the place that ``step`` has in ordinary training.
+
+An episode fine-tunes the trunk and one source task's head for a few steps; then the trunk moves as its base says. The
+loop around it (validation, best epoch, checkpoints) is the ordinary one.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import seed_from
+from mtl_search.training.gradients import jacobian, parts
+from mtl_search.training.losses import loss_sum
+from mtl_search.training.world import World
+from mtl_search.transfer.bases import MetaLearned
+
+
+class Episodes:
+    """Makes the updates of a meta-learned base.
+
+    Gradients are those of the global batch, so two workers make the updates of one.
+
+    Args:
+        base: Says how the trunk moves.
+        model: All source tasks on one trunk, on the world's device.
+        split: Training split on that device.
+        seed: Decides the order of rows.
+        world: The group that trains together.
+
+    Attributes:
+        steps: Episodes per epoch: as many as there are batches for, and one for every task at least.
+    """
+
+    def __init__(self, base: MetaLearned, model: MultiTaskModel, split: DeviceSplit, seed: int, world: World) -> None:
+        self._base, self._model, self._split = base, model, split
+        self._seed, self._world = seed, world
+        self._trunk = list(model.blocks.parameters())
+        self._plans = [self._plan(task.name, task.dataset) for task in model.tasks]
+        batches = sum(plan.steps for plan in self._plans)
+        self.steps = max(len(self._plans), batches // (base.inner_steps + 1))
+
+    def _plan(self, task: str, dataset: str) -> BatchPlan:
+        rows = {dataset: len(self._split.features[dataset])}
+        masks, size = {task: self._split.masks[task]}, self._base.schedule.batch_size
+        seed = seed_from(self._seed, task)
+        world = self._world
+        return BatchPlan(rows, masks, {task: dataset}, size, 1.0, seed, world.rank, world.size)
+
+    def run_epoch(self, epoch: int, factor: Callable[[int], float]) -> Tensor:
+        """One epoch of episodes, the source tasks in turn.
+
+        Args:
+            epoch: Counted from 1; decides the order of rows.
+            factor: Outer learning rate relative to its start, by episode of the epoch.
+
+        Returns:
+            Mean loss of each task's steps, (tasks,).
+        """
+        self._model.train()
+        batches = [_endless(plan, epoch) for plan in self._plans]
+        losses: list[list[Tensor]] = [[] for _ in batches]
+        for number in range(self.steps):
+            turn = (epoch - 1) * self.steps + number
+            task = turn % len(batches)
+            losses[task] += self._episode(task, batches[task], self._base.outer_lr * factor(number))
+        self._world.share_buffers(self._model)
+        return torch.stack([torch.stack(found).mean() if found else torch.zeros(()) for found in losses])
+
+    def _episode(self, task: int, batches: Iterator[Batch], outer_lr: float) -> list[Tensor]:
+        start = [parameter.detach().clone() for parameter in self._trunk]
+        learning = [*self._trunk, *list(self._model.heads.values())[task].parameters()]
+        losses = []
+        for _ in range(self._base.inner_steps):
+            loss, gradient = self._gradient(task, next(batches), learning)
+            losses.append(loss)
+            with torch.no_grad():
+                for parameter, part in zip(learning, gradient, strict=True):
+                    parameter.sub_(part, alpha=self._base.inner_lr)
+        end = [parameter.detach().clone() for parameter in self._trunk]
+        _, last = self._gradient(task, next(batches), self._trunk)
+        with torch.no_grad():
+            for parameter, before, way in zip(self._trunk, start, self._base.direction(start, end, last), strict=True):
+                parameter.copy_(before - outer_lr * way)
+        return losses
+
+    def _gradient(self, number: int, batch: Batch, parameters: list[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
+        """One task's mean loss over the global batch, and its gradient."""
+        task, (rows,) = self._model.tasks[number], batch.rows
+        own = self._model.datasets.index(task.dataset)
+        sizes = [rows.numel() if index == own else 0 for index in range(len(self._model.datasets))]
+        features = self._split.features[task.dataset].index_select(0, rows)
+        output = self._model(features, sizes)[task.name]
+        targets = self._split.targets[task.name].index_select(0, rows)
+        mask = self._split.masks[task.name].index_select(0, rows)
+        loss = loss_sum(task.loss, output, targets, mask) / max(batch.counts[task.name], 1)
+        row = jacobian([loss], parameters, self._world)[0]
+        return self._world.sum(loss.detach().clone()), parts(row, parameters)
+
+
+def _endless(plan: BatchPlan, start: int) -> Iterator[Batch]:
+    """Batches without end; another start gives another order."""
+    turn = 0
+    while True:
+        yield from plan.epoch(seed_from(start, turn))
+        turn += 1
