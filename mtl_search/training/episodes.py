@@ -5,6 +5,7 @@ loop around it (validation, best epoch, checkpoints) is the ordinary one.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +33,16 @@ class Episodes:
 
     Attributes:
         steps: Episodes per epoch: as many as there are batches for, and one for every task at least.
+        learning_rate: Outer learning rate of the last episode.
+        affinity: Not measured here.
     """
+
+    affinity = None
 
     def __init__(self, base: MetaLearned, model: MultiTaskModel, split: DeviceSplit, seed: int, world: World) -> None:
         self._base, self._model, self._split = base, model, split
         self._seed, self._world = seed, world
+        self.learning_rate = 0.0
         self._trunk = list(model.blocks.parameters())
         self._plans = [self._plan(task.name, task.dataset) for task in model.tasks]
         batches = sum(plan.steps for plan in self._plans)
@@ -65,11 +71,30 @@ class Episodes:
         for number in range(self.steps):
             turn = (epoch - 1) * self.steps + number
             task = turn % len(batches)
-            losses[task] += self._episode(task, batches[task], self._base.outer_lr * factor(number))
+            self.learning_rate = self._base.outer_lr * factor(number)
+            losses[task] += self._episode(task, batches[task])
         self._world.share_buffers(self._model)
         return torch.stack([torch.stack(found).mean() if found else torch.zeros(()) for found in losses])
 
-    def _episode(self, task: int, batches: Iterator[Batch], outer_lr: float) -> list[Tensor]:
+    def freeze(self, frozen: bool) -> None:
+        """Nothing is frozen here."""
+
+    def weights_used(self) -> dict[str, float]:
+        """Tasks take turns; none has a weight."""
+        return {}
+
+    def mean_cosines(self) -> dict[str, dict[str, float]]:
+        """Not measured here."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing but the model goes on from epoch to epoch."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+
+    def _episode(self, task: int, batches: Iterator[Batch]) -> list[Tensor]:
         start = [parameter.detach().clone() for parameter in self._trunk]
         learning = [*self._trunk, *list(self._model.heads.values())[task].parameters()]
         losses = []
@@ -83,7 +108,7 @@ class Episodes:
         _, last = self._gradient(task, next(batches), self._trunk)
         with torch.no_grad():
             for parameter, before, way in zip(self._trunk, start, self._base.direction(start, end, last), strict=True):
-                parameter.copy_(before - outer_lr * way)
+                parameter.copy_(before - self.learning_rate * way)
         return losses
 
     def _gradient(self, number: int, batch: Batch, parameters: list[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:

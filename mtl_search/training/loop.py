@@ -21,11 +21,13 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, build, seed_from
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
+from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.objective import Objective
 from mtl_search.training.step import Step
 from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS, OPTIMIZERS
+from mtl_search.transfer.bases import MetaLearned
 from mtl_search.weighting.base import Weighting
 
 CHECKPOINT_SHARE = 0.05
@@ -89,6 +91,7 @@ class Loop:
         folder: Where checkpoints go.
         affinity: Task affinity to measure on the way; empty for none.
         auxiliaries: The source tasks among the model's.
+        meta: A base to be learned in episodes; None for ordinary training.
     """
 
     def __init__(
@@ -104,14 +107,18 @@ class Loop:
         folder: Path,
         affinity: str = "",
         auxiliaries: Auxiliaries = NO_AUXILIARIES,
+        meta: MetaLearned | None = None,
     ) -> None:
         self._model, self._world, self._folder = model, world, folder
         self._schedule, self._seed = schedule, seed
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
         self._optimizer = _optimizer(model, schedule)
-        self._step = Step(
-            model, splits["train"], schedule, weighting, self._optimizer, seed, world, affinity, auxiliaries
+        train = splits["train"]
+        self._step: Step | Episodes = (
+            Episodes(meta, model, train, seed, world)
+            if meta is not None
+            else Step(model, train, schedule, weighting, self._optimizer, seed, world, affinity, auxiliaries)
         )
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
@@ -180,7 +187,7 @@ class Loop:
             "validation_loss": {task: result["loss"] for task, result in results.items()},
             "training_loss": dict(losses),
             "weights": self._step.weights_used() if epoch else {},
-            "cosines": self._step.cosines.means() if epoch else {},
+            "cosines": self._step.mean_cosines() if epoch else {},
             "lr": self._step.learning_rate,
             "seconds": time.monotonic() - started,
         }

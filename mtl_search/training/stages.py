@@ -25,7 +25,7 @@ from mtl_search.training.loop import Control, Loop, NoControl
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
-from mtl_search.transfer.bases import LearnedBase
+from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.transfer.norms import recalibrate
 from mtl_search.weighting import WEIGHTINGS
 
@@ -98,7 +98,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     folder = Path(stage.folder)
     model = _start(stage, workspace)
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
-    seed = seed_from(workspace.workload.seed, stage.key)
+    seed, base = seed_from(workspace.workload.seed, stage.key), build(BASES, stage.recipe.base)
     loop = Loop(
         model,
         workspace.splits,
@@ -111,6 +111,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         folder,
         stage.affinity,
         Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
+        base if stage.kind == "pretrain" and isinstance(base, MetaLearned) else None,
     )
     progress = loop.run(control or NoControl())
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)

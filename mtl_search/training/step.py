@@ -71,7 +71,6 @@ class Step:
     Attributes:
         steps: Updates per epoch, equal on every rank.
         learning_rate: Of the last update.
-        cosines: How the tasks' gradients lay to each other in the last epoch.
         affinity: What was measured of it so far.
 
     Raises:
@@ -121,7 +120,7 @@ class Step:
         self._measuring = None if kept is None else Measuring(model, weighting, kept, self._sums, world, auxiliaries)
         self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
         self._times = torch.zeros(len(model.tasks))
-        self.cosines = Cosines(model.tasks, place, world.device)
+        self._cosines = Cosines(model.tasks, place, world.device)
         self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
 
     def freeze(self, frozen: bool) -> None:
@@ -152,7 +151,7 @@ class Step:
         self._still_frozen_norms()
         self._weight_sum.zero_()
         self._times.zero_()
-        self.cosines.clear()
+        self._cosines.clear()
         if self._measuring is not None:
             self._measuring.begin(epoch)
         losses = []
@@ -172,6 +171,10 @@ class Step:
         """Mean weight of each task over the last epoch's updates that it had a label in."""
         means = (self._weight_sum.cpu() / self._times.clamp(min=1)).tolist()
         return {labels.task: mean for labels, mean in zip(self._labels, means, strict=True)}
+
+    def mean_cosines(self) -> dict[str, dict[str, float]]:
+        """How the tasks' gradients lay to each other in the last epoch."""
+        return self._cosines.means()
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed stage needs beside parameters and optimiser."""
@@ -205,7 +208,7 @@ class Step:
         facts = facts if not self._world.scales else facts.scaled(self._scaler.scale(facts.scale))
         balanced = self._balancing.backward(lambda net, passing: self._sums(net, batch, passing), model, facts)
         self._weight_sum += balanced.weights
-        self.cosines.add(balanced.gramian)
+        self._cosines.add(balanced.gramian)
         self._scaler.unscale_(self._optimizer)
         if self._measuring is not None:
             self._measuring.learn(batch, facts.shares, self._learning, self.learning_rate)

@@ -80,9 +80,20 @@ def _source(first: int, rows: int, holes: bool) -> dict[str, Any]:
     return {"python": {"function": "small_workloads:images", "params": params, "inputs": ["x"]}}
 
 
-def _load(data: dict[str, Any], tasks: dict[str, Any]) -> StudyData:
-    chosen = {name: TaskConfig.model_validate(task) for name, task in tasks.items()}
-    return load_data(DataConfig.model_validate(data), chosen, seed=1)
+def with_source_tasks() -> StudyData:
+    """``ink`` on the small data set; ``digit`` and ``odd`` on the large one are only learned from."""
+    homes = {"ink": "small", "digit": "large", "odd": "large"}
+    tasks = {name: {**EVERY_KIND[name], "data": home} for name, home in homes.items()}
+    sources = {"large": _source(0, 230, True), "small": _source(400, 90, True)}
+    own = {"ink": tasks.pop("ink"), "dark": {"kind": "regression", "target": "ink", "data": "small", "metric": "mae"}}
+    return _load({"sources": sources}, own, tasks)
+
+
+def _load(data: dict[str, Any], tasks: dict[str, Any], source_tasks: dict[str, Any] | None = None) -> StudyData:
+    chosen, sources = (
+        {name: TaskConfig.model_validate(task) for name, task in given.items()} for given in (tasks, source_tasks or {})
+    )
+    return load_data(DataConfig.model_validate(data), chosen, 1, sources)
 
 
 def workload_of(data: StudyData, backbone: Component = MLP) -> Workload:
@@ -94,9 +105,9 @@ def workspace_of(data: StudyData, backbone: Component = MLP, world: World | None
 
 
 def recipe_of(joint: Schedule, single: Schedule | None = None, depth: int | None = None, **parts: Component) -> Recipe:
-    chosen = {"fusion": Component("mean"), "weighting": Component("fixed"), **parts}
-    sharing = Component("hard", {} if depth is None else {"depth": depth})
-    return Recipe(sharing=sharing, single_task=single or Schedule(2, 32), joint=joint, **chosen)
+    hard = Component("hard", {} if depth is None else {"depth": depth})
+    chosen = {"sharing": hard, "fusion": Component("mean"), "weighting": Component("fixed"), **parts}
+    return Recipe(single_task=single or Schedule(2, 32), joint=joint, **chosen)
 
 
 def goals_of(workspace: Workspace) -> dict[str, Goal]:

@@ -85,7 +85,7 @@ def test_cosines_of_a_stage_are_those_at_the_representation() -> None:
         )
         step.freeze(False)
         step.run_epoch(1, lambda _: 1.0)
-        found[weighting] = step.cosines.means()
+        found[weighting] = step.mean_cosines()
     assert set(found["fixed"]) == {"digit", "odd"}
     for a, others in found["fixed"].items():
         for b, value in others.items():

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from small_workloads import EVERY_KIND, data_of, two_data_sets, workload_of
+from small_workloads import EVERY_KIND, data_of, recipe_of, two_data_sets, workload_of
 from torch import Tensor
 
 from mtl_search.models.sharing import SHARINGS
@@ -56,7 +56,8 @@ def pairs(workloads: dict[str, Workload], rest: bool) -> Iterator[tuple[str, Wor
             sharing = Component(name, params)
             for weighting in [Component(w, more) for w in WEIGHTINGS for more in [{}, *MORE.get(w, [])]]:
                 typical = weighting.name in TYPICAL or (name == "hard" and not params)
-                if typical is not rest and not refusals.refusal(sharing, weighting):
+                recipe = recipe_of(SCHEDULE, sharing=sharing, weighting=weighting)
+                if typical is not rest and not refusals.refusal(recipe):
                     title = f"{where}: {name} {params} {weighting.name} {dict(weighting.params)}"
                     yield title, workload, sharing, weighting
 

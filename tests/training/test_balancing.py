@@ -221,7 +221,7 @@ def test_half_precision_trains_alike_with_scaled_gradients(weighting: str) -> No
 
 def common(sharing: Component, own_data: bool = False) -> Common:
     workspace = workspace_of(two_data_sets() if own_data else data_of({task: EVERY_KIND[task] for task in TASKS}))
-    return Common.of(workspace.model(TASKS, sharing))
+    return Common.of(workspace.model(TASKS, sharing), TASKS)
 
 
 def test_the_cheapest_place_that_fits_is_taken() -> None:
@@ -263,5 +263,5 @@ def test_a_space_is_refused_where_a_variant_has_no_partner_in_it() -> None:
     assert "does not go with none: must be where" in problem.rule
     (problem,) = pairs.problems(recipes(["hard", "none"], ["upgrad", "mgda"]))
     assert problem.place == "space.sharing.none"
-    assert pairs.refusal(Component("none"), Component("mgda"))
-    assert not pairs.refusal(Component("tree"), Component("mgda"))
+    assert pairs.refusal(*recipes(["none"], ["mgda"]))
+    assert not pairs.refusal(*recipes(["tree"], ["mgda"]))
