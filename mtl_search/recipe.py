@@ -115,6 +115,7 @@ class Recipe:
         weighting: How the task losses become one update.
         single_task: Schedule of fine-tuning the base on one task.
         joint: Schedule of training the fused model on all tasks.
+        alignment: How joint training draws the tasks' data sets together.
     """
 
     sharing: Component
@@ -122,6 +123,7 @@ class Recipe:
     weighting: Component
     single_task: Schedule
     joint: Schedule
+    alignment: Component = field(default_factory=lambda: Component("none"))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values, in the form of the study file's ``space``."""
@@ -129,8 +131,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
-        """Inverse of ``to_dict``."""
-        components = {name: Component.from_dict(data[name]) for name in ("sharing", "fusion", "weighting")}
+        """Inverse of ``to_dict``; a recipe written before alignments were known has none."""
+        names = ("sharing", "fusion", "weighting", "alignment")
+        components = {name: Component.from_dict(data[name]) for name in names if name in data}
         return cls(
             **components,
             single_task=Schedule.from_dict(data["single_task"]),

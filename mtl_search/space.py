@@ -15,7 +15,7 @@ from mtl_search.domains import Branches, Choice, Float, Int, Node
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component, Recipe, Schedule
 
-COMPONENTS = ("sharing", "fusion", "weighting")
+COMPONENTS = ("sharing", "fusion", "weighting", "alignment")
 SCHEDULES = ("single_task", "joint")
 PLAIN = ("fusion", "weighting")
 

@@ -160,7 +160,7 @@ class Study:
             lambda recipe: pool.submit(self._jobs(recipe)),
             pool.drop,
             list(self._watchers),
-            lambda recipe: self._pairs.refusal(recipe.sharing, recipe.weighting),
+            self._pairs.refusal_of,
         )
         if searcher.left:
             try:

@@ -103,6 +103,7 @@ class Recorder:
             "sharing": recipe.sharing.name,
             "fusion": recipe.fusion.name,
             "weighting": recipe.weighting.name,
+            "alignment": recipe.alignment.name,
         }
         self._tracker.start_run(f"trial-{number}", f"trial-{number:03d}", params, tags)
 

@@ -104,6 +104,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         stage.affinity,
     )
     progress = loop.run(control or NoControl())
+    model.alignment = None  # it has done its part: the model that is counted and kept is the one without it
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
     result = {
         "key": stage.key,
@@ -122,7 +123,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     }
     # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
     if workspace.world.rank == 0 and not progress.stopped:
-        save_model(folder, progress.best_state)
+        save_model(folder, {name: progress.best_state[name] for name in model.state_dict()})
         write_json(folder / RESULT_FILE, result)
         drop_checkpoint(folder)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
@@ -133,7 +134,7 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
     if stage.kind == "single_task":
         return workspace.model(stage.tasks, None)
-    model = workspace.model(stage.tasks, stage.recipe.sharing)
+    model = workspace.model(stage.tasks, stage.recipe.sharing, stage.recipe.alignment)
     device = workspace.world.device
     singles = {
         task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}

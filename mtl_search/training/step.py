@@ -104,6 +104,7 @@ class Step:
         ]
         holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
         self._train, kept = portions(model, split, schedule, holdout, seed, world)
+        self._epochs = schedule.epochs
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
         self._frozen: bool | None = None
@@ -184,6 +185,7 @@ class Step:
         """The epoch's batches, each with what all ranks know of it."""
         scale = torch.ones((), device=self._world.device)
         batches = self._train.epoch(epoch)
+        done, total = self.steps * (epoch - 1), self.steps * self._epochs
         while window := list(islice(batches, _WINDOW)):
             counts = torch.tensor([[batch.counts[labels.task] for labels in self._labels] for batch in window])
             self._times += (counts > 0).sum(0)
@@ -191,7 +193,11 @@ class Step:
             full = (counts > 0).all(1).tolist()
             for number, batch in enumerate(window):
                 present = None if full[number] else counts[number] > 0
-                yield batch, BatchFacts(shares[number], present, self._train.rows, scale)
+                yield (
+                    batch,
+                    BatchFacts(shares[number], present, self._train.rows, self._train.starts, done / total, scale),
+                )
+                done += 1
 
     def _update(self, batch: Batch, facts: BatchFacts, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""
