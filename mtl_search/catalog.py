@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtl_search.alignment import ALIGNMENTS
 from mtl_search.binding import SCHEDULE_FAMILIES, Family, bind_component
 from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
@@ -34,6 +35,7 @@ FAMILIES: Mapping[str, Family] = {
     "sharing": SHARINGS,
     "fusion": FUSIONS,
     "weighting": WEIGHTINGS,
+    "alignment": ALIGNMENTS,
     "optimizer": OPTIMIZERS,
     "decay": DECAYS,
     "sampler": SAMPLERS,

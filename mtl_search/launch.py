@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from mtl_search.alignment import ALIGNMENTS
 from mtl_search.catalog import LoadedStudy
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
@@ -108,6 +109,11 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
             pairs.common_of(recipe.sharing, sources)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
+        try:
+            build(ALIGNMENTS, recipe.alignment).check(joint)
+        except ConfigError as error:
+            place = f"space.alignment.{recipe.alignment.name}"
+            problems += [Problem(place, p.rule, p.value, p.choices) for p in error.problems]
     if not problems:
         problems += pairs.problems(study.space.corners())
     workers, datasets = study.config.resources.workers, {task.dataset for task in most}

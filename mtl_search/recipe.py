@@ -118,6 +118,7 @@ class Recipe:
         base: Where the backbone's starting parameters come from.
         transfer: What of the base the tasks use.
         auxiliary: How source tasks take part in joint training.
+        alignment: How joint training draws the tasks' data sets together.
     """
 
     sharing: Component
@@ -128,6 +129,7 @@ class Recipe:
     base: Component = field(default_factory=lambda: Component("random"))
     transfer: Component = field(default_factory=lambda: Component("parameters"))
     auxiliary: Component = field(default_factory=lambda: Component("none"))
+    alignment: Component = field(default_factory=lambda: Component("none"))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values, in the form of the study file's ``space``."""

@@ -15,8 +15,8 @@ from mtl_search.domains import Branches, Choice, Float, Int, Node
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component, Recipe, Schedule
 
-COMPONENTS = ("base", "transfer", "auxiliary", "sharing", "fusion", "weighting")
-BETWEEN_TASKS = ("sharing", "fusion", "weighting")
+COMPONENTS = ("base", "transfer", "sharing", "fusion", "weighting", "alignment", "auxiliary")
+BETWEEN_TASKS = ("sharing", "fusion", "weighting", "alignment")
 SCHEDULES = ("single_task", "joint")
 PLAIN = ("fusion", "weighting")
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "mtl_search"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
 
-FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer"})
+FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset({"errors", "recipe", "domains", "binding", "space", "config", "reading"}),
     FAMILIES,
@@ -29,7 +29,12 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"listing", "launch"}),
     frozenset({"cli", "__main__"}),
 )
-WITHIN = {"models": {"data"}, "fusion": {"models"}, "transfer": {"models"}}  # ... and these families from another
+WITHIN = {  # ... and these families from another
+    "models": {"data"},
+    "fusion": {"models"},
+    "transfer": {"models"},
+    "alignment": {"data", "models"},
+}
 OWNERS = {"ray": {"execution", "search"}, "optuna": {"space", "search"}, "mlflow": {"tracking", "export"}}
 
 MAX_FILE_LINES = {True: 250, False: 500}  # in the package, and beside it: a suite may be long, a module not

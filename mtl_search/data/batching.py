@@ -105,6 +105,7 @@ class BatchPlan:
     Attributes:
         steps: Steps per epoch.
         batch_rows: Data set to its rows in a global batch.
+        starts: Data set to how many of those rows lie on earlier ranks.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class BatchPlan:
         self.batch_rows = _shares(sizes, min(batch_size, sum(sizes.values())), temperature)
         self._sizes, self._seed = dict(sizes), seed
         self._parts = _parts(list(self.batch_rows.values()), rank, world)
+        self.starts = {name: first for name, (first, _) in zip(self.batch_rows, self._parts, strict=True)}
         self._device = next((mask.device for mask in masks.values()), torch.device("cpu"))
         self._labels = {task: mask if mask.ndim == 1 else mask.sum(dim=1) for task, mask in masks.items()}
         self._task_dataset = dict(task_dataset)

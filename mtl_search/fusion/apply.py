@@ -27,7 +27,7 @@ def fuse(
     Args:
         singles: State of each task's single-task ``MultiTaskModel``.
         base: State of the backbone that all of them started from, keys ``{l}.<name>``.
-        model: The model to start: its plan and coupling count, and what its coupling drew.
+        model: The model to start: its plan and coupling count, and what its coupling and its alignment drew.
         fusion: How parameters are fused.
         sources: Tasks that take no part in a fusion with others: their copies alone start from theirs.
 
@@ -67,7 +67,9 @@ def fuse(
         head = coupling.start_of_head(_within(singles[task], prefix))
         fused |= {f"{prefix}{name}": value for name, value in head.items()}
     own = coupling.start(single_blocks, blocks)
-    return fused | {f"coupling.{name}": value for name, value in own.items()}
+    fused |= {f"coupling.{name}": value for name, value in own.items()}
+    drawn = {} if model.alignment is None else _owned(model.alignment.state_dict())
+    return fused | {f"alignment.{name}": value for name, value in drawn.items()}
 
 
 def _by_block(state: State, prefix: str, blocks: int) -> list[dict[str, Tensor]]:

@@ -7,12 +7,15 @@ it, ``models.deployed`` wraps it for use.
 import copy
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.models.aligner import Align, Meeting, meetings_of
 from mtl_search.models.backbones.base import Backbone, output_shapes
 from mtl_search.models.heads import Head, seed_of_head
+from mtl_search.models.modes import evaluating
 from mtl_search.models.passing import Passing
 from mtl_search.models.sharing.coupling import Couple, Layout
 from mtl_search.models.sharing.plan import SharingPlan
@@ -32,8 +35,8 @@ def head_key(task: str) -> str:
 class MultiTaskModel(nn.Module):
     """One backbone shared between tasks as a plan says, and one head per task.
 
-    Parameters are named ``blocks.{l}.{g}.<name>`` (block l, copy g of the plan), ``heads.{task}.<name>`` and
-    ``coupling.<name>``.
+    Parameters are named ``blocks.{l}.{g}.<name>`` (block l, copy g of the plan), ``heads.{task}.<name>``,
+    ``coupling.<name>`` and, in joint training that aligns the tasks' data sets, ``alignment.<name>``.
 
     Args:
         backbone: Gives the blocks.
@@ -42,9 +45,13 @@ class MultiTaskModel(nn.Module):
         plan: Which tasks use the same copy of each block.
         datasets: Names of the data sets, in the order in which a batch holds their rows.
         couple: Makes the coupling that wires the copies; the one of tree-like plans if not given.
+        align: Makes what aligns the data sets in joint training; None for a model that is only used.
+
+    Attributes:
+        alignment: What aligns the data sets, if anything does; no output depends on it.
 
     Raises:
-        ConfigError: Backbone, tasks, plan and data sets do not fit each other.
+        ConfigError: Backbone, tasks, plan, data sets and alignment do not fit each other.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class MultiTaskModel(nn.Module):
         plan: SharingPlan,
         datasets: Sequence[str],
         couple: Couple = Routing,
+        align: Align | None = None,
     ) -> None:
         super().__init__()
         built = backbone.blocks(input_shape)
@@ -63,14 +71,16 @@ class MultiTaskModel(nn.Module):
         self.datasets = tuple(datasets)
         _check_fit(self.tasks, plan, self.datasets, len(built))
         shapes = [tuple(input_shape), *output_shapes(built, input_shape)]
-        homes = {task.name: self.datasets.index(task.dataset) for task in self.tasks}
-        self.coupling = couple(Layout(plan, homes, len(self.datasets), built, shapes))
+        self._input_shape = tuple(input_shape)
+        self._homes = {task.name: self.datasets.index(task.dataset) for task in self.tasks}
+        self.coupling = couple(Layout(plan, self._homes, len(self.datasets), built, shapes))
         self.blocks = nn.ModuleList(
             # The first group takes the block itself: whatever the plan, the global random state advances alike.
             nn.ModuleList([block, *(copy.deepcopy(block) for _ in groups[1:])])
             for block, groups in zip(built, plan.groups, strict=True)
         )
         self.heads = nn.ModuleDict({head_key(task.name): Head(self.coupling.features, task) for task in self.tasks})
+        self.alignment = None if align is None else align(self.meetings())
 
     def forward(
         self, x: Tensor, sizes: Sequence[int] | None = None, passing: Passing | None = None
@@ -92,10 +102,25 @@ class MultiTaskModel(nn.Module):
             sizes = ()
         elif len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
             raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {tuple(sizes)}")
-        features = self.coupling([list(block.children()) for block in self.blocks], x, sizes, passing)
+        features = self.coupling(self._copies(), x, sizes, passing)
+        if passing is not None and self.alignment is not None:
+            if not sizes:
+                raise ValueError("training needs the rows of each data set: the alignment tells them apart")
+            self.alignment(meetings_of(passing, self._homes, sizes), passing)
         return {
             task.name: head(features[task.name]) for task, head in zip(self.tasks, self.heads.values(), strict=True)
         }
+
+    def meetings(self) -> list[Meeting]:
+        """Where tasks of different data sets share a representation last, found by a pass of two rows of each."""
+        if len(self.datasets) == 1:
+            return []
+        sizes = [2] * len(self.datasets)
+        passing = Passing(global_rows=sizes)
+        x = torch.zeros(sum(sizes), *self._input_shape, device=next(self.parameters()).device)
+        with torch.no_grad(), evaluating(self):
+            self.coupling(self._copies(), x, sizes, passing)
+        return meetings_of(passing, self._homes, sizes)
 
     @property
     def has_representation(self) -> bool:
@@ -133,11 +158,16 @@ class MultiTaskModel(nn.Module):
                 module.load_state_dict(state)
 
     def initialise(self, seed: int) -> None:
-        """Draw heads and coupling anew from the seed and the tasks' names; the global random state stays as it was."""
+        """Draw all but the blocks anew from the seed and the tasks' names; the global random state stays as it was."""
         for task, head in zip(self.tasks, self.heads.values(), strict=True):
             assert isinstance(head, Head)
             head.initialise(seed_of_head(seed, task.name))
         self.coupling.initialise(seed)
+        if self.alignment is not None:
+            self.alignment.initialise(seed)
+
+    def _copies(self) -> list[list[nn.Module]]:
+        return [list(block.children()) for block in self.blocks]
 
 
 def _check_fit(tasks: tuple[Task, ...], plan: SharingPlan, datasets: tuple[str, ...], blocks: int) -> None:

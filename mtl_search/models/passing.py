@@ -23,6 +23,8 @@ class Passing:
         ranks: Workers that train together.
         sum: Sums a tensor over the ranks, in place.
         global_rows: Rows of each data set of the model in the global batch; empty outside of training.
+        starts: For each data set, how many of those rows lie on earlier ranks; empty outside of training.
+        progress: Share of the stage's steps that is done, in [0, 1).
         boundaries: By task, from shallow to deep, the tensors at which tasks that shared a path part ways; the last
             entry is the input of the task's own part.
         leaves: By task, what its own part runs on in place of that last entry, where the pass is cut.
@@ -33,6 +35,8 @@ class Passing:
     ranks: int = 1
     sum: Callable[[Tensor], Tensor] = _one_rank
     global_rows: Sequence[int] = ()
+    starts: Sequence[int] = ()
+    progress: float = 0.0
     boundaries: dict[str, list[tuple[Tensor, ...]]] = field(default_factory=dict)
     leaves: dict[str, tuple[Tensor, ...]] = field(default_factory=dict)
     penalties: list[Tensor] = field(default_factory=list)
@@ -42,7 +46,8 @@ class Passing:
 
         Args:
             tasks: Two tasks or more.
-            shared: What they have in common here, (n, ...) each; the same objects for all of them.
+            shared: What they have in common here, (n, ...) each, the rows of all their data sets one after the other;
+                the same objects for all of them.
         """
         for task in tasks:
             self.boundaries.setdefault(task, []).append(shared)

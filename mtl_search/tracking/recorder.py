@@ -120,6 +120,7 @@ class Recorder:
             "weighting": recipe.weighting.name,
             "base": recipe.base.name,
             "transfer": recipe.transfer.name,
+            "alignment": recipe.alignment.name,
         }
         self._tracker.start_run(f"trial-{number}", f"trial-{number:03d}", params, tags)
 

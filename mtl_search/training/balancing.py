@@ -35,15 +35,17 @@ class BatchFacts:
         shares: What one label counts for in its task's mean over the batch, (tasks,).
         present: Which tasks have a label in it, (tasks,) on the CPU; None where all have.
         rows: Its rows from each data set.
+        starts: For each data set, how many of those rows lie on earlier ranks.
+        progress: Share of the stage's steps done before it, in [0, 1).
         scale: Factor on all gradients, against underflow in half precision; scalar.
-        progress: Share of the stage's steps that are done, in [0, 1).
     """
 
     shares: Tensor
     present: Tensor | None
     rows: Sequence[int]
+    starts: Sequence[int]
+    progress: float
     scale: Tensor
-    progress: float = 0.0
 
     def scaled(self, scale: Tensor) -> "BatchFacts":
         """The same with another factor."""
@@ -97,7 +99,8 @@ class Balancing(ABC):
         """
 
     def _passing(self, batch: BatchFacts, cut: bool = False) -> Passing:
-        return Passing(cut, self._world.size, self._world.sum, batch.rows)
+        world = self._world
+        return Passing(cut, world.size, world.sum, batch.rows, batch.starts, batch.progress)
 
     def _weigh(self, losses: Tensor, batch: BatchFacts, gramian: Tensor | None) -> Tensor:
         """The weighting's answer for the target tasks, and what source tasks weigh.
@@ -173,8 +176,9 @@ class AtSharedParameters(Balancing):
         shared = [parameter for parameter in learning if id(parameter) in known]
         own = [parameter for parameter in learning if id(parameter) not in known]
         roots = list((sums * batch.shares * batch.scale).unbind())
-        if passing.penalties:
-            roots.append(torch.stack(passing.penalties).sum() * batch.scale)
+        penalties = [penalty for penalty in passing.penalties if penalty.requires_grad]
+        if penalties:
+            roots.append(torch.stack(penalties).sum() * batch.scale)
         rows, rest = split_jacobian(roots, shared, own, self._world)
         of_tasks, of_penalties = rows[: len(self._tasks)], rows[len(self._tasks) :].sum(0)
         gramian = (of_tasks @ of_tasks.T) / batch.scale**2

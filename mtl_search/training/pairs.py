@@ -1,10 +1,16 @@
-"""Pairs: which weightings can balance what a sharing shares; asked at ``validate`` and for every recipe of a search."""
+"""Pairs: which weightings and alignments find what they need in a sharing.
 
-from collections.abc import Iterable, Sequence
+Asked at ``validate`` and for every recipe of a search.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch
 
+from mtl_search.alignment import ALIGNMENTS
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.models.aligner import Meeting
 from mtl_search.models.sharing.settling import presume
 from mtl_search.recipe import Component, Recipe, build, content_key
 from mtl_search.training.places import Common, place_of
@@ -14,7 +20,7 @@ from mtl_search.weighting import WEIGHTINGS
 
 
 class Pairs:
-    """Holds sharings and weightings of one study against each other.
+    """Holds sharings against weightings and alignments of one study.
 
     Args:
         workload: Data, backbone and tasks.
@@ -22,49 +28,46 @@ class Pairs:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
-        self._common: dict[str, Common] = {}
+        self._found: dict[str, tuple[Common, Sequence[Meeting]]] = {}
         self._refusals: dict[str, str] = {}
 
     def refusal(self, recipe: Recipe) -> str:
         """Why parts of a recipe make no sense together; empty if they do."""
         if build(TRANSFERS, recipe.transfer).fresh and recipe.base.name == next(iter(BASES)):
-            return "the base is random as it is: there is nothing else to leave behind"
-        return self._refusal(recipe.sharing, recipe.weighting, self._workload.sources_of(recipe))
+            return "the base is random as it is: there is nothing to leave behind"
+        sources = self._workload.sources_of(recipe)
+        unbalanced = self._unbalanced(sources, recipe.sharing, recipe.weighting)
+        return unbalanced or self._unaligned(sources, recipe.sharing, recipe.alignment)
 
-    def _refusal(self, sharing: Component, weighting: Component, sources: Sequence[str] = ()) -> str:
+    def _unaligned(self, sources: Sequence[str], sharing: Component, alignment: Component) -> str:
+        """Why an alignment finds nothing to align; empty if it does, or looks for nothing."""
+        built = build(ALIGNMENTS, alignment)
+        if not _reason(lambda: built.align(())):
+            return ""  # goes with everything, and building a model takes time
+        return _reason(lambda: built.align(self._look(sharing, sources)[1]))
+
+    def _unbalanced(self, sources: Sequence[str], sharing: Component, weighting: Component) -> str:
+        """Why a weighting cannot balance what a sharing shares; empty if it can."""
         built = build(WEIGHTINGS, weighting)
         if built.places[0] == "jacobian_free":
             return ""  # goes with everything, and building a model takes time
         key = content_key(sharing.to_dict(), weighting.name, weighting.params.get("at"), sources)
         if key not in self._refusals:
-            try:
-                place_of(built, self.common_of(sharing, sources))
-            except ConfigError as error:
-                self._refusals[key] = "; ".join(problem.rule for problem in error.problems)
-            else:
-                self._refusals[key] = ""
+            self._refusals[key] = _reason(lambda: place_of(built, self.common_of(sharing, sources)))
         return self._refusals[key]
 
     def problems(self, recipes: Iterable[Recipe]) -> list[Problem]:
-        """Sharings and weightings of a space that fit no partner in it; a pair inside a wider space is passed over.
+        """Parts of a space that fit no partner in it; a pair inside a wider space is passed over.
 
         Args:
             recipes: Between them every variant of the space.
         """
         listed = list(recipes)
-        sharings = {content_key(recipe.sharing.to_dict()): recipe.sharing for recipe in listed}.values()
-        weightings = {content_key(recipe.weighting.to_dict()): recipe.weighting for recipe in listed}.values()
-        problems = []
-        for weighting in weightings:
-            reasons = {sharing.name: self._refusal(sharing, weighting) for sharing in sharings}
-            if all(reasons.values()):
-                name, reason = next(iter(reasons.items()))
-                problems.append(Problem(f"space.weighting.{weighting.name}", f"does not go with {name}: {reason}"))
-        for sharing in sharings:
-            reasons = {weighting.name: self._refusal(sharing, weighting) for weighting in weightings}
-            if all(reasons.values()) and not problems:
-                name, reason = next(iter(reasons.items()))
-                problems.append(Problem(f"space.sharing.{sharing.name}", f"does not go with {name}: {reason}"))
+        sources = max(map(self._workload.sources_of, listed), key=len)
+        problems = [
+            *_partners(listed, "weighting", partial(self._unbalanced, sources)),
+            *_partners(listed, "alignment", partial(self._unaligned, sources)),
+        ]
         return list(dict.fromkeys(problems))
 
     def common_of(self, sharing: Component, sources: Sequence[str] = ()) -> Common:
@@ -73,10 +76,40 @@ class Pairs:
         Raises:
             ConfigError: The sharing does not fit backbone or tasks.
         """
+        return self._look(sharing, sources)[0]
+
+    def _look(self, sharing: Component, sources: Sequence[str]) -> tuple[Common, Sequence[Meeting]]:
         key = content_key(sharing.to_dict(), sources)
-        if key not in self._common:
+        if key not in self._found:
             names = [task.name for task in self._workload.data.tasks]
             with torch.random.fork_rng(devices=[]):
                 model = self._workload.network([*names, *sources], presume(sharing, names))
-            self._common[key] = Common.of(model, names)
-        return self._common[key]
+            self._found[key] = Common.of(model, names), model.meetings()
+        return self._found[key]
+
+
+def _reason(attempt: Callable[[], object]) -> str:
+    """Why an attempt is refused; empty if it is not."""
+    try:
+        attempt()
+    except ConfigError as error:
+        return "; ".join(problem.rule for problem in error.problems)
+    return ""
+
+
+def _partners(recipes: Sequence[Recipe], family: str, refusal: Callable[[Component, Component], str]) -> list[Problem]:
+    """Sharings, and variants of another family, that every partner is refused to."""
+    sharings = list(dict.fromkeys(recipe.sharing for recipe in recipes))
+    others: list[Component] = list(dict.fromkeys(getattr(recipe, family) for recipe in recipes))
+    problems = []
+    for other in others:
+        reasons = {sharing.name: refusal(sharing, other) for sharing in sharings}
+        if all(reasons.values()):
+            name, reason = next(iter(reasons.items()))
+            problems.append(Problem(f"space.{family}.{other.name}", f"does not go with {name}: {reason}"))
+    for sharing in sharings if not problems else ():
+        reasons = {other.name: refusal(sharing, other) for other in others}
+        if all(reasons.values()):
+            name, reason = next(iter(reasons.items()))
+            problems.append(Problem(f"space.sharing.{sharing.name}", f"does not go with {name}: {reason}"))
+    return problems

@@ -114,6 +114,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         base if stage.kind == "pretrain" and isinstance(base, MetaLearned) else None,
     )
     progress = loop.run(control or NoControl())
+    model.alignment = None  # it has done its part: the model that is counted and kept is the one without it
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
     result = {
         "key": stage.key,
@@ -133,7 +134,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     }
     # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
     if workspace.world.rank == 0 and not progress.stopped:
-        save_model(folder, progress.best_state)
+        save_model(folder, {name: progress.best_state[name] for name in model.state_dict()})
         write_json(folder / RESULT_FILE, result)
         drop_checkpoint(folder)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
@@ -143,15 +144,15 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
 def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
     if stage.kind != "joint":
-        return workspace.model(stage.tasks, None, stage.base)
-    model = workspace.model(stage.tasks, stage.recipe.sharing, stage.base)
+        return workspace.model(stage.tasks, None, base=stage.base)
+    model = workspace.model(stage.tasks, stage.recipe.sharing, stage.recipe.alignment, stage.base)
     device = workspace.world.device
     singles = {
         task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
         for task, folder in stage.singles.items()
     }
     for task in stage.sources:  # the base itself, with the head that the base was learned with, if it was
-        singles[task] = workspace.model((task,), None, stage.base).state_dict()
+        singles[task] = workspace.model((task,), None, base=stage.base).state_dict()
         known = load_model(Path(stage.base)) if stage.base else {}
         singles[task] |= {name: known[name].to(device) for name in singles[task].keys() & known.keys()}
     fusion = build(FUSIONS, stage.recipe.fusion)

@@ -5,7 +5,7 @@ by the labels of the global batch, so two workers make the same update as one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -91,7 +91,7 @@ class Step:
     ) -> None:
         self._model, self._world = model, world
         self._weighting, self._optimizer = weighting, optimizer
-        self._clip, self._epochs = schedule.clip_norm, schedule.epochs
+        self._clip = schedule.clip_norm
         self._features = [split.features[name] for name in model.datasets]
         masks = {task.name: split.masks[task.name] for task in model.tasks}
         self._labels = [
@@ -106,6 +106,7 @@ class Step:
         ]
         holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
         self._train, kept = portions(model, split, schedule, holdout, seed, world)
+        self._epochs = schedule.epochs
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
         self._frozen: bool | None = None
@@ -156,7 +157,6 @@ class Step:
             self._measuring.begin(epoch)
         losses = []
         for number, (batch, facts) in enumerate(self._batches(epoch)):
-            facts = replace(facts, progress=(epoch - 1 + number / self.steps) / self._epochs)
             self._set_learning_rate(factor(number))
             if isinstance(self._balancing, JacobianFree):
                 self._balancing.measures = number % _MEASURED == 0 and len(self._labels) > 1
@@ -192,6 +192,7 @@ class Step:
         """The epoch's batches, each with what all ranks know of it."""
         scale = torch.ones((), device=self._world.device)
         batches = self._train.epoch(epoch)
+        done, total = self.steps * (epoch - 1), self.steps * self._epochs
         while window := list(islice(batches, _WINDOW)):
             counts = torch.tensor([[batch.counts[labels.task] for labels in self._labels] for batch in window])
             self._times += (counts > 0).sum(0)
@@ -199,7 +200,11 @@ class Step:
             full = (counts > 0).all(1).tolist()
             for number, batch in enumerate(window):
                 present = None if full[number] else counts[number] > 0
-                yield batch, BatchFacts(shares[number], present, self._train.rows, scale)
+                yield (
+                    batch,
+                    BatchFacts(shares[number], present, self._train.rows, self._train.starts, done / total, scale),
+                )
+                done += 1
 
     def _update(self, batch: Batch, facts: BatchFacts, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""

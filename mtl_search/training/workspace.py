@@ -15,6 +15,7 @@ import torch._functorch.config
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from mtl_search.alignment import ALIGNMENTS
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
@@ -76,15 +77,18 @@ class Workload:
         base = state_key({name: torch.from_numpy(np.array(value)) for name, value in self.base.items()})
         return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled)
 
-    def network(self, tasks: Sequence[str], sharing: Component | None) -> MultiTaskModel:
+    def network(
+        self, tasks: Sequence[str], sharing: Component | None, alignment: Component | None = None
+    ) -> MultiTaskModel:
         """A model of some tasks as torch's global random state makes it.
 
         Args:
             tasks: Names, in the study's order.
             sharing: How they share the blocks; None for all blocks in common, as in a single-task model.
+            alignment: How joint training aligns their data sets; None for a model that is not trained jointly.
 
         Raises:
-            ConfigError: The sharing does not fit backbone or tasks.
+            ConfigError: The sharing does not fit backbone or tasks, or the alignment the sharing.
         """
         chosen = [self.task(name) for name in tasks]
         datasets = [name for name in self.data.datasets if any(task.dataset == name for task in chosen)]
@@ -92,7 +96,9 @@ class Workload:
         if sharing is None:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         variant = build(SHARINGS, sharing)
-        return MultiTaskModel(backbone, shape, chosen, variant.plan(tasks, self.blocks), datasets, variant.couple)
+        align = None if alignment is None else build(ALIGNMENTS, alignment).align
+        plan = variant.plan(tasks, self.blocks)
+        return MultiTaskModel(backbone, shape, chosen, plan, datasets, variant.couple, align)
 
     def task(self, name: str) -> Task:
         """A task or source task by its name."""
@@ -158,16 +164,23 @@ class Workspace:
         """The test split, put on the device for this one use."""
         return self._split("test")
 
-    def model(self, tasks: Sequence[str], sharing: Component | None, base: str = "") -> MultiTaskModel:
+    def model(
+        self,
+        tasks: Sequence[str],
+        sharing: Component | None,
+        alignment: Component | None = None,
+        base: str = "",
+    ) -> MultiTaskModel:
         """A model on the device, started from a base, with fresh heads.
 
         Args:
             tasks: Names, in the study's order.
             sharing: How they share the blocks; None for all blocks in common, as in a single-task model.
+            alignment: How joint training aligns their data sets; None for a model that is not trained jointly.
             base: Folder of the base; empty for random parameters.
         """
         torch.manual_seed(seed_from(self.workload.seed, "model"))
-        model = self.workload.network(tasks, sharing)
+        model = self.workload.network(tasks, sharing, alignment)
         model.initialise(self.workload.seed)
         model.to(self.world.device)
         model.load_base(self.base_of(base))

@@ -353,7 +353,7 @@ def test_penalties_are_the_discriminators_cross_entropy_and_the_overlap_of_the_f
     x = torch.randn(7, 4)
     model(x, SIZES, passing)
     shared, private = features_of(model, x)
-    guesses = functional.linear(shared, model.coupling.discriminator["weight"], model.coupling.discriminator["bias"])
+    guesses = functional.linear(shared, model.coupling.discriminator.weight, model.coupling.discriminator.bias)
     confusion, overlap = passing.penalties
     torch.testing.assert_close(confusion, 0.7 * functional.cross_entropy(guesses, torch.tensor([0] * 4 + [1] * 3)))
     rows = [slice(0, 4), slice(4, 7), slice(0, 4)]

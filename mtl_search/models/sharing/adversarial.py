@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.passing import Passing
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, State, drawn, take
+from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, State, take
+from mtl_search.models.sharing.discriminator import Discriminator
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import NonNegativeFloat, PositiveFloat
 
@@ -69,12 +69,7 @@ class _SharedPrivate(Coupling):
         self._strength, self._orthogonality = strength, orthogonality
         self._homes = {task: (home,) for task, home in layout.homes.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
-        self.discriminator = nn.ParameterDict(
-            {
-                "weight": nn.Parameter(torch.zeros(len(self._rows), features)),
-                "bias": nn.Parameter(torch.zeros(len(self._rows))),
-            }
-        )
+        self.discriminator = Discriminator(features, len(self._rows))
         self.initialise(0)
 
     def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
@@ -103,9 +98,8 @@ class _SharedPrivate(Coupling):
         total = list(passing.global_rows) or known
         with torch.autocast(shared.device.type, enabled=False):
             shared = shared.float()
-            passing.penalise(
-                self._strength * self._confusion(shared, known) / max(sum(total[i] for i in self._rows), 1)
-            )
+            confusion = self.discriminator(shared, [known[i] for i in self._rows])
+            passing.penalise(self._strength * confusion / max(sum(total[i] for i in self._rows), 1))
             if self._orthogonality:
                 products = torch.stack(
                     [
@@ -115,18 +109,8 @@ class _SharedPrivate(Coupling):
                 )
                 passing.penalise(self._orthogonality * squared_sum(products, passing))
 
-    def _confusion(self, shared: Tensor, sizes: Sequence[int]) -> Tensor:
-        """The discriminator's cross-entropy, summed over this rank's rows; the trunk gets its gradient reversed."""
-        turned = 2 * shared.detach() - shared
-        logits = functional.linear(turned, self.discriminator["weight"], self.discriminator["bias"]).log_softmax(1)
-        parts = torch.split(logits, [sizes[dataset] for dataset in self._rows])
-        return -torch.stack([part[:, place].sum() for place, part in enumerate(parts)]).sum()
-
     def initialise(self, seed: int) -> None:
-        bound = self.discriminator["weight"].shape[1] ** -0.5
-        with torch.no_grad():
-            for name, parameter in self.discriminator.items():
-                parameter.copy_(drawn(parameter.shape, bound, seed, "discriminator", name))
+        self.discriminator.initialise(seed, "discriminator")
 
     def start_of_head(self, single: State) -> dict[str, Tensor]:
         halved = {name: value / 2 for name, value in single.items() if value.ndim == 2}

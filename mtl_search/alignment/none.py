@@ -1,0 +1,17 @@
+"""NoAlignment: data sets are left as they are."""
+
+from collections.abc import Sequence
+
+from mtl_search.alignment.base import Alignment
+from mtl_search.data.task import Task
+from mtl_search.models.aligner import Meeting
+
+
+class NoAlignment(Alignment):
+    """No alignment: the tasks' losses alone decide what the shared layers make of each data set."""
+
+    def check(self, tasks: Sequence[Task]) -> None:
+        """Suits any tasks."""
+
+    def align(self, meetings: Sequence[Meeting]) -> None:
+        """Nothing."""
