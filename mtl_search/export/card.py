@@ -113,7 +113,7 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         for task, value in tasks.items()
     ]
     return _CARD.format(
-        name=champion.config.name,
+        name=champion.name,
         count=_many(len(champion.tasks), "task"),
         headline=headline(champion),
         tasks=_table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
@@ -177,7 +177,7 @@ def _data(description: Mapping[str, Any]) -> str:
 
 def _recipe(champion: Champion) -> str:
     flat = champion.recipe.flat().items()
-    rows = [[f"`{name}`", str(value)] for name, value in [("backbone", champion.config.backbone.to_dict()), *flat]]
+    rows = [[f"`{name}`", str(value)] for name, value in [("backbone", champion.blueprint.backbone.to_dict()), *flat]]
     return f"Blocks and the tasks that share them: `{champion.model.plan}`\n\n" + _table(["part", "choice"], rows)
 
 
