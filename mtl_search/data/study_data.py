@@ -15,11 +15,13 @@ import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.encoding import Encoded, encode_sparse, is_missing
+from mtl_search.data.known import Known
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources import SPLITS, Columns
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
+from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import content_key
 
 _SAMPLE_ROWS = 5
@@ -109,27 +111,37 @@ class StudyData:
         return {"kind": task.kind, "dataset": task.dataset, "outputs": task.outputs, "splits": counts}
 
 
-def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> StudyData:
+def load_data(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known: Known | None = None) -> StudyData:
     """Reads, checks, cuts and encodes the data of a study.
 
     Args:
         config: The study's data section.
         tasks: The study's tasks, in order.
         seed: The study's seed; the cut into splits depends on it.
+        known: Inputs and tasks of a trained model; None to fit everything.
 
     Raises:
         DataError: Every problem found, each with key path, rule and value.
     """
-    gathered = gather(config, tasks, seed)
-    preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
+    gathered = gather(config, tasks, seed, known)
+    if known is None:
+        preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
+    else:
+        preparation = known.preparation
     targets: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
     for task in gathered.tasks:
         for split, encoded in gathered.targets[task.name].items():
             targets.setdefault(split, {}).setdefault(task.dataset, {})[task.name] = encoded
-    splits = {
-        split: {name: _encoded(gathered.rows[name][split], preparation, targets[split][name]) for name in gathered.rows}
-        for split in SPLITS
-    }
+    rows = gathered.rows
+    try:
+        splits = {
+            split: {name: _encoded(rows[name][split], preparation, targets[split][name]) for name in rows}
+            for split in SPLITS
+        }
+    except ValueError as error:
+        if known is None:  # fitted on these very rows
+            raise
+        raise DataError([Problem("data", f"must hold rows that the model takes ({error})")]) from error
     first = next(iter(gathered.rows.values()))["train"]
     sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
     return StudyData(gathered.tasks, preparation, splits, sample)
