@@ -16,6 +16,7 @@ from mtl_search.data.encoding import text_of
 from mtl_search.data.inputs import Inputs
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
+from mtl_search.data.targets import RawTarget
 from mtl_search.data.task import Task
 from mtl_search.errors import Problem
 
@@ -47,7 +48,8 @@ class Known:
 
     @property
     def _text(self) -> dict[str, Any]:
-        return self.spec.get("text", {"columns": [], "features": TEXT_FEATURES, "ngrams": NGRAMS})
+        none = {"columns": [], "features": TEXT_FEATURES, "ngrams": NGRAMS}
+        return dict(self.spec.get("text", none))
 
     def configured(self, tasks: Mapping[str, TaskConfig], problems: list[Problem]) -> dict[str, TaskConfig]:
         """The tasks of a file, those that the model has as it has them; what contradicts the model adds problems."""
@@ -65,8 +67,8 @@ class Known:
             if task.loss is not None:
                 rule = "has no effect: the model has this task already, which is judged and not trained"
                 problems.append(Problem(f"{place}.loss", rule, task.loss))
-            if old.kind == "binary":
-                found[name] = task.model_copy(update={"positive": old.labels[1]})
+            positive = old.labels[1] if old.kind == "binary" else None
+            found[name] = task.model_copy(update={"kind": old.kind, "positive": positive})
         return found
 
     def dataset(self, dataset: DataSet, problems: list[Problem]) -> DataSet:
@@ -128,8 +130,12 @@ class Known:
             if name in inputs.categorical:
                 problems.append(Problem(f"{place}.inputs", "must hold numbers, as the model has it, in column", name))
 
-    def task(self, name: str, config: TaskConfig, dataset: str) -> Task:
-        """One of the model's tasks, to be judged on a data set."""
+    def task(self, name: str, config: TaskConfig, dataset: str, raw: RawTarget, problems: list[Problem]) -> Task | None:
+        """One of the model's tasks, to be judged on a data set; None if its columns are not those of the labels."""
         old = self.tasks[name]
+        if old.kind == "multilabel" and raw.values.shape[1] != len(old.labels):
+            rule = f"must give the {len(old.labels)} labels that the model's task has"
+            problems.append(Problem(f"tasks.{name}.target", rule, raw.values.shape[1], shown(old.labels)))
+            return None
         target = config.target[0] if len(config.target) == 1 else tuple(config.target)
         return replace(old, dataset=dataset, target=target, metric=config.metric or old.metric)

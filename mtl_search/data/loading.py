@@ -114,12 +114,10 @@ def _fit(
         old = known is not None and name in known.tasks
         for split, target in cut.items():
             problems += [] if old and split == "train" else missing_labels(name, target, split)
-        task: Task | None = None
-        if known is not None and old:
-            task = known.task(name, tasks[name], home)
-        elif cut:
-            task = fit_task(name, tasks[name], home, cut["train"], problems)
-        if cut and task is not None:
+        if not cut:
+            continue
+        fit = known.task if known is not None and old else fit_task
+        if (task := fit(name, tasks[name], home, cut["train"], problems)) is not None:
             fitted.append(task)
             targets[name] = {split: encode_target(task, target, split, problems) for split, target in cut.items()}
     return tuple(fitted), targets
