@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="pt2", help="pt2, onnx, or both with a comma (default: pt2)")
     export.add_argument("--output", help=output)
 
+    extend = verb("extend", _extend, "add tasks to an exported model, and say what became of the old ones")
+    extend.add_argument("model", help="the folder of an exported model; it stays as it is")
+    extend.add_argument("file", help="data, tasks and seed as in a study file, and a section extend")
+    extend.add_argument("--output", help="folder to write (default: MODEL-extended)")
+
     listing = verb("list", _list, "list the variants of each family with their parameters")
     listing.add_argument("family", nargs="?", help="only this family")
 
@@ -163,6 +168,20 @@ def _export(arguments: argparse.Namespace) -> int:
     for line in report.lines():
         _print(line)
     _print(f"wrote {report.folder}: {', '.join(report.files)}")
+    return 0
+
+
+def _extend(arguments: argparse.Namespace) -> int:
+    from mtl_search.extension.command import extend_model
+    from mtl_search.launch import use_folder_of
+
+    folder, file = Path(arguments.model), Path(arguments.file)
+    use_folder_of(file)
+    to = Path(arguments.output) if arguments.output else folder.with_name(f"{folder.resolve().name}-extended")
+    extended = extend_model(folder, file, to, _print)
+    for line in [*extended.lines(), *extended.report.lines()]:
+        _print(line)
+    _print(f"wrote {extended.report.folder}: {', '.join(extended.report.files)}")
     return 0
 
 

@@ -86,8 +86,8 @@ for _kind, _first, _pattern in (
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("^$"), [""])
 
 
-def read_yaml(path: Path) -> object:
-    """Read a study file without running anything in it.
+def read_yaml(path: Path, what: str = "study file") -> object:
+    """Read a study file, or one in its form, without running anything in it.
 
     Raises:
         ConfigError: The file is missing, unreadable or not YAML; the message tells the line.
@@ -96,16 +96,16 @@ def read_yaml(path: Path) -> object:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ConfigError([Problem("", f"the study file must be readable ({reason})", str(path))]) from error
+        raise ConfigError([Problem("", f"the {what} must be readable ({reason})", str(path))]) from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise ConfigError([Problem("", f"the study file must be YAML ({path}{line}: {reason})")]) from error
+        raise ConfigError([Problem("", f"the {what} must be YAML ({path}{line}: {reason})")]) from error
     except (ValueError, KeyError) as error:  # PyYAML reads `!!int x` without a look at x
-        raise ConfigError([Problem("", f"the study file must hold plain values ({path}: {error})")]) from error
+        raise ConfigError([Problem("", f"the {what} must hold plain values ({path}: {error})")]) from error
     except RecursionError as error:
-        raise ConfigError([Problem("", "the study file must not be nested so deeply", str(path))]) from error
+        raise ConfigError([Problem("", f"the {what} must not be nested so deeply", str(path))]) from error
 
 
 def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:

@@ -14,6 +14,7 @@ from mtl_search.config import DataConfig, SplitConfig, TaskConfig
 from mtl_search.data.datasets import DataSet, assign_tasks, owner_of, read_datasets, row_counts
 from mtl_search.data.fitting import encode_target, fit_task, missing_labels
 from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
+from mtl_search.data.known import Known
 from mtl_search.data.sources import Columns
 from mtl_search.data.splits import cut_splits
 from mtl_search.data.targets import RawTarget, is_class, read_target
@@ -42,8 +43,14 @@ class Gathered:
     targets: dict[str, _Encoded]
 
 
-def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Gathered:
+def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known: Known | None = None) -> Gathered:
     """Reads the sources, cuts the splits and fits the tasks.
+
+    Args:
+        config: The data section.
+        tasks: The tasks, in order.
+        seed: The cut depends on it.
+        known: What a trained model has fixed; None to fit everything.
 
     Raises:
         DataError: Every problem found.
@@ -51,6 +58,9 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Ga
     problems: list[Problem] = []
     assigned = assign_tasks(config, tasks, problems)
     datasets = read_datasets(config, problems)
+    if known is not None:
+        tasks = known.configured(tasks, problems)
+        datasets = {name: known.dataset(dataset, problems) for name, dataset in datasets.items()}
     raw: dict[str, dict[str, RawTarget]] = {}
     for name, home in assigned.items():
         if home in datasets and (target := read_target(name, tasks[name], datasets[home], problems)) is not None:
@@ -58,8 +68,11 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Ga
     # All data sets have the same inputs, so what a task of one predicts is an input of none.
     wanted = [column for task in tasks.values() for column in task.target]
     targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
-    chosen = {name: choose_inputs(dataset, targeted, problems) for name, dataset in datasets.items()}
+    choose = choose_inputs if known is None else known.choose_inputs
+    chosen = {name: choose(dataset, targeted, problems) for name, dataset in datasets.items()}
     inputs = settle_inputs(datasets, chosen, problems) if datasets else Inputs()
+    if known is not None and datasets:
+        known.fitting(inputs, datasets, problems)
     rows: dict[str, _Rows] = {}
     for name, dataset in datasets.items():
         own = {task: raw[task] for task in raw if assigned[task] == name}
@@ -69,7 +82,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int) -> Ga
             labels = [own[task]["train"].values for task in own if is_class(tasks[task])]
             rows[name] = _cut(config, name, counts, labels, seed, problems)
     problems += _idle_fractions(config, datasets)
-    fitted, targets = _fit(tasks, assigned, raw, rows, problems)
+    fitted, targets = _fit(tasks, assigned, raw, rows, problems, known)
     if problems:
         raise DataError(problems)
     return Gathered(fitted, inputs, {name: _take(datasets[name], rows[name], inputs) for name in rows}, targets)
@@ -90,16 +103,21 @@ def _fit(
     raw: Mapping[str, Mapping[str, RawTarget]],
     rows: Mapping[str, _Rows],
     problems: list[Problem],
+    known: Known | None,
 ) -> tuple[tuple[Task, ...], dict[str, _Encoded]]:
-    """Tasks fitted on training rows, and the targets of every split."""
+    """Tasks fitted on training rows, but those that are known, and the targets of every split."""
     fitted: list[Task] = []
     targets: dict[str, _Encoded] = {}
     for name, given in raw.items():
         home = assigned[name]
         cut = {split: given[source].take(numbers) for split, (source, numbers) in rows.get(home, {}).items()}
+        old = known is not None and name in known.tasks
         for split, target in cut.items():
-            problems += missing_labels(name, target, split)
-        if cut and (task := fit_task(name, tasks[name], home, cut["train"], problems)) is not None:
+            problems += [] if old and split == "train" else missing_labels(name, target, split)
+        if not cut:
+            continue
+        fit = known.task if known is not None and old else fit_task
+        if (task := fit(name, tasks[name], home, cut["train"], problems)) is not None:
             fitted.append(task)
             targets[name] = {split: encode_target(task, target, split, problems) for split, target in cut.items()}
     return tuple(fitted), targets

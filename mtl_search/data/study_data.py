@@ -15,6 +15,7 @@ import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.encoding import Encoded, encode_sparse, is_missing
+from mtl_search.data.known import Known
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources import SPLITS, Columns
@@ -122,6 +123,7 @@ def load_data(
     tasks: Mapping[str, TaskConfig],
     seed: int,
     source_tasks: Mapping[str, TaskConfig] | None = None,
+    known: Known | None = None,
 ) -> StudyData:
     """Reads, checks, cuts and encodes the data of a study.
 
@@ -130,24 +132,34 @@ def load_data(
         tasks: The study's tasks, in order.
         seed: The study's seed; the cut into splits depends on it.
         source_tasks: Its source tasks, in order.
+        known: Inputs and tasks of a trained model; None to fit everything.
 
     Raises:
         DataError: Every problem found, each with key path, rule and value.
     """
     sources = source_tasks or {}
     try:
-        gathered = gather(config, {**tasks, **sources}, seed)
+        gathered = gather(config, {**tasks, **sources}, seed, known)
     except DataError as error:
         raise DataError([_at_home(problem, sources) for problem in error.problems]) from error
-    preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
+    if known is None:
+        preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
+    else:
+        preparation = known.preparation
     targets: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
     for task in gathered.tasks:
         for split, encoded in gathered.targets[task.name].items():
             targets.setdefault(split, {}).setdefault(task.dataset, {})[task.name] = encoded
-    splits = {
-        split: {name: _encoded(gathered.rows[name][split], preparation, targets[split][name]) for name in gathered.rows}
-        for split in SPLITS
-    }
+    rows = gathered.rows
+    try:
+        splits = {
+            split: {name: _encoded(rows[name][split], preparation, targets[split][name]) for name in rows}
+            for split in SPLITS
+        }
+    except ValueError as error:
+        if known is None:  # fitted on these very rows
+            raise
+        raise DataError([Problem("data", f"must hold rows that the model takes ({error})")]) from error
     first = next(iter(gathered.rows.values()))["train"]
     sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
     own = tuple(task for task in gathered.tasks if task.name in tasks)

@@ -19,7 +19,7 @@ _UNSEEN = "a category never seen"
 def check_batches(champion: Champion) -> Iterator[Columns]:
     """The sample's rows, then one random batch of each size; the same for the same study."""
     yield champion.sample
-    generator = np.random.default_rng(seed_from(champion.config.seed, "export"))
+    generator = np.random.default_rng(seed_from(champion.seed, "export"))
     for size in SIZES:
         yield _draw(champion, size, generator)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +31,12 @@ from mtl_search.export.programs import (
 )
 from mtl_search.export.pyfunc import LABELS_FILE, MARK, labels_document, open_pyfunc, save_pyfunc
 from mtl_search.search.folder import StudyFolder
+from mtl_search.training.checkpoint import MODEL_FILE, save_model
 from mtl_search.training.files import write_json
 
 FORMATS = ("pt2", "onnx")
 MLFLOW_FOLDER, SAMPLE_FILE, RECIPE_FILE, CARD_FILE = "mlflow_model", "sample_input.json", "recipe.yaml", "README.md"
+RECORD_FILE = "model.json"
 _OWN = (
     PT2_FILE,
     ONNX_FILE,
@@ -44,7 +46,11 @@ _OWN = (
     LABELS_FILE,
     SAMPLE_FILE,
     CARD_FILE,
+    RECORD_FILE,
+    MODEL_FILE,
 )
+Accept = Callable[[Path], None]
+"""Looks at the new files before they take their place, and raises where they must not."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +95,49 @@ def export_model(folder: StudyFolder, to: Path, formats: Sequence[str] = ("pt2",
         MtlSearchError: The format onnx is asked for and not installed.
         ExportError: The model cannot be exported, a file differs from the trained model, or ``to`` cannot be written.
     """
-    if unknown := [name for name in formats if name not in FORMATS]:
-        raise ExportError(f"no export format {unknown[0]!r} (choices: {', '.join(FORMATS)})")
-    if "onnx" in formats:
-        require_onnx()
-    _check_target(to)
-    champion = load_champion(folder)
+    check_formats(formats)
+    check_target(to)
+    return write_model(load_champion(folder), to, formats)
+
+
+def write_model(champion: Champion, to: Path, formats: Sequence[str], accept: Accept | None = None) -> ExportReport:
+    """Write a model as a folder that needs nothing of this package, and check it.
+
+    Args:
+        champion: What to write.
+        to: The folder to write, as in `export_model`.
+        formats: Programs to write beside the MLflow model, of `FORMATS`.
+        accept: Looks at the files before they take their place.
+
+    Raises:
+        ExportError: The model cannot be exported, a file differs from the trained model, or ``to`` cannot be written.
+    """
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{to.name}.", dir=to.parent) as name:
             new = Path(name) / "new"
             new.mkdir()
             differences, rows = _write(champion, new, formats)
+            if accept is not None:
+                accept(new)
             files = tuple(sorted(path.name for path in new.iterdir()))
             _swap(new, to, Path(name) / "old")
     except OSError as error:
         raise ExportError(f"cannot write to {to} ({error.strerror or error})") from error
     return ExportReport(to, files, differences, tolerances(champion), rows)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Whether these programs can be written here.
+
+    Raises:
+        ExportError: There is no such format.
+        MtlSearchError: A package that one needs is not installed.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ExportError(f"no export format {unknown[0]!r} (choices: {', '.join(FORMATS)})")
+    if "onnx" in formats:
+        require_onnx()
 
 
 def _write(champion: Champion, new: Path, formats: Sequence[str]) -> tuple[Differences, int]:
@@ -128,20 +160,32 @@ def _write(champion: Champion, new: Path, formats: Sequence[str]) -> tuple[Diffe
     write_json(new / SAMPLE_FILE, {"dataframe_split": split})
     recipe = yaml.safe_dump(champion.recipe.to_dict(), sort_keys=False, allow_unicode=True)
     (new / RECIPE_FILE).write_text(recipe, encoding="utf-8")
+    write_record(champion, new)
     (new / CARD_FILE).write_text(model_card(champion, differences, tolerances(champion), rows), encoding="utf-8")
     return differences, rows
 
 
-def _check_target(to: Path) -> None:
-    """A folder that holds files of our names, but not from an export, is somebody's work."""
+def write_record(champion: Champion, folder: Path) -> None:
+    """Write what the model can be rebuilt from: its parameters, and what it is made of."""
+    save_model(folder, champion.model.state_dict())
+    write_json(folder / RECORD_FILE, champion.to_dict())
+
+
+def check_target(to: Path) -> None:
+    """Whether an export may write there: a folder that holds files of our names, but not from one, is somebody's work.
+
+    Raises:
+        ExportError: It may not.
+    """
     if to.exists() and not to.is_dir():
         raise ExportError(f"cannot export to {to}: it is a file")
     taken = [name for name in _OWN if (to / name).exists()]
-    if taken and not _is_export(to):
+    if taken and not is_export(to):
         raise ExportError(f"cannot export to {to}: it holds {taken[0]}, which no export wrote; name another folder")
 
 
-def _is_export(to: Path) -> bool:
+def is_export(to: Path) -> bool:
+    """Whether an export wrote this folder."""
     try:
         document = json.loads((to / LABELS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -5,11 +5,12 @@ Written into the exported folder as README.md; its headline also describes the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_search.data.task import Task
 from mtl_search.export.champion import Champion
+from mtl_search.export.extended import extended_limits, extended_section, many, shown, table
 from mtl_search.export.parity import Differences
 
 _CARD = """\
@@ -35,7 +36,7 @@ Validation chose the trial and its best epoch; the test split was read once, for
 | over single-task models | {improvement} | {test_improvement} |
 
 {worse}
-
+{extended}
 ## Data
 
 {data}
@@ -88,8 +89,11 @@ def headline(champion: Champion) -> str:
     """The winner in one or two sentences."""
     outcome = champion.outcome
     ratio = outcome["parameters"] / max(outcome["single_parameters"], 1)
+    later = ", ".join(task for extension in champion.extensions for task in extension["best_epochs"])
+    added = f"Extended later by {later}; before that: " if later else ""
+    singles = many(len(outcome["tasks"]), "single-task model")
     return (
-        f"On validation {_percent(outcome['improvement'])} over {_many(len(champion.tasks), 'single-task model')}, on "
+        f"{added}On validation {_percent(outcome['improvement'])} over {singles}, on "
         f"test {_percent(outcome['test_improvement'])}. {outcome['parameters']:,} parameters against "
         f"{outcome['single_parameters']:,} ({ratio:.0%}). "
         f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
@@ -113,20 +117,21 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         for task, value in tasks.items()
     ]
     return _CARD.format(
-        name=champion.config.name,
-        count=_many(len(champion.tasks), "task"),
+        name=champion.name,
+        count=many(len(champion.tasks), "task"),
         headline=headline(champion),
-        tasks=_table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
+        tasks=table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
         results=_results(outcome["tasks"]),
         improvement=_percent(outcome["improvement"]),
         test_improvement=_percent(outcome["test_improvement"]),
         worse=_worse(outcome["tasks"]),
+        extended=extended_section(champion),
         data=_data(champion.description),
         recipe=_recipe(champion),
         inputs=_inputs(champion.preparation.spec),
         programs=_programs(differences),
         rows=rows,
-        parity=_table(["file", "task", "difference", "allowed"], parity),
+        parity=table(["file", "task", "difference", "allowed"], parity),
         limits=_limits(champion),
     )
 
@@ -149,14 +154,14 @@ def _results(tasks: Mapping[str, Mapping[str, Any]]) -> str:
         [
             name,
             f"{found['metric']} ({'higher' if found['higher_is_better'] else 'lower'} is better)",
-            *(_number(found[key]) for key in ("validation", "baseline")),
+            *(shown(found[key]) for key in ("validation", "baseline")),
             _percent(found["gain"]),
-            *(_number(found[key]) for key in ("test", "test_baseline")),
+            *(shown(found[key]) for key in ("test", "test_baseline")),
             _percent(found["test_gain"]),
         ]
         for name, found in tasks.items()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _worse(tasks: Mapping[str, Mapping[str, Any]]) -> str:
@@ -172,13 +177,13 @@ def _data(description: Mapping[str, Any]) -> str:
         rows.append([f"rows of data set {dataset}", *(f"{description['rows'][split][dataset]:,}" for split in splits)])
     for task, found in description["tasks"].items():
         rows.append([f"labels of task {task}", *(f"{found['splits'][split]['labels']:,}" for split in splits)])
-    return _table(["", *splits], rows)
+    return table(["", *splits], rows)
 
 
 def _recipe(champion: Champion) -> str:
     flat = champion.recipe.flat().items()
-    rows = [[f"`{name}`", str(value)] for name, value in [("backbone", champion.config.backbone.to_dict()), *flat]]
-    return f"Blocks and the tasks that share them: `{champion.model.plan}`\n\n" + _table(["part", "choice"], rows)
+    rows = [[f"`{name}`", str(value)] for name, value in [("backbone", champion.blueprint.backbone.to_dict()), *flat]]
+    return f"Blocks and the tasks that share them: `{champion.model.plan}`\n\n" + table(["part", "choice"], rows)
 
 
 def _inputs(spec: Mapping[str, Any]) -> str:
@@ -194,7 +199,7 @@ def _inputs(spec: Mapping[str, Any]) -> str:
         runs = f"words and runs of up to {text['ngrams']} words" if text["ngrams"] > 1 else "words"
         holds = f"free text: {runs}, hashed into {text['features']:,} features"
         rows += [[f"`{name}`", holds, "may be missing: no text"] for name in text["columns"]]
-    return _table(["column", "holds", "missing values"], rows)
+    return table(["column", "holds", "missing values"], rows)
 
 
 def _programs(differences: Differences) -> str:
@@ -225,20 +230,7 @@ def _limits(champion: Champion) -> str:
     for name, found in champion.description["tasks"].items():
         if (labels := found["splits"]["train"]["labels"]) < 1000:
             lines.append(f"- Task {name} was trained on {labels:,} labels only.")
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    return "".join(f"{line}\n" for line in [*lines, *extended_limits(champion)])
 
 
 def _percent(value: float | None) -> str:

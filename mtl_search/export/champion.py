@@ -1,10 +1,11 @@
-"""Champion: the winner of a study as it was trained, rebuilt from the study's folder.
+"""Champion: a finished model as it was trained, rebuilt from a study's folder or from an exported one.
 
 First stop of an export: the eager model that every exported file is held against, and all that is known about it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
-from mtl_search.config import StudyConfig
 from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
 from mtl_search.errors import StudyError
-from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.deployed import DeployedModel
+from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import Recipe, build
+from mtl_search.recipe import Component, Recipe, build
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, load_model
 from mtl_search.training.files import read_json
@@ -34,27 +34,38 @@ Columns = dict[str, list[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Champion:
-    """The winner of a study.
+    """The winner of a study, perhaps with tasks that were added later.
 
     Attributes:
-        config: The study file.
+        name: The study's name.
+        seed: The study's seed.
         outcome: What the study found, as `search.study.Outcome.to_dict` wrote it.
         recipe: The winner's recipe.
-        tasks: In the study's order.
+        blueprint: What the model is built from.
         model: The trained model on the CPU, in evaluation mode.
         preparation: From encoded rows to features.
         sample: A few raw training rows.
         description: Sizes and label counts, as `StudyData.describe` gave them.
+        extensions: What was added since, one record per time, as `extension.command` wrote it.
+        sources: Names of tasks that the model only learned from; it does not answer them.
     """
 
-    config: StudyConfig
+    name: str
+    seed: int
     outcome: dict[str, Any]
     recipe: Recipe
-    tasks: tuple[Task, ...]
+    blueprint: Blueprint
     model: MultiTaskModel
     preparation: Preparation
     sample: Columns
     description: dict[str, Any]
+    extensions: tuple[Mapping[str, Any], ...] = ()
+    sources: tuple[str, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """In the order of the outputs."""
+        return tuple(task for task in self.blueprint.tasks if task.name not in self.sources)
 
     @property
     def deployed(self) -> DeployedModel:
@@ -75,6 +86,65 @@ class Champion:
             outputs = self.deployed(*(torch.from_numpy(part) for part in self.encode(columns)))
         return {task.name: output.numpy() for task, output in zip(self.tasks, outputs, strict=True)}
 
+    def to_dict(self) -> dict[str, Any]:
+        """All but the parameters as plain JSON; nothing of it tells of the machine that trained it."""
+        return {
+            "name": self.name,
+            "seed": self.seed,
+            "backbone": self.blueprint.backbone.to_dict(),
+            "blocks": self.blueprint.blocks,
+            "outcome": {key: value for key, value in self.outcome.items() if key != "folder"},
+            "tasks": [task.to_dict() for task in self.blueprint.tasks],
+            "sources": list(self.sources),
+            "datasets": list(self.blueprint.datasets),
+            "preparation": self.preparation.to_dict(),
+            "sample": self.sample,
+            "description": self.description,
+            "extensions": list(self.extensions),
+        }
+
+
+def champion_from_dict(plain: Mapping[str, Any], state: Mapping[str, Tensor]) -> Champion:
+    """The champion that `Champion.to_dict` wrote.
+
+    Args:
+        plain: What it wrote.
+        state: The trained parameters and buffers.
+
+    Raises:
+        ConfigError: The backbone is a user's own and cannot be imported.
+        RuntimeError: The state is another model's.
+    """
+    preparation = preparation_from_dict(plain["preparation"])
+    recipe = Recipe.from_dict(plain["outcome"]["recipe"])
+    extensions = tuple(plain.get("extensions", ()))
+    blueprint = Blueprint(
+        Component.from_dict(plain["backbone"]),
+        preparation.feature_shape,
+        plain["blocks"],
+        recipe.sharing,
+        tuple(Task.from_dict(task) for task in plain["tasks"]),
+        tuple(plain["datasets"]),
+        tuple(Growth(**growth) for extension in extensions for growth in extension["growths"]),
+    )
+    with torch.random.fork_rng(devices=[]):  # building draws parameters, and the caller's random state is its own
+        model = blueprint.model()
+    model.load_state_dict(state)
+    model.requires_grad_(requires_grad=False)
+    return Champion(
+        plain["name"],
+        plain["seed"],
+        plain["outcome"],
+        recipe,
+        blueprint,
+        model.eval(),
+        preparation.eval(),
+        plain["sample"],
+        plain["description"],
+        extensions,
+        tuple(plain.get("sources", ())),
+    )
+
 
 def load_champion(folder: StudyFolder) -> Champion:
     """Rebuild the trained model of a study that has ended.
@@ -94,38 +164,24 @@ def load_champion(folder: StudyFolder) -> Champion:
     data_file = folder.data_file
     if not data_file.exists():
         raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
+    home = _home(folder, Path(outcome["folder"]))
+    known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
-    tasks = tuple(Task.from_dict(task) for task in data["tasks"])
-    preparation = preparation_from_dict(data["preparation"])
-    recipe = Recipe.from_dict(outcome["recipe"])
-    sharing = build(SHARINGS, recipe.sharing)
-    sources = data.get("source_tasks", []) if build(AUXILIARIES, recipe.auxiliary).trains else []
-    trained = (*tasks, *map(Task.from_dict, sources))
-    with torch.random.fork_rng(devices=[]):  # building draws parameters, and the caller's random state is its own
-        model = MultiTaskModel(
-            build(BACKBONES, config.backbone),
-            preparation.feature_shape,
-            trained,
-            sharing.plan([task.name for task in trained], data["blocks"]),
-            [name for name in data["datasets"] if any(task.dataset == name for task in trained)],
-            sharing.couple,
-        )
-    _load_state(model, folder, Path(outcome["folder"]))
-    model.requires_grad_(requires_grad=False)
-    return Champion(
-        config, outcome, recipe, tasks, model.eval(), preparation.eval(), data["sample"], data["description"]
-    )
+    if build(AUXILIARIES, Recipe.from_dict(outcome["recipe"]).auxiliary).trains:
+        others = data["source_tasks"]
+        known |= {"tasks": [*data["tasks"], *others], "sources": [task["name"] for task in others]}
+    try:
+        return champion_from_dict(data | known, load_model(home))
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise StudyError(f"{home / MODEL_FILE} does not fit the study's backbone and recipe: {reason}") from error
 
 
-def _load_state(model: MultiTaskModel, folder: StudyFolder, written: Path) -> None:
-    """Fill in the trained parameters; a storage that was moved still holds them under the trial's own name."""
+def _home(folder: StudyFolder, written: Path) -> Path:
+    """Where the trained parameters lie; a storage that was moved still holds them under the trial's own name."""
     places = [written, folder.trials / written.name]
     home = next((place for place in places if (place / MODEL_FILE).exists()), None)
     if home is None:
         looked = " and ".join(str(place) for place in dict.fromkeys(places))
         raise StudyError(f"study {folder.name} lacks the model of its best trial: no {MODEL_FILE} in {looked}")
-    try:
-        model.load_state_dict(load_model(home))
-    except (RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise StudyError(f"{home / MODEL_FILE} does not fit the study's backbone and recipe: {reason}") from error
+    return home

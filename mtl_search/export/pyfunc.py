@@ -39,7 +39,7 @@ def labels_document(champion: Champion) -> dict[str, Any]:
         raise ExportError(f"tasks.{clash[0]}: must not have the name of another task's column of probabilities")
     return {
         "mark": MARK,
-        "study": champion.config.name,
+        "study": champion.name,
         "tasks": {
             task.name: {
                 "kind": task.kind,

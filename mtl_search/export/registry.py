@@ -19,6 +19,7 @@ from mlflow.models import Model
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+from mtl_search.export.bundle import write_record
 from mtl_search.export.card import headline
 from mtl_search.export.champion import Champion, load_champion
 from mtl_search.export.failure import explaining
@@ -29,6 +30,8 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking.destination import quick_http
 
 ALIAS = "champion"
+RECORD_FOLDER = "trained"
+"""In a logged model: what the model can be rebuilt from."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,20 @@ def register_champion(folder: StudyFolder, uri: str, run_id: str | None, name: s
         ExportError: The model cannot be exported or differs from the trained one; MLflow refuses it or is away.
     """
     champion = load_champion(folder)
+    experiment = folder.read_config().tracking.experiment or champion.name
     with tempfile.TemporaryDirectory(prefix="mtl_search_") as place:
         program = Path(place) / PT2_FILE
         write_pt2(trace(champion), program)
         with quick_http(), explaining(f"cannot register the model in MLflow at {uri}"):
-            return _register(champion, program, uri, run_id, name)
+            return _register(champion, program, uri, run_id, name, experiment)
 
 
-def _register(champion: Champion, program: Path, uri: str, run_id: str | None, name: str) -> Registration:
+def _register(
+    champion: Champion, program: Path, uri: str, run_id: str | None, name: str, experiment: str
+) -> Registration:
     client = MlflowClient(uri, uri)
     logged = client.create_logged_model(
-        _experiment(champion, client, run_id), name, run_id, figures(champion), model_type="multi-task"
+        _experiment(experiment, client, run_id), name, run_id, figures(champion), model_type="multi-task"
     )
     identity = Model(
         artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
@@ -82,6 +88,7 @@ def _register(champion: Champion, program: Path, uri: str, run_id: str | None, n
         folder = program.with_name("mlflow_model")
         save_pyfunc(champion, program, folder, identity)
         compare(champion, {folder.name: open_pyfunc(folder, champion)})
+        write_record(champion, folder / RECORD_FOLDER)
         client.log_model_artifacts(logged.model_id, str(folder))
         status = LoggedModelStatus.READY
     finally:
@@ -105,10 +112,10 @@ def _register(champion: Champion, program: Path, uri: str, run_id: str | None, n
     return Registration(name, str(version.version), f"models:/{name}@{ALIAS}", logged.model_id)
 
 
-def _experiment(champion: Champion, client: MlflowClient, run_id: str | None) -> str:
+def _experiment(name: str, client: MlflowClient, run_id: str | None) -> str:
     if run_id is not None:
         return str(client.get_run(run_id).info.experiment_id)
-    found = client.get_experiment_by_name(champion.config.tracking.experiment or champion.config.name)
+    found = client.get_experiment_by_name(name)
     return str(found.experiment_id) if found is not None else "0"
 
 
@@ -130,7 +137,7 @@ def figures(champion: Champion) -> dict[str, str]:
             numbers[f"{name}.{task}"] = found[name]
     tags = {name: f"{value:.6g}" for name, value in numbers.items() if value is not None and math.isfinite(value)}
     plain = {
-        "study": champion.config.name,
+        "study": champion.name,
         "trial": outcome["number"],
         "recipe": champion.recipe.key,
         "parameters": outcome["parameters"],

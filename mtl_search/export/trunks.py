@@ -1,23 +1,30 @@
 """Trunks: what an earlier study learned, as the base of another.
 
-The ``study`` base asks for one by name; it comes from a study's folder.
+The ``study`` base asks for one by name; it comes from a study's folder, an exported folder or MLflow's registry.
 """
 
 from pathlib import Path
 
+import mlflow.artifacts
 import torch
 from torch import Tensor
 
-from mtl_search.export.champion import load_champion
+from mtl_search.export.bundle import is_export
+from mtl_search.export.champion import Champion, load_champion
+from mtl_search.export.failure import explaining
+from mtl_search.export.registry import RECORD_FOLDER
+from mtl_search.export.reopening import rebuilt, reopen
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.search.folder import StudyFolder
+from mtl_search.tracking.destination import quick_http
 
 
 def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
     """The trunk of an earlier model.
 
     Args:
-        name: A study in the storage, or the folder of a study.
+        name: A study in the storage, the folder of a study or of an exported model, or a model in MLflow's registry
+            (``models:/NAME@champion``, ``models:/NAME/3``).
         storage: Where studies lie.
         uri: MLflow's.
 
@@ -25,20 +32,30 @@ def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
         For each block the copy that most tasks use, keys ``{l}.<name>``; where several have as many, their mean.
 
     Raises:
-        StudyError: There is no such model.
+        StudyError: There is no such study, or it has not ended.
+        ExportError: There is no such model, or it cannot be rebuilt.
     """
+    return trunk_of(_champion(name, storage, uri).model)
+
+
+def _champion(name: str, storage: Path, uri: str) -> Champion:
+    if name.startswith("models:/"):
+        with quick_http(), explaining(f"cannot get {name} from MLflow at {uri}"):
+            # The model whole: a registry's store may know no parts of it.
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=name, tracking_uri=uri, registry_uri=uri)
+        return rebuilt(Path(folder) / RECORD_FOLDER)
     path = Path(name).expanduser().resolve()
+    if is_export(path):
+        return reopen(path)
     elsewhere = (path / "study.json").is_file()
-    folder = StudyFolder(path.parent.parent if elsewhere else storage, path.name if elsewhere else name)
-    return trunk_of(load_champion(folder).model)
+    return load_champion(StudyFolder(path.parent.parent if elsewhere else storage, path.name if elsewhere else name))
 
 
 def trunk_of(model: MultiTaskModel) -> dict[str, Tensor]:
     """For each block the copy that most tasks use, keys ``{l}.<name>``; where several have as many, their mean."""
     found = {}
     for number, (copies, groups) in enumerate(zip(model.blocks, model.plan.groups, strict=True)):
-        most = max(map(len, groups))
-        pairs = zip(copies.children(), groups, strict=True)
+        most, pairs = max(map(len, groups)), zip(copies.children(), groups, strict=True)
         chosen = [copy.state_dict() for copy, group in pairs if len(group) == most]
         for name, first in chosen[0].items():
             values = [state[name] for state in chosen]

@@ -19,7 +19,10 @@ from mtl_search.errors import MtlSearchError
 from mtl_search.export import ExportError, ExportReport, export_model
 from mtl_search.recipe import Recipe
 
-FILES = ("README.md", "labels.json", "mlflow_model", "model.onnx", "model.pt2", "recipe.yaml", "sample_input.json")
+FILES = (
+    *("README.md", "labels.json", "mlflow_model", "model.json", "model.onnx", "model.pt2", "model.safetensors"),
+    *("recipe.yaml", "sample_input.json"),
+)
 
 
 @pytest.mark.parametrize(("study", "report"), [("table_study", "exported"), ("image_study", "exported_images")])

@@ -1,0 +1,202 @@
+"""Command: what ``mtl-search extend`` does, from an exported model and a file to a new exported model.
+
+The model grows, trains on plain PyTorch in this process, is judged, and is written and checked as any export is. The
+old folder is only read.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mtl_search.data import StudyData, load_data
+from mtl_search.data.known import Known
+from mtl_search.export.batches import check_batches
+from mtl_search.export.bundle import ExportReport, check_formats, check_target, write_model
+from mtl_search.export.champion import Champion
+from mtl_search.export.extended import shown
+from mtl_search.export.failure import ExportError
+from mtl_search.export.programs import open_pt2
+from mtl_search.export.reopening import content_hash, formats_in, program_in, reopen
+from mtl_search.extension.base import Ground
+from mtl_search.extension.judging import SPLITS, figures, judge, moved
+from mtl_search.extension.request import Request, read_request
+from mtl_search.models.growing import grown_state
+from mtl_search.training.metrics import task_goals
+from mtl_search.training.world import World
+
+Say = Callable[[str], None]
+_PAUSE = 2.0
+"""Seconds between two lines about epochs."""
+
+
+@dataclass(frozen=True)
+class Extended:
+    """What came of it.
+
+    Attributes:
+        record: What was added and how it fared, as it stands in the new model's record.
+        report: The new folder.
+        rows: Rows over which the old tasks' predictions were compared bit by bit; 0 where they may change.
+    """
+
+    record: Mapping[str, Any]
+    report: ExportReport
+    rows: int
+
+    def lines(self) -> list[str]:
+        """The new tasks, the old tasks before and after, and what was kept, as lines to print."""
+        epochs = self.record["best_epochs"]
+        lines = []
+        for name, task in self.record["tasks"].items():
+            new = name in epochs
+            said = "{after} ({trivial} by guessing)" if new else "{before} -> {after}"
+            figures = [f"on {split} {said.format(**_words(task[split]))}" for split in SPLITS]
+            better = "higher" if task["higher_is_better"] else "lower"
+            end = f"; {better} is better{f', epoch {epochs[name]}' if new else ''}"
+            lines.append(f"{'new' if new else 'old'} task {name}: {task['metric']} {', '.join(figures)}{end}")
+        lines.append("(guessing: the class frequencies or the mean of the training rows, whatever the input)")
+        if self.rows:
+            return [
+                *lines,
+                f"old tasks: predictions unchanged, bit for bit, in the exported program ({self.rows} rows)",
+            ]
+        drift = ", ".join(f"{name} {value:.2g}" for name, value in self.record["moved"].items())
+        return [
+            *lines,
+            f"old tasks: predictions moved on average by {drift} (probabilities, or spreads of the targets)",
+        ]
+
+
+def _words(figures: Mapping[str, float | None]) -> dict[str, str]:
+    return {model: shown(value) for model, value in figures.items()}
+
+
+def extend_model(folder: Path, file: Path, to: Path, say: Say) -> Extended:
+    """Add tasks to an exported model.
+
+    Args:
+        folder: The exported model.
+        file: Data, tasks and method.
+        to: The folder to write; what an earlier export or extension wrote there is replaced.
+        say: Told in a line what happens.
+
+    Raises:
+        ConfigError: The file breaks a rule.
+        DataError: The data breaks a rule.
+        ExportError: ``folder`` holds no model that can be extended, ``to`` cannot be written, or the new model does not
+            keep what it must.
+        TrialError: Training diverged.
+    """
+    if to.resolve() == folder.resolve():
+        raise ExportError(f"cannot write to {to}: the old model stays as it is; name another folder")
+    champion = reopen(folder)
+    request = read_request(file, champion.model)
+    formats = formats_in(folder)
+    check_formats(formats)
+    check_target(to)
+    known = Known(champion.preparation, {task.name: task for task in champion.tasks})
+    data = load_data(request.config.data, request.config.tasks, request.config.seed, known=known)
+    goals = task_goals(data)
+    say(f"{champion.name}: {', '.join(task.name for task in champion.tasks)}; new: {', '.join(request.new)}")
+    grown, record = _grow(champion, request, data, say)
+    kinds = {task.name: task for task in data.tasks}
+    judged = record.pop("judged")
+    record |= {
+        "from": {"hash": content_hash(folder), "tasks": [task.name for task in champion.tasks]},
+        "growths": [growth.to_dict() for growth in request.growths],
+        "method": request.component.to_dict(),
+        "schedule": request.schedule.to_dict(),
+        "seed": request.config.seed,
+        "keeps": request.method.keeps,
+        "tasks": {name: figures(kinds[name], goals[name], judged[name]) for name in kinds},
+        "description": data.describe(),
+    }
+    extended = replace(grown, extensions=(*champion.extensions, record))
+    rows = [0]
+
+    def accept(new: Path) -> None:
+        if request.method.keeps:
+            rows[0] = _unchanged(program_in(folder), program_in(new), champion)
+
+    report = write_model(extended, to, formats, accept)
+    return Extended(record, report, rows[0])
+
+
+def _grow(champion: Champion, request: Request, data: StudyData, say: Say) -> tuple[Champion, dict[str, Any]]:
+    """The champion with new tasks, trained; and what is to be told of it."""
+    world = World.current(torch.device("cuda" if torch.cuda.is_available() else "cpu"), "fp32")
+    tasks = tuple(task for task in data.tasks if task.name in request.new)
+    blueprint = champion.blueprint.grown(tasks, request.growths)
+    with torch.random.fork_rng(devices=[]):
+        model = blueprint.model()
+        model.initialise(request.config.seed)
+        model.load_state_dict(grown_state(model, champion.model.state_dict(), request.growths))
+        old = champion.model.to(world.device)
+        model.to(world.device)
+        with tempfile.TemporaryDirectory(prefix="mtl_search_") as place:
+            ground = Ground(
+                data,
+                request.new,
+                request.schedule,
+                request.config.seed,
+                world,
+                Path(place),
+                lambda stage: Told(stage, say),
+            )
+            epochs = request.method.train(model, old, blueprint, ground)
+    judged = judge({"before": old, "after": model}, data, world.device)
+    record = {"best_epochs": epochs, "moved": moved(old, model, data, world.device), "judged": judged}
+    old.cpu()
+    model.cpu().requires_grad_(requires_grad=False)
+    return replace(champion, blueprint=blueprint, model=model.eval()), record
+
+
+def _unchanged(before: Path, after: Path, champion: Champion) -> int:
+    """Hold the new program against the old one, bit by bit; the number of rows.
+
+    Raises:
+        ExportError: A prediction of an old task differs.
+    """
+    old, new = open_pt2(before), open_pt2(after)
+    rows = 0
+    for columns in check_batches(champion):
+        encoded = champion.encode(columns)
+        rows += len(encoded[0])
+        for task, was, now in zip(champion.tasks, old(encoded), new(encoded), strict=False):
+            if not np.array_equal(was, now, equal_nan=True):
+                raise ExportError(
+                    f"predictions of task {task.name} changed, though nothing they depend on did: is the old model.pt2 "
+                    "of another version of torch? Nothing was written"
+                )
+    return rows
+
+
+class Told:
+    """Tells of a training stage, not more often than a reader follows.
+
+    Args:
+        stage: What trains.
+        say: Told a line.
+    """
+
+    def __init__(self, stage: str, say: Say) -> None:
+        self._stage, self._say = stage, say
+        self._next = time.monotonic() + _PAUSE
+
+    def report(self, epoch: dict[str, Any]) -> None:
+        """Tell of an epoch, if the last line is old enough."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _PAUSE
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in epoch["metrics"].items())
+        self._say(f"training {self._stage}: epoch {epoch['epoch']}, validation: {metrics}")
+
+    def proceed(self, epoch: int) -> bool:
+        """Always go on."""
+        return True

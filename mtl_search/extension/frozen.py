@@ -1,0 +1,36 @@
+"""Frozen: new tasks on a trunk that stays as it is."""
+
+from typing import ClassVar
+
+from mtl_search.extension.base import Extension, Ground
+from mtl_search.extension.own_parts import train_own_parts
+from mtl_search.models.growing import Blueprint
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import NonNegativeInt
+
+
+class Frozen(Extension):
+    """Frozen trunk: only what a new task has for itself is trained, so old predictions stay the same, bit for bit.
+
+    Each new task is trained alone, to its own best epoch on validation, on features that are computed once.
+
+    Args:
+        like: Old task whose way through the blocks a new one follows, one for all or one by new task; may be left out
+            where the old tasks share all blocks.
+        depth: Number of blocks that it has in common with that task; it gets its own copies of those above. None for
+            all blocks: the new task gets a head alone.
+    """
+
+    keeps: ClassVar[bool] = True
+    epochs: ClassVar[int] = 50
+
+    def __init__(self, like: str | dict[str, str] | None = None, depth: NonNegativeInt | None = None) -> None:
+        super().__init__(like, depth)
+
+    def train(self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, ground: Ground) -> dict[str, int]:
+        """Train each new task's own part."""
+        return {
+            growth.task: train_own_parts(model, growth, ground, ground.schedule)
+            for growth in grown.growths
+            if growth.task in ground.new
+        }

@@ -1,0 +1,167 @@
+"""Request: the file that `extend` is given, checked against the model; every error at once.
+
+It has ``data``, ``tasks`` and ``seed`` in the form of a study file, and a section ``extend`` with ``method`` and
+``schedule``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl_search.binding import Families, bind_component
+from mtl_search.config import StudyConfig, parse_component
+from mtl_search.data.sources import SOURCES
+from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.extension import EXTENSIONS, Extension
+from mtl_search.fusion import FUSIONS
+from mtl_search.models.growing import Growth
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.reading import parse_config, read_yaml
+from mtl_search.recipe import Component, Schedule, build
+from mtl_search.space import SearchSpace
+from mtl_search.transfer import DECAYS, OPTIMIZERS
+from mtl_search.weighting import WEIGHTINGS
+
+_SECTIONS = ("data", "tasks", "seed", "extend")
+_EXTEND = ("method", "schedule")
+_FAMILIES: Families = {
+    "sharing": SHARINGS,
+    "fusion": FUSIONS,
+    "weighting": WEIGHTINGS,
+    "optimizer": OPTIMIZERS,
+    "decay": DECAYS,
+}
+_METHOD, _SCHEDULE = "extend.method", "extend.schedule"
+_IDLE = {
+    "frozen_epochs": "has no effect here: new parts train on a frozen trunk first, as the method says",
+    "temperature": "has no effect here: each new task trains on its own rows, or all on all",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file that holds every rule of form, for one model.
+
+    Attributes:
+        config: Data, tasks and seed; the rest stands in.
+        component: The method as the file names it, defaults filled in.
+        method: The method itself.
+        schedule: How long and how to train.
+        new: Names of the new tasks, in the file's order.
+        growths: Where each joins the model.
+    """
+
+    config: StudyConfig
+    component: Component
+    method: Extension
+    schedule: Schedule
+    new: tuple[str, ...]
+    growths: tuple[Growth, ...]
+
+
+def read_request(path: Path, model: MultiTaskModel) -> Request:
+    """Read and check a file.
+
+    Args:
+        path: The file.
+        model: The trained model.
+
+    Raises:
+        ConfigError: Every rule that is broken.
+    """
+    raw = read_yaml(path, "extend file")
+    if not isinstance(raw, Mapping):
+        rule = "the extend file must be a mapping of sections" + (", not empty" if raw is None else "")
+        raise ConfigError([Problem("", rule, NOTHING if raw is None else raw, _SECTIONS)])
+    problems = [Problem(str(key), "is not a known key", NOTHING, _SECTIONS) for key in raw if key not in _SECTIONS]
+    known = {key: raw[key] for key in ("data", "tasks", "seed") if key in raw}
+    config, found = parse_config({**known, "name": "extension", "backbone": "any"})
+    problems += found
+    sources = _bound_sources(known.get("data"), problems)
+    tasks = [str(name) for name in known["tasks"]] if isinstance(known.get("tasks"), Mapping) else []
+    new = tuple(name for name in tasks if all(name != task.name for task in model.tasks))
+    if tasks and not new:
+        names = tuple(task.name for task in model.tasks)
+        problems.append(Problem("tasks", "must have a task that the model does not have", tasks, names))
+    section = raw.get("extend")
+    if section is not None and not isinstance(section, Mapping):
+        problems.append(Problem("extend", "must be a mapping", section, _EXTEND))
+    section = section if isinstance(section, Mapping) else {}
+    problems += [
+        Problem(f"extend.{key}", "is not a known key", NOTHING, _EXTEND) for key in section if key not in _EXTEND
+    ]
+    component, method = _method(section.get("method", next(iter(EXTENSIONS))), problems)
+    schedule = _schedule(section.get("schedule", {}), method, problems)
+    growths: tuple[Growth, ...] = ()
+    if method is not None and new:
+        try:
+            growths = method.growths(model, new, f"{_METHOD}.{component.name}")
+        except ConfigError as error:
+            problems += error.problems
+    if problems or config is None or method is None or schedule is None:
+        raise ConfigError(problems)
+    data = config.data.model_copy(update=sources)
+    return Request(config.model_copy(update={"data": data}), component, method, schedule, new, growths)
+
+
+def _bound_sources(data: Any, problems: list[Problem]) -> dict[str, Any]:
+    """The sources with checked parameters, as fields of the data section."""
+    if not isinstance(data, Mapping):
+        return {}
+    names = data.get("sources")
+    several = {
+        name: source
+        for name, value in (names.items() if isinstance(names, Mapping) else ())
+        if (source := _bound_source(value, f"data.sources.{name}", problems)) is not None
+    }
+    single = _bound_source(data.get("source"), "data.source", problems)
+    return ({"source": single} if single is not None else {}) | ({"sources": several} if several else {})
+
+
+def _bound_source(raw: Any, place: str, problems: list[Problem]) -> Component | None:
+    try:
+        component = parse_component(raw)
+    except ValueError:
+        return None  # parse_config has said so, or there is none
+    return bind_component(component, SOURCES, place, problems)
+
+
+def _method(raw: Any, problems: list[Problem]) -> tuple[Component, Extension | None]:
+    try:
+        named = parse_component(raw)
+    except ValueError as error:
+        problems.append(Problem(_METHOD, str(error), raw, tuple(EXTENSIONS)))
+        return Component(""), None
+    before = len(problems)
+    component = bind_component(named, EXTENSIONS, _METHOD, problems)
+    if len(problems) > before:
+        return component, None
+    try:
+        return component, build(EXTENSIONS, component)
+    except ConfigError as error:
+        problems += error.problems
+        return component, None
+
+
+def _schedule(raw: Any, method: Extension | None, problems: list[Problem]) -> Schedule | None:
+    """A schedule as a study file writes it, less what would be searched."""
+    if isinstance(raw, Mapping) and method is not None:
+        raw = {"epochs": method.epochs, **raw}
+    space, found = SearchSpace.parse({"joint": raw}, _FAMILIES, ("a task", "another"))
+    places = {problem: problem.place.replace("space.joint", _SCHEDULE, 1) for problem in found}
+    problems += [Problem(place, p.rule, p.value, p.choices) for p, place in places.items()]
+    if space is None:
+        return None
+    for name in space.domains:
+        place = name.replace("joint", _SCHEDULE, 1)
+        problems.append(Problem(place, "must be a fixed value here: nothing is searched"))
+    schedule = space.default().recipe.joint
+    usual = Schedule()
+    for name, rule in _IDLE.items():
+        if (value := getattr(schedule, name)) != getattr(usual, name):
+            problems.append(Problem(f"{_SCHEDULE}.{name}", rule, value))
+    if not schedule.epochs:
+        problems.append(Problem(f"{_SCHEDULE}.epochs", "must be at least 1", 0))
+    return schedule
