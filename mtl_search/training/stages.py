@@ -101,6 +101,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         seed,
         workspace.world,
         folder,
+        workspace.base,
         stage.affinity,
     )
     progress = loop.run(control or NoControl())
