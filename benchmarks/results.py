@@ -233,7 +233,6 @@ def seconds_per_step(name: str, count: int, weighting: str, data: Path, quick: b
     optimizer = build(OPTIMIZERS, recipe.joint.optimizer).build(model.parameters())
     chosen = build(WEIGHTINGS, Component(weighting))
     step = Step(model, workspace.splits["train"], recipe.joint, chosen, optimizer, 0, workspace.world)
-    step.freeze(False)
     taken = []
     for epoch in range(1, TIMED_EPOCHS + 1):
         started = time.perf_counter()

@@ -153,7 +153,6 @@ def own_loop(workspace: Workspace, sharing: Component, weighting: Component) -> 
     optimizer = build(OPTIMIZERS, SCHEDULE.optimizer).build(model.parameters())
     weigh = build(WEIGHTINGS, weighting)
     step = Step(model, workspace.splits["train"], SCHEDULE, weigh, optimizer, 1, workspace.world)
-    step.freeze(False)
 
     def epoch(turn: Callable[[], object]) -> None:
         def factor(_: int) -> float:

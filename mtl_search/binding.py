@@ -17,7 +17,7 @@ from mtl_search.recipe import Component, Schedule, Spread, variant
 
 Family = Mapping[str, Callable[..., Any]]
 Families = Mapping[str, Family]
-SCHEDULE_FAMILIES = {"optimizer": "optimizer", "decay": "decay"}
+SCHEDULE_FAMILIES = {"optimizer": "optimizer", "decay": "decay", "unfreezing": "unfreezing"}
 _STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 _MISSING = inspect.Parameter.empty
 

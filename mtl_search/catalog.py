@@ -18,11 +18,11 @@ from mtl_search.fusion import FUSIONS, Fusion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.reading import parse_config, read_yaml
-from mtl_search.recipe import Component, build, variant
+from mtl_search.recipe import Component, Schedule, build, variant
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
-from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS
+from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.bases import LearnedBase
 from mtl_search.weighting import WEIGHTINGS, Weighting
 
@@ -38,6 +38,7 @@ FAMILIES: Mapping[str, Family] = {
     "alignment": ALIGNMENTS,
     "optimizer": OPTIMIZERS,
     "decay": DECAYS,
+    "unfreezing": UNFREEZINGS,
     "sampler": SAMPLERS,
     "stopper": STOPPERS,
 }
@@ -175,10 +176,7 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         )
         problems.append(Problem("space", rule, config.space))
     for section in SCHEDULES:
-        frozen, epochs = (space.largest(f"{section}.{name}") for name in ("frozen_epochs", "epochs"))
-        if frozen > epochs:
-            rule = f"must not be more than the {epochs} epochs of the stage"
-            problems.append(Problem(f"space.{section}.frozen_epochs", rule, frozen))
+        problems += _schedule_problems(section, space)
     longest = space.largest("joint.epochs")
     grace = config.search.stopper.params.get("grace")
     if isinstance(grace, int) and grace >= longest:
@@ -203,6 +201,35 @@ def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         rule = "have no effect: neither a base (pretrain, ...) nor space.auxiliary learns from them"
         return [Problem("source_tasks", rule, tuple(config.source_tasks))]
     return []
+
+
+def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
+    """Parts of a schedule that could have no effect in any stage of the space."""
+    problems = {}
+    longest = space.largest(f"{section}.epochs")
+    schedules: list[Schedule] = [getattr(recipe, section) for recipe in space.corners()]
+    for name, params in ((part.unfreezing.name, part.unfreezing.params) for part in schedules):
+        if params.get("epochs", 0) > longest:
+            place = f"space.{section}.unfreezing.{name}.epochs"
+            rule = f"must not be more than the {longest} epochs of the stage"
+            problems[place] = Problem(place, rule, params["epochs"])
+    patiences = [part.patience for part in schedules if part.patience is not None]
+    if patiences and min(patiences) >= longest:
+        rule = f"has no effect: no stage is longer than {longest} epochs"
+        problems["patience"] = Problem(f"space.{section}.patience", rule, min(patiences))
+    if not any(_ever_learns(part) for part in schedules):
+        for name in ("layer_decay", "l2_sp"):
+            if space.sets(f"{section}.{name}"):
+                place = f"space.{section}.{name}"
+                problems[name] = Problem(place, "has no effect: no block ever learns", getattr(schedules[0], name))
+    return list(problems.values())
+
+
+def _ever_learns(schedule: Schedule) -> bool:
+    """Whether the topmost block, which begins no later than those below, learns within the schedule's epochs."""
+    unfreezing = build(UNFREEZINGS, schedule.unfreezing)
+    starts = [unfreezing.start(1, 1, shared=shared) for shared in (True, False)]
+    return any(start is not None and start <= schedule.epochs for start in starts)
 
 
 def _at(raw: Mapping[str, Any], place: str) -> Any:

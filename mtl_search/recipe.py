@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any, TypeVar
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
 
@@ -78,31 +78,37 @@ class Schedule:
         batch_size: Rows of a step over all workers together.
         optimizer: Variant of ``transfer.OPTIMIZERS``; holds the peak learning rate.
         decay: Variant of ``transfer.DECAYS``: learning rate over the steps of the stage.
-        frozen_epochs: Epochs at the start in which the blocks that tasks share stay as they are.
+        unfreezing: Variant of ``transfer.UNFREEZINGS``: in which epoch each block begins to learn.
         clip_norm: Largest gradient norm of a step; None for no clipping.
         temperature: Of sampling between data sets: 1 in proportion to their rows, large values evenly.
+        layer_decay: The learning rate of block l of L is that of the heads times ``layer_decay ** (L - l + 1)``.
+        l2_sp: Strength of the penalty that pulls the blocks towards the base; see ``transfer.L2SP``.
+        average: Decay of the moving average of the weights, which is what is validated and kept; 0 for none.
+        patience: Epochs without a better score on validation after which the stage ends; None for never.
     """
 
     epochs: NonNegativeInt = 10
     batch_size: PositiveInt = 64
     optimizer: Component = field(default_factory=lambda: Component("adamw"))
     decay: Component = field(default_factory=lambda: Component("cosine"))
-    frozen_epochs: NonNegativeInt = 0
+    unfreezing: Component = field(default_factory=lambda: Component("all"))
     clip_norm: PositiveFloat | None = None
     temperature: Annotated[float, Ge(1)] = 1.0
+    layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    l2_sp: NonNegativeFloat = 0.0
+    average: ProperFraction = 0.0
+    patience: PositiveInt | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The schedule as plain JSON values, components as ``{name: params}``."""
-        data = asdict(self)
-        data["optimizer"] = self.optimizer.to_dict()
-        data["decay"] = self.decay.to_dict()
-        return data
+        parts = {name: part.to_dict() for name, part in vars(self).items() if isinstance(part, Component)}
+        return {**asdict(self), **parts}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Schedule":
         """Inverse of ``to_dict``."""
-        parts = {name: Component.from_dict(data[name]) for name in ("optimizer", "decay") if name in data}
-        return cls(**{**data, **parts})
+        names = {part.name for part in fields(cls) if part.type is Component} & data.keys()
+        return cls(**{**data, **{name: Component.from_dict(data[name]) for name in names}})
 
 
 @dataclass(frozen=True)

@@ -184,13 +184,28 @@ def test_samplers_are_held_against_the_space() -> None:
     assert load_study(STUDY | {"search": {"sampler": "cmaes"}, "space": numbers}).config.search.sampler.name == "cmaes"
 
 
+def test_what_no_stage_of_a_space_could_show_an_effect_of_is_an_error() -> None:
+    frozen = {"epochs": 5, "unfreezing": "never", "layer_decay": 0.5, "l2_sp": {"float": [0.1, 1.0]}, "patience": 5}
+    assert told(space={"joint": frozen}) == [
+        "space.joint.patience: has no effect: no stage is longer than 5 epochs, got 5",
+        "space.joint.layer_decay: has no effect: no block ever learns, got 0.5",
+        "space.joint.l2_sp: has no effect: no block ever learns, got 0.1",
+    ]
+    wrong = told(space={"joint": {"epochs": 5, "layer_decay": 0, "l2_sp": -1, "average": 1.0, "patience": 0}})
+    places = ["layer_decay", "l2_sp", "average", "patience"]
+    assert [text.partition(":")[0] for text in wrong] == [f"space.joint.{place}" for place in places]
+    some = {**frozen, "unfreezing": ["never", "gradual"], "patience": {"choice": [None, 5, 2]}}
+    load_study(STUDY | {"space": {"joint": some}})
+
+
 def test_errors_of_form_and_of_the_space_come_together() -> None:
     found = told(seed=-1, space={"fusion": "meen"}, search={"stopper": {"asha": {"grace": 99}}}, backbone="mpl")
     assert [text.partition(":")[0] for text in found] == ["seed", "backbone", "space.fusion"]
-    found = told(space={"joint": {"epochs": 5, "frozen_epochs": 9}}, search={"stopper": {"asha": {"grace": 9}}})
+    joint = {"epochs": 5, "unfreezing": {"gradual": {"epochs": 9}}}
+    found = told(space={"joint": joint}, search={"stopper": {"asha": {"grace": 9}}})
     assert found == [
         "space: must hold a domain for 20 trials (without one: 2, the default and the plain recipe), "
-        "got {'joint': {'epochs': 5, 'frozen_epochs': 9}}",
-        "space.joint.frozen_epochs: must not be more than the 5 epochs of the stage, got 9",
+        "got {'joint': {'epochs': 5, 'unfreezing': {'gradual': {'epochs': 9}}}}",
+        "space.joint.unfreezing.gradual.epochs: must not be more than the 5 epochs of the stage, got 9",
         "search.stopper.asha.grace: has no effect: no trial is longer than 5 epochs, got 9",
     ]

@@ -52,7 +52,11 @@ space:
     clip_norm: {choice: [null, 1.0]}
     optimizer: [adamw, {sgd: {lr: {float: [0.001, 0.1], log: true}, nesterov: {choice: [true, false]}}}]
     decay: {cosine: {warmup: 0.1}}
-    frozen_epochs: 2
+    unfreezing: [all, heads_first: {epochs: {int: [1, 2]}}]
+    layer_decay: {float: [0.5, 1]}
+    l2_sp: 0.01
+    average: {choice: [0.0, 0.99]}
+    patience: {choice: [null, 3]}
 search: {trials: 30, sampler: {tpe: {startup: 5}}, stopper: {asha: {grace: 2, reduction: 2}}, objective: worst_task}
 resources: {workers: 2, cpus_per_worker: 1, gpus_per_worker: 0.5, concurrent_trials: auto, precision: bf16}
 tracking: {uri: "http://localhost:5000", experiment: students}

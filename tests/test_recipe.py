@@ -24,9 +24,13 @@ SCHEDULES = st.builds(
     batch_size=st.integers(1, 512),
     optimizer=COMPONENTS,
     decay=COMPONENTS,
-    frozen_epochs=st.integers(0, 5),
+    unfreezing=COMPONENTS,
     clip_norm=st.none() | st.floats(0.1, 10),
     temperature=st.floats(1, 10),
+    layer_decay=st.floats(0.1, 1),
+    l2_sp=st.floats(0, 1),
+    average=st.floats(0, 0.99),
+    patience=st.none() | st.integers(1, 9),
 )
 RECIPES = st.builds(Recipe, COMPONENTS, COMPONENTS, COMPONENTS, SCHEDULES, SCHEDULES)
 

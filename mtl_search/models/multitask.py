@@ -6,6 +6,7 @@ it, ``models.deployed`` wraps it for use.
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,22 @@ from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.models.sharing.routing import Routing
 
 _TAKEN = nn.ModuleDict()
+
+
+class Copy(NamedTuple):
+    """One copy of a block in a model.
+
+    Attributes:
+        block: The block's number, from 1.
+        module: The copy.
+        tasks: The tasks that use it.
+        shared: Whether it is common to tasks: two or more use it, or the model has only one.
+    """
+
+    block: int
+    module: nn.Module
+    tasks: tuple[str, ...]
+    shared: bool
 
 
 def head_key(task: str) -> str:
@@ -130,19 +147,21 @@ class MultiTaskModel(nn.Module):
         """
         return self.coupling.has_representation
 
+    def copies(self) -> list[Copy]:
+        """Every copy of every block, from the input up."""
+        fewest = 1 if len(self.tasks) == 1 else 2
+        return [
+            Copy(number, module, group, len(group) >= fewest)
+            for number, (block, groups) in enumerate(zip(self.blocks, self.plan.groups, strict=True), 1)
+            for module, group in zip(block.children(), groups, strict=True)
+        ]
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """Parameters that two tasks or more have in common; in a single-task model, those of all blocks.
 
         Those of a copy count as shared where two tasks or more use it; a coupling says so of its own.
         """
-        fewest = 1 if len(self.tasks) == 1 else 2
-        of_blocks = [
-            parameter
-            for block, groups in zip(self.blocks, self.plan.groups, strict=True)
-            for module, group in zip(block.children(), groups, strict=True)
-            if len(group) >= fewest
-            for parameter in module.parameters()
-        ]
+        of_blocks = [parameter for copy in self.copies() if copy.shared for parameter in copy.module.parameters()]
         return [*of_blocks, *self.coupling.shared_parameters()]
 
     def load_base(self, base: Mapping[str, Tensor]) -> None:

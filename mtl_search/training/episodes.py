@@ -5,6 +5,7 @@ loop around it (validation, best epoch, checkpoints) is the ordinary one.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -73,11 +74,12 @@ class Episodes:
             task = turn % len(batches)
             self.learning_rate = self._base.outer_lr * factor(number)
             losses[task] += self._episode(task, batches[task])
-        self._world.share_buffers(self._model)
+        self._world.share_buffers(self._model.buffers())
         return torch.stack([torch.stack(found).mean() if found else torch.zeros(()) for found in losses])
 
-    def freeze(self, frozen: bool) -> None:
-        """Nothing is frozen here."""
+    def judged(self) -> AbstractContextManager[None]:
+        """The model is judged as it is."""
+        return nullcontext()
 
     def weights_used(self) -> dict[str, float]:
         """Tasks take turns; none has a weight."""

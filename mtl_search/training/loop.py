@@ -23,10 +23,11 @@ from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
+from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.objective import Objective
 from mtl_search.training.step import Step
 from mtl_search.training.world import World
-from mtl_search.transfer import DECAYS, OPTIMIZERS
+from mtl_search.transfer import DECAYS
 from mtl_search.transfer.bases import MetaLearned
 from mtl_search.weighting.base import Weighting
 
@@ -82,13 +83,14 @@ class Loop:
     Args:
         model: At its start, on the world's device.
         splits: Training and validation split on that device.
-        schedule: Epochs, batch size, optimiser, learning rate, freezing.
+        schedule: Epochs, batch size, optimiser, learning rate, freezing, penalty, averaging, patience.
         weighting: Turns the task losses into one update.
         objective: Picks the best epoch.
         metrics: Main metric by task.
         seed: Row order and dropout depend on it and the epoch alone.
         world: The group that trains together.
         folder: Where checkpoints go.
+        base: Starting parameters of the blocks, on the device.
         affinity: Task affinity to measure on the way; empty for none.
         auxiliaries: The source tasks among the model's.
         meta: A base to be learned in episodes; None for ordinary training.
@@ -105,6 +107,7 @@ class Loop:
         seed: int,
         world: World,
         folder: Path,
+        base: Mapping[str, Tensor] | None = None,
         affinity: str = "",
         auxiliaries: Auxiliaries = NO_AUXILIARIES,
         meta: MetaLearned | None = None,
@@ -113,12 +116,12 @@ class Loop:
         self._schedule, self._seed = schedule, seed
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
-        self._optimizer = _optimizer(model, schedule)
+        self._optimizer = optimizer_of(model, schedule)
         train = splits["train"]
         self._step: Step | Episodes = (
             Episodes(meta, model, train, seed, world)
             if meta is not None
-            else Step(model, train, schedule, weighting, self._optimizer, seed, world, affinity, auxiliaries)
+            else Step(model, train, schedule, weighting, self._optimizer, seed, world, base, affinity, auxiliaries)
         )
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
@@ -127,6 +130,8 @@ class Loop:
     def run(self, control: Control) -> Progress:
         """Train to the end of the schedule, or until the control stops it; resume where a checkpoint stands.
 
+        Where patience is at an end the schedule is too: the stage is as finished as after its last epoch.
+
         Returns:
             The progress, with the best epoch's parameters.
 
@@ -134,13 +139,16 @@ class Loop:
             TrialError: A loss or the score became NaN or infinite.
         """
         for epoch in range(self._resume(control), self._schedule.epochs + 1):
+            if epoch and self._out_of_patience(epoch - 1):
+                break
             if epoch and not control.proceed(epoch - 1):
                 self._progress.stopped = True
                 self._save(epoch - 1)
                 break
             started = time.monotonic()
             losses = self._train(epoch) if epoch else {}
-            report = self._assess(epoch, losses, started)
+            with self._step.judged():
+                report = self._assess(epoch, losses, started)
             if 0 < epoch < self._schedule.epochs and time.monotonic() >= self._next_save:
                 self._save(epoch)
             if self._world.rank == 0:
@@ -149,11 +157,13 @@ class Loop:
             self._progress.affinity = self._step.affinity.means()
         return self._progress
 
+    def _out_of_patience(self, epoch: int) -> bool:
+        patience = self._schedule.patience
+        return patience is not None and epoch - self._progress.best_epoch >= patience
+
     def _train(self, epoch: int) -> dict[str, float]:
         """One epoch of updates; mean training loss by task over the global batches."""
         torch.manual_seed(seed_from(self._seed, epoch, self._world.rank))
-        frozen = epoch <= self._schedule.frozen_epochs
-        self._step.freeze(frozen)
         total = self._step.steps * self._schedule.epochs
         done = self._step.steps * (epoch - 1)
         losses = self._step.run_epoch(epoch, lambda step: self._decay.factor(done + step, total))
@@ -237,17 +247,3 @@ class Loop:
                 control.report(report)
         self._saved = int(state["epoch"])
         return self._saved + 1
-
-
-def _optimizer(model: MultiTaskModel, schedule: Schedule) -> torch.optim.Optimizer:
-    """The schedule's optimiser; blocks that are frozen at first are a group of their own.
-
-    Fused SGD starts the momentum of a whole group at once and cannot take in parameters that come later.
-    """
-    later = model.shared_parameters() if schedule.frozen_epochs else []
-    known = {id(parameter) for parameter in later}
-    at_once = [parameter for parameter in model.parameters() if id(parameter) not in known]
-    optimizer = build(OPTIMIZERS, schedule.optimizer).build(at_once)
-    if later:
-        optimizer.add_param_group({"params": later})
-    return optimizer

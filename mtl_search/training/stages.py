@@ -109,6 +109,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         seed,
         workspace.world,
         folder,
+        workspace.base_of(stage.base),
         stage.affinity,
         Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
         base if stage.kind == "pretrain" and isinstance(base, MetaLearned) else None,

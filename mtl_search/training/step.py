@@ -4,14 +4,14 @@ Innermost hop but one of the data path: ``balancing`` makes the gradients. Losse
 by the labels of the global batch, so two workers make the same update as one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.models.multitask import MultiTaskModel
@@ -21,11 +21,13 @@ from mtl_search.training.affinity import Affinity
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
 from mtl_search.training.cosines import Cosines
+from mtl_search.training.freezing import Freezing
 from mtl_search.training.look_ahead import Measuring
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.places import Common, place_of
 from mtl_search.training.portion import portions
 from mtl_search.training.world import World
+from mtl_search.transfer import L2SP, Average
 from mtl_search.weighting.base import Weighting
 from mtl_search.weighting.look_ahead import LookAhead
 
@@ -65,6 +67,7 @@ class Step:
         optimizer: Over all of the model's parameters.
         seed: Decides the order of rows.
         world: The group that trains together.
+        base: Starting parameters of the blocks, on the device; what ``l2_sp`` pulls towards.
         affinity: Task affinity to measure on the way, ``cosine`` or ``look_ahead``; empty for none.
         auxiliaries: The source tasks among the model's.
 
@@ -86,6 +89,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         seed: int,
         world: World,
+        base: Mapping[str, Tensor] | None = None,
         affinity: str = "",
         auxiliaries: Auxiliaries = NO_AUXILIARIES,
     ) -> None:
@@ -109,8 +113,9 @@ class Step:
         self._epochs = schedule.epochs
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
-        self._frozen: bool | None = None
-        self._learning: list[nn.Parameter] = []
+        self._freezing = Freezing(model, schedule)
+        self._pull = L2SP(model, base or {}, schedule.l2_sp) if schedule.l2_sp else None
+        self._average = Average(model, schedule.average) if schedule.average else None
         self.steps = self._train.steps
         self.learning_rate = 0.0
         targets = [task.name for task in model.tasks[: len(model.tasks) - auxiliaries.count]]
@@ -124,32 +129,23 @@ class Step:
         self._cosines = Cosines(model.tasks, place, world.device)
         self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
 
-    def freeze(self, frozen: bool) -> None:
-        """Hold the blocks that tasks share as they are, or let them learn; wraps the model anew where that changes."""
-        if frozen == self._frozen:
-            return
-        self._frozen = frozen
-        for parameter in self._model.shared_parameters():
-            parameter.requires_grad_(not frozen)
-            parameter.grad = None
-        self._learning = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        # The old wrap goes first: two at once would each reduce the same gradients.
-        self._wrapped = None
-        self._wrapped = self._world.wrap(self._model)
-
     def run_epoch(self, epoch: int, factor: Callable[[int], float]) -> Tensor:
         """One pass over the training split.
 
         Args:
-            epoch: Counted from 1; decides the order of rows.
+            epoch: Counted from 1; decides the order of rows, and which blocks learn.
             factor: Learning rate relative to its peak, by step of the epoch.
 
         Returns:
             Mean task losses of the global batches over the steps, (tasks,).
         """
-        assert self._wrapped is not None, "freeze() wraps the model before an epoch"
+        if self._freezing.enter(epoch):
+            # The old wrap goes first: two at once would each reduce the same gradients.
+            self._wrapped = None
+            self._wrapped = self._world.wrap(self._model)
+        assert self._wrapped is not None
         self._wrapped.train()
-        self._still_frozen_norms()
+        self._freezing.still_norms()
         self._weight_sum.zero_()
         self._times.zero_()
         self._cosines.clear()
@@ -164,8 +160,12 @@ class Step:
                 self.affinity.measure(batch, facts.shares, facts.present, self.learning_rate)
             losses.append(self._update(batch, facts, self._wrapped))
         self._weighting.end_epoch()
-        self._world.share_buffers(self._model)
+        self._world.share_buffers([*self._model.buffers(), *(self._average.buffers() if self._average else ())])
         return torch.stack(losses).mean(0)
+
+    def judged(self) -> AbstractContextManager[None]:
+        """While it is open, the model has the weights to be validated and kept: their average, if there is one."""
+        return self._average.standing_in() if self._average else nullcontext()
 
     def weights_used(self) -> dict[str, float]:
         """Mean weight of each task over the last epoch's updates that it had a label in."""
@@ -178,13 +178,19 @@ class Step:
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed stage needs beside parameters and optimiser."""
-        affinity = {} if self.affinity is None else self.affinity.state_dict()
-        return {"weighting": self._weighting.state_dict(), "scaler": self._scaler.state_dict(), "affinity": affinity}
+        return {
+            "weighting": self._weighting.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": self._average.state_dict() if self._average else {},
+            "affinity": self.affinity.state_dict() if self.affinity else {},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what ``state_dict`` gave."""
         self._weighting.load_state_dict(state["weighting"])
         self._scaler.load_state_dict(state["scaler"])
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
         if self.affinity is not None:
             self.affinity.load_state_dict(state["affinity"])
 
@@ -208,19 +214,24 @@ class Step:
 
     def _update(self, batch: Batch, facts: BatchFacts, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""
-        for parameter in self._learning:
+        learning = self._freezing.learning
+        for parameter in learning:
             parameter.grad = None
         facts = facts if not self._world.scales else facts.scaled(self._scaler.scale(facts.scale))
         balanced = self._balancing.backward(lambda net, passing: self._sums(net, batch, passing), model, facts)
         self._weight_sum += balanced.weights
         self._cosines.add(balanced.gramian)
         self._scaler.unscale_(self._optimizer)
+        if self._pull is not None:
+            self._pull.add()
         if self._measuring is not None:
-            self._measuring.learn(batch, facts.shares, self._learning, self.learning_rate)
+            self._measuring.learn(batch, facts.shares, learning, self.learning_rate)
         if self._clip is not None:
-            nn.utils.clip_grad_norm_(self._learning, self._clip)
+            nn.utils.clip_grad_norm_(learning, self._clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._average is not None:
+            self._average.update()
         return balanced.losses
 
     def _sums(self, model: nn.Module, batch: Batch, passing: Passing | None) -> Tensor:
@@ -230,12 +241,6 @@ class Step:
         with self._world.autocast():
             outputs = model(features, [rows.numel() for rows in batch.rows], passing)
         return torch.stack([_loss_sum(labels, outputs, batch.rows) for labels in self._labels])
-
-    def _still_frozen_norms(self) -> None:
-        """Keep batch norms inside frozen blocks as they are: their running statistics belong to the blocks."""
-        for module in self._model.modules():
-            if isinstance(module, _BatchNorm) and module.weight is not None and not module.weight.requires_grad:
-                module.eval()
 
     def _set_learning_rate(self, factor: float) -> None:
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):

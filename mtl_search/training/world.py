@@ -1,6 +1,7 @@
 """World: the processes that train one model together, as the loop sees them."""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -58,10 +59,10 @@ class World:
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
 
-    def share_buffers(self, model: nn.Module) -> None:
+    def share_buffers(self, buffers: Iterable[Tensor]) -> None:
         """Give every rank rank 0's buffers: a user's batch norm may have seen other rows on each."""
         if self.size > 1:
-            for buffer in model.buffers():
+            for buffer in buffers:
                 dist.broadcast(buffer, src=0)
 
     def sum(self, values: Tensor) -> Tensor:

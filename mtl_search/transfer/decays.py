@@ -78,7 +78,24 @@ class Cosine(Decay):
         return self.floor + (1 - self.floor) * (1 + cos(pi * progress)) / 2
 
 
+class Linear(Decay):
+    """A line from the peak down to the floor.
+
+    Args:
+        warmup: Share of the steps in which the factor rises in a line to 1.
+        floor: Factor at the end.
+    """
+
+    def __init__(self, warmup: Fraction = 0.0, floor: Fraction = 0.0) -> None:
+        super().__init__(warmup)
+        self.floor = floor
+
+    def _after_warmup(self, progress: float) -> float:
+        return self.floor + (1 - self.floor) * (1 - progress)
+
+
 DECAYS: dict[str, type[Decay]] = {
     "cosine": Cosine,
     "constant": Constant,
+    "linear": Linear,
 }

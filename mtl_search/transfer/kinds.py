@@ -6,7 +6,8 @@ The search chooses between them, and so can tell whether transfer helps at all.
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from mtl_search.recipe import Recipe
+from mtl_search.recipe import Component, Recipe
+from mtl_search.transfer.unfreezing import UNFREEZINGS, Never
 
 
 class Transfer(ABC):
@@ -34,7 +35,8 @@ class Features(Transfer):
     """The base's features: its blocks stay as they are, and only heads are trained on what they give."""
 
     def applied(self, recipe: Recipe) -> Recipe:
-        schedules = (replace(each, frozen_epochs=each.epochs) for each in (recipe.single_task, recipe.joint))
+        never = Component(next(name for name, kind in UNFREEZINGS.items() if kind is Never))
+        schedules = (replace(each, unfreezing=never) for each in (recipe.single_task, recipe.joint))
         single_task, joint = schedules
         return replace(recipe, single_task=single_task, joint=joint)
 

@@ -83,7 +83,6 @@ def test_cosines_of_a_stage_are_those_at_the_representation() -> None:
         step = step_of(
             workspace, model_of(workspace), Schedule(batch_size=182), build(WEIGHTINGS, Component(weighting))
         )
-        step.freeze(False)
         step.run_epoch(1, lambda _: 1.0)
         found[weighting] = step.mean_cosines()
     assert set(found["fixed"]) == {"digit", "odd"}

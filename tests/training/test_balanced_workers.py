@@ -72,7 +72,6 @@ def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Ten
         optimizer = build(OPTIMIZERS, SCHEDULE.optimizer).build(model.parameters())
         step = Step(model, workspace.splits["train"], SCHEDULE, build(WEIGHTINGS, weighting), optimizer, 5, world)
         assert step.steps >= STEPS
-        step.freeze(False)
         torch.manual_seed(world.rank)
         losses = step.run_epoch(1, lambda _: 1.0)
         found[name] = (losses, {key: value.clone() for key, value in model.state_dict().items()}, step.weights_used())

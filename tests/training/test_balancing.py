@@ -166,7 +166,6 @@ def test_look_ahead_derivative_is_that_of_the_loss_after_one_step(workspace: Wor
     weighting, lr = Asked(), 0.1
     model = workspace.model(TASKS, Component("hard"))
     step = step_of(workspace, model, Schedule(batch_size=64), weighting)
-    step.freeze(False)
     assert isinstance(step._measuring, Measuring)
     batch, facts = next(iter(step._batches(1)))
     balanced = step._balancing.backward(lambda net, passing: step._sums(net, batch, passing), model, facts)
@@ -211,7 +210,6 @@ def test_half_precision_trains_alike_with_scaled_gradients(weighting: str) -> No
         model = workspace.model(TASKS, Component("hard", {"depth": 1}))
         schedule = Schedule(batch_size=32, optimizer=Component("sgd", {"lr": 0.02}), clip_norm=1.0)
         step = step_of(workspace, model, schedule, build(WEIGHTINGS, Component(weighting)))
-        step.freeze(False)
         step.run_epoch(1, lambda _: 1.0)
         states.append(model.state_dict())
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=0.03)

@@ -41,7 +41,7 @@ def step_of(workspace: Workspace, model: MultiTaskModel, weighting: Component, w
     auxiliaries = Auxiliaries(build(AUXILIARIES, Component("constant", {"weight": weight})), len(SOURCES))
     train, built = workspace.splits["train"], build(WEIGHTINGS, weighting)
     step = Step(model, train, SCHEDULE, built, optimizer, 5, workspace.world, auxiliaries=auxiliaries)
-    step.freeze(False)
+    step._freezing.enter(1)
     return step
 
 
@@ -67,9 +67,9 @@ def test_source_tasks_add_their_weighted_gradients_to_the_update(weighting: Comp
     step = step_of(workspace, model, weighting)
     without = copy.deepcopy(plain)
     batch, facts = next(step._batches(1))
-    step._update(batch, facts, step._wrapped)
+    step._update(batch, facts, model)
     other = step_of(workspace, without, weighting, weight=1e-30)
-    other._update(batch, facts, other._wrapped)
+    other._update(batch, facts, without)
 
     parts = zip(plain.datasets, batch.rows, strict=True)
     features = torch.cat([workspace.splits["train"].features[name][rows] for name, rows in parts])

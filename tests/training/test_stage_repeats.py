@@ -31,7 +31,7 @@ def test_a_stage_gives_the_same_bits_first_or_last_in_a_workspace_or_in_another(
     backbone: Component, every_kind: StudyData, tmp_path: Path
 ) -> None:
     warm = workspace_of(every_kind, backbone)
-    recipe = recipe_of(Schedule(3, 32, ADAMW, frozen_epochs=1, clip_norm=1.0), depth=1)
+    recipe = recipe_of(Schedule(3, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1}), clip_norm=1.0), depth=1)
     stage = joint_stage(warm, recipe, tmp_path)
     run_stage(stage, warm)
     other = replace(recipe, sharing=Component("hard", {"depth": 0}), joint=Schedule(2, 16, ADAMW, clip_norm=0.1))

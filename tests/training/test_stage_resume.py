@@ -37,7 +37,8 @@ def test_a_resumed_stage_ends_with_the_same_bits(
     optimizer: str, backbone: Component, every_kind: StudyData, tmp_path: Path
 ) -> None:
     workspace = workspace_of(every_kind, backbone)
-    schedule = Schedule(5, 32, Component(optimizer, {"lr": 0.01}), frozen_epochs=2, clip_norm=1.0)
+    shared = Component("shared", {"epochs": 2})
+    schedule = Schedule(5, 32, Component(optimizer, {"lr": 0.01}), unfreezing=shared, clip_norm=1.0)
     whole = joint_stage(workspace, recipe_of(schedule, depth=1), tmp_path)
     expected = run_stage(whole, workspace)
     for number, kills in enumerate([(0,), (1,), (2,), (3, 4), (1, 2, 3)]):
@@ -48,6 +49,35 @@ def test_a_resumed_stage_ends_with_the_same_bits(
         assert timeless(result) == timeless(expected)
         assert same(files_of(stage)[1], files_of(whole)[1])
         assert {path.name for path in Path(stage.folder).iterdir()} == {"model.safetensors", "result.json"}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_stage_resumed_between_two_unfreezings_ends_with_the_same_bits(
+    optimizer: str, every_kind: StudyData, tmp_path: Path
+) -> None:
+    workspace = workspace_of(every_kind, BATCH_NORM)
+    parts = {"unfreezing": Component("gradual"), "layer_decay": 0.8, "l2_sp": 0.1, "average": 0.9, "patience": 2}
+    whole = joint_stage(workspace, recipe_of(Schedule(6, 32, Component(optimizer, {"lr": 0.03}), **parts)), tmp_path)
+    expected = run_stage(whole, workspace)
+    for number, kills in enumerate([(1,), (2,), (0, 1, 2, 3)]):
+        stage = replace(whole, folder=str(tmp_path / f"killed {number}"))
+        for epoch in kills:
+            kill(stage, workspace, epoch)
+        assert timeless(run_stage(stage, workspace_of(every_kind, BATCH_NORM))) == timeless(expected)
+        assert same(files_of(stage)[1], files_of(whole)[1])
+
+
+def test_patience_that_is_at_an_end_ends_a_resumed_stage_at_once(workspace: Workspace, tmp_path: Path) -> None:
+    hot = Schedule(9, 32, Component("adamw", {"lr": 0.5}), Component("constant"), patience=1)
+    whole = joint_stage(workspace, recipe_of(hot), tmp_path)
+    expected = run_stage(whole, workspace)
+    last = expected["history"][-1]["epoch"]
+    assert last < 9
+    stage = replace(whole, folder=str(tmp_path / "killed"))
+    kill(stage, workspace, last)
+    control = Script()
+    assert timeless(run_stage(stage, workspace, control)) == timeless(expected)
+    assert control.asked == []
 
 
 @pytest.fixture

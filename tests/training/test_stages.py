@@ -31,7 +31,7 @@ DROPOUT = Component("mlp", {"width": 12, "depth": 2, "dropout": 0.2})
 
 
 def test_single_task_stages_then_a_joint_one_leave_results_and_models(workspace: Workspace, tmp_path: Path) -> None:
-    recipe = recipe_of(Schedule(3, 32, ADAMW, frozen_epochs=1), depth=1)
+    recipe = recipe_of(Schedule(3, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1})), depth=1)
     stage = joint_stage(workspace, recipe, tmp_path)
     assert finished(stage) is None
     control = Script()

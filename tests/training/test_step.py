@@ -28,7 +28,6 @@ MEANS: dict[str, Any] = {
 
 
 def train(step: Step, epochs: int = 1, lr: float = 1.0) -> list[Tensor]:
-    step.freeze(False)
     return [step.run_epoch(epoch, lambda _: lr) for epoch in range(1, epochs + 1)]
 
 
@@ -142,13 +141,11 @@ def test_the_learning_rate_follows_the_factor_of_every_step(workspace: Workspace
         asked.append(number)
         return float(number == 2)
 
-    step.freeze(False)
     step.run_epoch(1, only_the_third)
     assert asked == list(range(step.steps))
     assert step.learning_rate == 0.0
     halved = model_of(workspace)
     other = step_of(workspace, halved, replace(schedule, optimizer=Component("sgd", {"lr": 0.025, "momentum": 0.9})))
-    other.freeze(False)
     other.run_epoch(1, lambda number: 2.0 * (number == 2))
     assert distance(model, halved) <= 1e-7
 
@@ -179,7 +176,6 @@ def test_a_batch_in_which_a_task_has_no_label_leaves_that_task_alone(workspace: 
     plan = BatchPlan(split.sizes, {"digit": split.masks["digit"]}, split.task_dataset, 32, seed=STEP_SEED)
     # An epoch drops the rows that fill no batch; in some the only label is among them.
     without = next(epoch for epoch in range(1, 99) if not any(batch.counts["digit"] for batch in plan.epoch(epoch)))
-    step.freeze(False)
     losses = step.run_epoch(without, lambda _: 1.0)
     own = ("heads.digit.", "blocks.0.0.", "blocks.1.0.")
     assert losses[0] == 0

@@ -2,7 +2,8 @@
 
 import gc
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from torch import Tensor
 from mtl_search.recipe import Component, Schedule, build
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
+from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.stages import run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
-from mtl_search.transfer import OPTIMIZERS
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 
@@ -62,7 +63,9 @@ def cases() -> dict[str, Case]:
     # Adjusted R2 depends on the number of rows, so it shows rows that count twice.
     masked = workload_of(data_of({**EVERY_KIND, "ink": {**EVERY_KIND["ink"], "metric": {"r2": {"adjusted": 2}}}}))
     unequal = workload_of(two_data_sets())
-    thawing = Schedule(2, 32, ADAMW, frozen_epochs=1, clip_norm=1.0)
+    thawing = Schedule(2, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1}), clip_norm=1.0)
+    gradual, pulled = Component("gradual"), {"layer_decay": 0.7, "l2_sp": 0.1, "average": 0.9}
+    norms = workload_of(data_of({task: EVERY_KIND[task] for task in ("digit", "ink")}, holes=False), BATCH_NORM)
     tiny = workload_of(two_data_sets((60, 8), metric="accuracy", holes=False))
     return {
         "masked labels": Case(masked, Schedule(1, 32, SGD)),
@@ -70,6 +73,8 @@ def cases() -> dict[str, Case]:
         "odd batches": Case(unequal, Schedule(1, 19, SGD), depth=0),
         "frozen, then not": Case(masked, thawing),
         "unequal, frozen, then not": Case(unequal, thawing, depth=2),
+        "from the top, block by block": Case(unequal, Schedule(4, 32, SGD, unfreezing=gradual, **pulled)),
+        "statistics that freeze": Case(norms, Schedule(3, 32, ADAMW, unfreezing=gradual, average=0.9), depth=2),
         "weights from losses": Case(masked, Schedule(1, 32, SGD), weighting="test_workers:HarderFirst"),
         "empty shares": Case(tiny, Schedule(1, 2, SGD), depth=2),  # one row of either data set: each has one rank
     }
@@ -82,6 +87,7 @@ class Outcome:
     losses: list[Tensor]
     states: list[dict[str, Tensor]]
     results: list[dict[str, dict[str, float]]]
+    averages: list[dict[str, Tensor]] = field(default_factory=list)
     wraps_left: int = 0
 
 
@@ -89,18 +95,19 @@ def carry_out(case: Case, world: World) -> Outcome:
     workspace = Workspace(case.workload, world)
     recipe = recipe_of(case.schedule, depth=case.depth)
     model = workspace.model([task.name for task in case.workload.data.tasks], recipe.sharing)
-    optimizer = build(OPTIMIZERS, case.schedule.optimizer).build(model.parameters())
+    optimizer = optimizer_of(model, case.schedule)
     weighting = build(WEIGHTINGS, Component(case.weighting))
-    step = Step(model, workspace.splits["train"], case.schedule, weighting, optimizer, 5, world)
+    step = Step(model, workspace.splits["train"], case.schedule, weighting, optimizer, 5, world, workspace.base)
     outcome = Outcome([], [], [])
     wraps: list[weakref.ref[Any]] = []
     for epoch in range(case.schedule.epochs + 1):
         if epoch:
-            step.freeze(epoch <= case.schedule.frozen_epochs)
             torch.manual_seed(epoch + world.rank)
             outcome.losses.append(step.run_epoch(epoch, lambda _: 1.0))
             wraps.append(weakref.ref(step._wrapped))
         outcome.states.append({name: value.clone() for name, value in model.state_dict().items()})
+        with step.judged():
+            outcome.averages.append({name: value.clone() for name, value in model.state_dict().items()})
         outcome.results.append(evaluate(model, workspace.splits["validation"], workspace.metrics, world))
     gc.collect()
     outcome.wraps_left = len({id(wrap) for ref in wraps if (wrap := ref()) is not None})
@@ -110,7 +117,7 @@ def carry_out(case: Case, world: World) -> Outcome:
 def carry_out_stages(folder: Path, world: World, backbone: Component = MLP) -> dict[str, Any]:
     """Single-task models, then a joint stage, one stage straight after the other."""
     workspace = workspace_of(data_of({task: EVERY_KIND[task] for task in ("odd", "ink")}), backbone, world)
-    recipe = recipe_of(Schedule(2, 32, ADAMW, frozen_epochs=1), Schedule(1, 32))
+    recipe = recipe_of(Schedule(2, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1})), Schedule(1, 32))
     return run_stage(joint_stage(workspace, recipe, folder), workspace)
 
 
@@ -140,7 +147,7 @@ def alone() -> dict[str, Outcome]:
     return {name: carry_out(case, World()) for name, case in cases().items()}
 
 
-THAWING = ("frozen, then not", "unequal, frozen, then not")
+THAWING = ("frozen, then not", "unequal, frozen, then not", "from the top, block by block")
 CASES = ("masked labels", "unequal data sets", "odd batches", *THAWING, "weights from losses", "empty shares")
 Group = tuple[Path, list[dict[str, Any]]]
 
@@ -158,8 +165,23 @@ def test_two_workers_train_as_one(case: str, group: Group, alone: dict[str, Outc
 def test_ranks_stay_equal_to_the_bit(case: str, group: Group) -> None:
     first, second = (rank[case] for rank in group[1])
     assert all(same(ours, theirs) for ours, theirs in zip(first.states, second.states, strict=True))
+    assert all(same(ours, theirs) for ours, theirs in zip(first.averages, second.averages, strict=True))
     assert torch.equal(torch.stack(first.losses), torch.stack(second.losses))
     assert first.results == second.results
+
+
+def test_ranks_stay_equal_to_the_bit_where_statistics_freeze(group: Group) -> None:
+    test_ranks_stay_equal_to_the_bit("statistics that freeze", group)
+
+
+def test_blocks_of_two_workers_stay_to_the_bit_until_their_epoch(group: Group) -> None:
+    for rank in group[1]:
+        for case, blocks in (("from the top, block by block", 2), ("statistics that freeze", 2)):
+            states = rank[case].states
+            for epoch, (before, after) in enumerate(pairwise(states), 1):
+                still = tuple(f"blocks.{block}." for block in range(blocks) if epoch < blocks - block + 1)
+                moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+                assert moved == {name for name in before if not name.startswith(still)}
 
 
 @pytest.mark.parametrize("case", CASES)

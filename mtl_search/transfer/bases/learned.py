@@ -43,7 +43,8 @@ class MetaLearned(LearnedBase, ABC):
 
     def __init__(self, epochs: int, batch_size: int, inner_steps: int, inner_lr: float, outer_lr: float) -> None:
         inner = Component("sgd", {"lr": inner_lr, "momentum": 0.0})
-        self.schedule = Schedule(epochs=epochs, batch_size=batch_size, optimizer=inner)
+        falling = Component("linear")
+        self.schedule = Schedule(epochs=epochs, batch_size=batch_size, optimizer=inner, decay=falling)
         self.inner_steps, self.inner_lr, self.outer_lr = inner_steps, inner_lr, outer_lr
 
     @abstractmethod
