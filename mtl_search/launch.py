@@ -16,6 +16,7 @@ from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.export import register_champion
+from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import build
@@ -96,6 +97,7 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     for recipe in study.space.corners():
         try:
             build(SHARINGS, recipe.sharing).check(workload.data.tasks)
+            build(FUSIONS, recipe.fusion).check_kinds([task.kind for task in workload.data.tasks])
             pairs.common_of(recipe.sharing)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]

@@ -12,18 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtl_search.errors import TrialError
-from mtl_search.fusion import FUSIONS
-from mtl_search.fusion.apply import fuse
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, build, seed_from
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import read_json, write_json
+from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Control, Loop, NoControl
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
-from mtl_search.transfer.norms import recalibrate
 from mtl_search.weighting import WEIGHTINGS
 
 RESULT_FILE = "result.json"
@@ -133,15 +131,7 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
     if stage.kind == "single_task":
         return workspace.model(stage.tasks, None)
-    model = workspace.model(stage.tasks, stage.recipe.sharing)
-    device = workspace.world.device
-    singles = {
-        task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
-        for task, folder in stage.singles.items()
-    }
-    model.load_state_dict(fuse(singles, workspace.base, model, build(FUSIONS, stage.recipe.fusion)))
-    recalibrate(model, workspace.calibration_batches(model))
-    return model
+    return fused_model(stage.tasks, stage.recipe, stage.singles, workspace)
 
 
 def _test(stage: Stage, workspace: Workspace) -> dict[str, Any]:
