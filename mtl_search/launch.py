@@ -19,6 +19,7 @@ from mtl_search.data import StudyData, load_data
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.export import register_champion
 from mtl_search.export.trunks import trunk
+from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import build
@@ -106,6 +107,7 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
         most = max(most, joint, key=len)
         try:
             build(SHARINGS, recipe.sharing).check(joint)
+            build(FUSIONS, recipe.fusion).check_kinds([task.kind for task in tasks])
             pairs.common_of(recipe.sharing, sources)
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]

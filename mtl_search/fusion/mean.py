@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion
+from mtl_search.fusion.base import Fusion, Site, mean
 
 
 class Mean(Fusion):
@@ -13,8 +13,5 @@ class Mean(Fusion):
     Paper: Wortsman et al., Model Soups, ICML 2022, https://arxiv.org/abs/2203.05482
     """
 
-    def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor) -> Tensor:
-        total = values[0].clone()
-        for value in values[1:]:
-            total += value
-        return total / len(values)
+    def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
+        return mean(values)

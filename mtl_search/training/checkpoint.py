@@ -2,11 +2,12 @@
 
 import logging
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -20,8 +21,7 @@ _log = logging.getLogger(__name__)
 
 def save_model(folder: Path, state: Mapping[str, Tensor]) -> None:
     """Write a model's parameters and buffers as ``model.safetensors``."""
-    with replacing(folder / MODEL_FILE) as temporary:
-        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
+    save_tensors(folder / MODEL_FILE, state)
 
 
 def load_model(folder: Path) -> dict[str, Tensor]:
@@ -40,6 +40,40 @@ def base_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named = {name.removeprefix(_BLOCKS): value for name, value in state.items() if name.startswith(_BLOCKS)}
     cut = ((name.split(".", 2), value) for name, value in named.items())
     return {f"{block}.{name}": value for (block, _, name), value in cut}
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors by name to a safetensors file."""
+    with replacing(path) as temporary:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """A safetensors file as a mapping whose tensors are read, onto a device, each time they are asked for.
+
+    Args:
+        path: The file.
+        device: Where to.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._file, self._device = safe_open(path, "pt"), device
+        self._names = dict.fromkeys(self._file.keys())  # type: ignore[no-untyped-call]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
+        return tensor.to(self._device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:

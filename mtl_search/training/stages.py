@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtl_search.errors import TrialError
-from mtl_search.fusion import FUSIONS
-from mtl_search.fusion.apply import fuse
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, Schedule, build, seed_from
@@ -21,12 +19,12 @@ from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import read_json, write_json
+from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Control, Loop, NoControl
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
-from mtl_search.transfer.norms import recalibrate
 from mtl_search.weighting import WEIGHTINGS
 
 RESULT_FILE = "result.json"
@@ -146,20 +144,7 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     """The model a stage starts from: the base with fresh heads, or the fusion of the single-task models."""
     if stage.kind != "joint":
         return workspace.model(stage.tasks, None, base=stage.base)
-    model = workspace.model(stage.tasks, stage.recipe.sharing, stage.recipe.alignment, stage.base)
-    device = workspace.world.device
-    singles = {
-        task: {name: value.to(device) for name, value in load_model(Path(folder)).items()}
-        for task, folder in stage.singles.items()
-    }
-    for task in stage.sources:  # the base itself, with the head that the base was learned with, if it was
-        singles[task] = workspace.model((task,), None, base=stage.base).state_dict()
-        known = load_model(Path(stage.base)) if stage.base else {}
-        singles[task] |= {name: known[name].to(device) for name in singles[task].keys() & known.keys()}
-    fusion = build(FUSIONS, stage.recipe.fusion)
-    model.load_state_dict(fuse(singles, workspace.base_of(stage.base), model, fusion, stage.sources))
-    recalibrate(model, workspace.calibration_batches(model))
-    return model
+    return fused_model(stage.tasks, stage.recipe, stage.singles, workspace, stage.base)
 
 
 def _schedule(stage: Stage) -> Schedule:

@@ -97,7 +97,8 @@ class Workload:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         variant = build(SHARINGS, sharing)
         align = None if alignment is None else build(ALIGNMENTS, alignment).align
-        plan = variant.plan(tasks, self.blocks)
+        # Source tasks have no fine-tuned model: they take over what the tasks of the study start from.
+        plan = variant.plan(tasks, self.blocks).started_from([task.name for task in self.data.tasks])
         return MultiTaskModel(backbone, shape, chosen, plan, datasets, variant.couple, align)
 
     def task(self, name: str) -> Task:

@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Sequence[int] | None]
 
 def has_batch_norm(modules: Iterable[nn.Module]) -> bool:
     """Whether any of the modules, or a module inside them, keeps running statistics."""
-    return any(_with_statistics(module) for module in modules)
+    return any(batch_norms(module) for module in modules)
 
 
 def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
@@ -31,7 +31,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
         model: Called as ``model(x, sizes)``.
         batches: Training data: prepared features and the rows of each data set in them.
     """
-    gauges = {module: _Gauge(module) for module in _with_statistics(model)}
+    gauges = {module: _Gauge(module) for module in batch_norms(model)}
     if not gauges:
         return
     handles = [module.register_forward_pre_hook(gauge) for module, gauge in gauges.items()]
@@ -50,7 +50,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
         gauge.write(module, seen)
 
 
-def _with_statistics(module: nn.Module) -> list[_BatchNorm]:
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """The batch norms in a module that keep running statistics, itself included."""
     return [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
 
 

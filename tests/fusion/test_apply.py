@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import FUSIONS, Mean, Weighted, fuse
+from mtl_search.fusion import FUSIONS, Fusion, Mean, MeasuringFusion, Weighted, fuse
 from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones import Mlp
 from mtl_search.models.sharing import Routing
@@ -24,6 +24,7 @@ NAMES = [task.name for task in TASKS]
 TREE = SharingPlan(((("a", "type", "c"),), (("a", "c"), ("type",)), (("a",), ("type",), ("c",))))
 DEEP = SharingPlan(((("a", "type", "c"),),) * DEPTH)
 SEPARATE = SharingPlan.separate(NAMES, DEPTH)
+FOR_THREE = [name for name in FUSIONS if name != "slerp"]
 
 
 def model(plan: SharingPlan, tasks: list[Task] = TASKS) -> MultiTaskModel:
@@ -51,13 +52,48 @@ def states(singles: dict[str, MultiTaskModel]) -> dict[str, dict[str, Tensor]]:
     return {task: made.state_dict() for task, made in singles.items()}
 
 
+def fused_by(
+    fusion: Fusion, singles: dict[str, MultiTaskModel], plan: SharingPlan, into: MultiTaskModel | None = None
+) -> dict[str, Tensor]:
+    facts = {}
+    if isinstance(fusion, MeasuringFusion):
+        x = torch.randn(8, *SHAPE, generator=torch.Generator().manual_seed(1))
+        facts = {task: fusion.measure(made.eval(), x, 0) for task, made in singles.items()}
+    return fuse(states(singles), BASE, into or model(plan), fusion, facts=facts)
+
+
 @pytest.mark.parametrize("plan", [TREE, DEEP, SEPARATE])
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FOR_THREE)
 def test_fused_state_is_that_of_the_plans_model(
     singles: dict[str, MultiTaskModel], plan: SharingPlan, name: str
 ) -> None:
-    fused = fuse(states(singles), BASE, model(plan), build(FUSIONS, Component(name)))
+    fused = fused_by(build(FUSIONS, Component(name)), singles, plan)
     model(plan).load_state_dict(fused, strict=True)
+
+
+@pytest.mark.parametrize("plan", [TREE, DEEP])
+@pytest.mark.parametrize("name", FOR_THREE)
+def test_order_of_tasks_does_not_show_in_the_fused_model(
+    singles: dict[str, MultiTaskModel], plan: SharingPlan, name: str
+) -> None:
+    fusion, turned = build(FUSIONS, Component(name)), plan.ordered(NAMES[::-1])
+    once = fused_by(fusion, singles, plan)
+    again = fused_by(fusion, dict(reversed(singles.items())), turned)
+    for task in NAMES:
+        for block in range(DEPTH):
+            mine, theirs = (f"blocks.{block}.{p.group_of(block, task)}.linear.weight" for p in (plan, turned))
+            assert torch.equal(once[mine], again[theirs])
+
+
+def test_without_fusion_all_starts_from_the_base_and_heads_are_fresh(singles: dict[str, MultiTaskModel]) -> None:
+    into = model(TREE)
+    fused = fused_by(build(FUSIONS, Component("none")), singles, TREE, into)
+    for block, copies in enumerate(TREE.groups):
+        for copy in range(len(copies)):
+            assert torch.equal(fused[f"blocks.{block}.{copy}.linear.weight"], BASE[f"{block}.linear.weight"])
+    heads = {name: value for name, value in into.state_dict().items() if name.startswith("heads.")}
+    assert all(torch.equal(fused[name], value) for name, value in heads.items())
+    assert all(fused[name].data_ptr() != value.data_ptr() for name, value in heads.items())
 
 
 def test_upper_blocks_and_heads_keep_their_task_and_shared_blocks_get_the_fusion(
@@ -83,19 +119,19 @@ def test_upper_blocks_and_heads_keep_their_task_and_shared_blocks_get_the_fusion
         assert torch.equal(ours(x), next(iter(theirs.values()))(x))
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", [name for name in FOR_THREE if not FUSIONS[name].from_base])
 def test_depth_0_predicts_exactly_what_the_single_task_models_do(singles: dict[str, MultiTaskModel], name: str) -> None:
     start = model(SEPARATE)
-    start.load_state_dict(fuse(states(singles), BASE, model(SEPARATE), build(FUSIONS, Component(name))))
+    start.load_state_dict(fused_by(build(FUSIONS, Component(name)), singles, SEPARATE))
     x = torch.randn(6, *SHAPE)
     for task in NAMES:
         assert torch.equal(start(x)[task], singles[task](x)[task])
 
 
-@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("name", FOR_THREE)
 def test_shared_blocks_are_the_base_when_nothing_was_fine_tuned(name: str) -> None:
-    untouched = {task.name: single(task, 0.0).state_dict() for task in TASKS}
-    fused = fuse(untouched, BASE, model(DEEP), build(FUSIONS, Component(name)))
+    untouched = {task.name: single(task, 0.0) for task in TASKS}
+    fused = fused_by(build(FUSIONS, Component(name)), untouched, DEEP)
     for key, value in BASE.items():
         block, rest = key.split(".", 1)
         assert torch.equal(fused[f"blocks.{block}.0.{rest}"], value)

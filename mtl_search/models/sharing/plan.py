@@ -4,8 +4,8 @@ A recipe's ``sharing`` component makes it; ``models.multitask`` builds the copie
 ``fusion.apply`` makes their starting parameters.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from mtl_search.errors import ConfigError, Problem
 
@@ -46,6 +46,13 @@ class SharingPlan:
         for number, block in enumerate(self.starts, 1):
             if not all(_is_set(start) and set(start) <= set(self.tasks) for start in block):
                 raise ConfigError([Problem("sharing", f"copies of block {number} must start from tasks", block)])
+
+    def started_from(self, tasks: Collection[str]) -> "SharingPlan":
+        """The same with copies that start from these tasks alone, except those that none of them uses."""
+        starts = tuple(
+            tuple(tuple(task for task in start if task in tasks) or start for start in block) for block in self.starts
+        )
+        return replace(self, starts=starts)
 
     def _check_tree(self) -> None:
         previous: tuple[Group, ...] = (self.tasks,)

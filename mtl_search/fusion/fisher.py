@@ -1,0 +1,95 @@
+"""Fisher: an average in which every parameter of every model counts by what the model's predictions owe to it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtl_search.fusion.base import Site, summed, weighted_sum
+from mtl_search.fusion.coefficients import Coefficients
+from mtl_search.fusion.measuring import MeasuringFusion, facts_of, of_blocks
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import PerTask, PositiveInt
+
+
+class Fisher(MeasuringFusion):
+    """Fisher-weighted average: sum of c_t F_t theta_t over sum of c_t F_t, parameter by parameter.
+
+    F_t is the diagonal of the Fisher information of the single-task model: the mean over training rows (which that
+    model has seen) of the squared gradient of log p(y | x), with y drawn from the model's own p(. | x), one for each
+    row. A regression stands for a Gaussian of unit variance in the scaled unit, over which the expectation is taken
+    exactly. Where all F_t are 0, and for tensors that are no parameters, it is the mean weighted by c_t.
+
+    Cost: one forward and backward pass per row, once per single-task model.
+
+    Paper: Matena and Raffel, Merging Models with Fisher-Weighted Averaging, NeurIPS 2022, https://arxiv.org/abs/2111.09832
+
+    Args:
+        rows: Training rows that each single-task model is measured on.
+        coefficients: What each task counts (lambda in the paper), as those of ``weighted``.
+
+    Raises:
+        ConfigError: A coefficient is negative or no number.
+    """
+
+    def __init__(self, rows: PositiveInt = 256, coefficients: PerTask = 1.0) -> None:
+        super().__init__(rows)
+        self.coefficients = Coefficients(coefficients, "fusion.fisher.coefficients")
+
+    def check(self, tasks: Sequence[str]) -> None:
+        """Whether every coefficient belongs to a task of the study.
+
+        Raises:
+            ConfigError: One does not.
+        """
+        self.coefficients.check(tasks)
+
+    def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
+        """Diagonal Fisher information of the parameters of the blocks, named as those."""
+        (task,) = model.tasks
+        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        sums = {name: torch.zeros_like(parameter, dtype=torch.float64) for name, parameter in named.items()}
+        generator = torch.Generator().manual_seed(seed)
+        for row in torch.split(x, 1):  # not vmap: a user's own block may be anything
+            surprise = surprisal(task.kind, model(row)[task.name], generator)
+            grads = torch.autograd.grad(surprise, list(named.values()), allow_unused=True)
+            for total, grad in zip(sums.values(), grads, strict=True):
+                if grad is not None:
+                    total += grad.double().square()
+        return of_blocks({name: (total / len(x)).float() for name, total in sums.items()})
+
+    def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
+        shares = self.coefficients.of(tasks)
+        plain = weighted_sum(values, shares)
+        facts = facts_of(at)
+        if not all(at.tensor in state for state in facts):
+            return plain
+        weights = [share * state[at.tensor].to(base) for share, state in zip(shares, facts, strict=True)]
+        whole = summed(weights)
+        total = summed([weight * value for weight, value in zip(weights, values, strict=True)])
+        return torch.where(whole > 0, total / whole, plain)
+
+
+def surprisal(kind: str, raw: Tensor, generator: torch.Generator) -> Tensor:
+    """-log p(y | x), with y drawn from the model's own predictive distribution and held fixed.
+
+    Args:
+        kind: Of the task.
+        raw: Raw outputs, (n, classes), (n, labels) or (n,).
+        generator: On the CPU.
+
+    Returns:
+        Scalar, the sum over rows and labels. For a regression a number of the same squared gradient as the expected
+        one: sign * raw, with a random sign for each row.
+    """
+    raw = raw.float()
+    chances = torch.rand(len(raw), *raw.shape[1:], generator=generator).to(raw.device)
+    if kind == "regression":
+        return (raw * torch.where(chances < 0.5, -1.0, 1.0)).sum()
+    if kind == "classification":
+        # The largest of Gumbel-disturbed logits is a draw from their softmax.
+        drawn = (raw.detach() - (-chances.clamp(1e-20, 1 - 1e-7).log()).log()).argmax(1)
+        return functional.cross_entropy(raw, drawn, reduction="sum")
+    drawn = (chances < raw.detach().sigmoid()).float()
+    return functional.binary_cross_entropy_with_logits(raw, drawn, reduction="sum")

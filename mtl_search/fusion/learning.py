@@ -1,0 +1,146 @@
+"""LearningFusion: fusions whose coefficients are trained by gradient on training rows before joint training starts.
+
+``training.fusing`` gives the rows, and fuses by what was learned: by then a ``Folded`` fusion, plain numbers.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtl_search.errors import ConfigError, Problem
+from mtl_search.fusion.base import Fusion, Site, mean, weighted_sum
+from mtl_search.fusion.merged import Merged, Share
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch of training rows.
+
+    Attributes:
+        x: Prepared features (n, *input_shape).
+        sizes: Rows of each data set of the model in them.
+        losses: Raw outputs by task -> mean loss of every task over its labelled rows, (tasks,).
+    """
+
+    x: Tensor
+    sizes: Sequence[int]
+    losses: Callable[[Mapping[str, Tensor]], Tensor]
+
+
+class LearningFusion(Fusion):
+    """A fusion base + sum of a_t * (theta_t - base) with learned coefficients a_t for each block and group of tasks.
+
+    They start as the plain average and are trained by Adam; before they are, it is the plain average.
+
+    Args:
+        place: Key path of the fusion, for errors.
+        signal: What they learn from: the tasks' losses, or the entropy of the predictions.
+        steps: Number of updates.
+        lr: Learning rate.
+    """
+
+    def __init__(self, place: str, signal: Literal["labels", "entropy"], steps: int, lr: float) -> None:
+        self._place = place
+        self.signal = signal
+        self.steps = steps
+        self.lr = lr
+
+    def check_kinds(self, kinds: Sequence[str]) -> None:
+        """Whether the predictions of every kind of task have an entropy, where that is the signal.
+
+        Raises:
+            ConfigError: A task is a regression.
+        """
+        if self.signal == "entropy" and "regression" in kinds:
+            rule = "must be labels where a task is a regression, whose predictions have no entropy"
+            raise ConfigError([Problem(f"{self._place}.signal", rule, self.signal)])
+
+    @final
+    def learn(self, merged: Merged, epoch: Callable[[int], Iterator[Rows]], seed: int) -> Tensor:
+        """Train the coefficients.
+
+        Args:
+            merged: The model as a function of them.
+            epoch: Batches of the training split by the epoch's number.
+            seed: For what is drawn at random.
+
+        Returns:
+            The coefficients as ``merged`` takes them, averaged over the batches of an epoch.
+        """
+        self.check_kinds([task.kind for task in merged.model.tasks])
+        start = merged.mean()
+        first = next(epoch(0))
+        gate = self._gate(start, first.x[0].numel(), torch.Generator().manual_seed(seed)).to(start.device)
+        parameters = list(gate.parameters())
+        optimizer = torch.optim.Adam(parameters, lr=self.lr)
+        for rows in islice(chain.from_iterable(map(epoch, count(1))), self.steps if len(start) else 0):
+            outputs = merged.outputs(gate(features_of(rows)), rows.x, rows.sizes)
+            losses = rows.losses(outputs) if self.signal == "labels" else self._entropies(merged, outputs)
+            grads = torch.autograd.grad(losses.mean(), parameters)
+            for parameter, grad in zip(parameters, grads, strict=True):
+                parameter.grad = grad
+            optimizer.step()
+        with torch.no_grad():
+            return mean([gate(features_of(rows)) for rows in epoch(0)])
+
+    @abstractmethod
+    def _gate(self, start: Tensor, features: int, generator: torch.Generator) -> nn.Module:
+        """What gives the coefficients, called with a batch's mean features (features,).
+
+        Args:
+            start: The coefficients of a plain average, which it must give before any training.
+            features: Of one sample, flattened.
+            generator: On the CPU.
+        """
+
+    def _entropies(self, merged: Merged, outputs: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([entropy(task.kind, outputs[task.name]) for task in merged.model.tasks])
+
+    def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
+        return mean(values)
+
+
+class Folded(Fusion):
+    """Fusion base + sum of a_t * (theta_t - base) by given numbers.
+
+    Args:
+        coefficients: For every block and group of tasks, a number for each of the tasks.
+    """
+
+    def __init__(self, coefficients: Mapping[Share, Sequence[float]]) -> None:
+        self.coefficients = coefficients
+
+    def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
+        changes = [value - base for value in values]
+        return base + weighted_sum(changes, self.coefficients[at.block, tuple(tasks)])
+
+
+def features_of(rows: Rows) -> Tensor:
+    """Mean prepared features of a batch, (features,)."""
+    return rows.x.mean(0).flatten()
+
+
+def entropy(kind: str, raw: Tensor) -> Tensor:
+    """Mean entropy of a task's predictions in nats.
+
+    Args:
+        kind: ``classification``, ``binary`` or ``multilabel``.
+        raw: Logits (n, classes), (n,) or (n, labels).
+
+    Returns:
+        Scalar, over rows and labels; 0 where there are no rows.
+    """
+    raw = raw.float()
+    if kind == "classification":
+        logs = raw.log_softmax(1)
+        each = -(logs.exp() * logs).sum(1)
+    else:
+        # p log p + (1 - p) log(1 - p), by the softplus of the logit.
+        each = functional.softplus(raw) - raw * raw.sigmoid()
+    return each.sum() / max(each.numel(), 1)

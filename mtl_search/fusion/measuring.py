@@ -1,0 +1,55 @@
+"""MeasuringFusion: fusions that weigh parameters by what single-task models do with training data.
+
+``training.fusing`` has every single-task model measured once, keeps the facts as a file beside it, and gives them to
+``fuse``: later trials with other parameters of the fusion read them again.
+"""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from mtl_search.fusion.base import Fusion, Site, State
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import content_key
+
+
+class MeasuringFusion(Fusion):
+    """A fusion that needs facts of every single-task model.
+
+    Args:
+        rows: Training rows of a task's data set that its model is measured on; all of them where there are fewer.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    @property
+    def facts_key(self) -> str:
+        """Content key of all that the facts of a single-task model depend on but the model and its data."""
+        return content_key(type(self).__module__, type(self).__qualname__, self.rows)
+
+    @abstractmethod
+    def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
+        """Measure a single-task model.
+
+        Args:
+            model: In evaluation.
+            x: Prepared features of some training rows (n, *input_shape).
+            seed: For what is drawn at random.
+
+        Returns:
+            Facts by name, ``blocks.{l}.0.<name>`` for those of block l; the way they are kept in a file.
+        """
+
+
+def facts_of(at: Site) -> Sequence[State]:
+    """What was measured of every task's model in a block, by tensor."""
+    if not at.facts:
+        raise ValueError("this fusion needs facts of every single-task model")
+    return at.facts
+
+
+def of_blocks(facts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Facts of the blocks alone, in tensors fit for a file."""
+    return {name: fact.contiguous() for name, fact in facts.items() if name.startswith("blocks.")}

@@ -1,0 +1,144 @@
+"""Fusing: from finished single-task models on disk to the model that joint training starts from.
+
+``stages`` calls it at the start of a joint stage. It gives a fusion what it asks for beyond parameters: facts measured
+once of every single-task model and kept beside it, or training rows to learn coefficients from.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mtl_search.data.batching import Batch, DeviceSplit
+from mtl_search.errors import TrialError
+from mtl_search.fusion import FUSIONS, Fusion, LearningFusion, MeasuringFusion
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.base import State
+from mtl_search.fusion.learning import Folded, Rows
+from mtl_search.fusion.merged import Merged
+from mtl_search.models.modes import evaluating
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.recipe import Recipe, build, seed_from
+from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
+from mtl_search.training.losses import loss_sum
+from mtl_search.training.portion import portions
+from mtl_search.training.workspace import Workspace
+from mtl_search.training.world import World
+from mtl_search.transfer.norms import batch_norms, recalibrate
+
+
+def fused_model(
+    tasks: Sequence[str], recipe: Recipe, singles: Mapping[str, str], workspace: Workspace, base: str = ""
+) -> MultiTaskModel:
+    """The start of joint training: fused as the recipe says, with batch norm's statistics estimated anew.
+
+    Args:
+        tasks: Names, in the study's order, source tasks last.
+        recipe: Says how; its joint schedule gives batches to fusions that learn.
+        singles: Folder of the single-task model by task; source tasks start from the base.
+        workspace: This worker's data and world.
+        base: Folder of the base; empty for random parameters.
+
+    Returns:
+        The model, the same to the bit on every rank.
+
+    Raises:
+        ConfigError: Fusion, sharing and tasks do not fit each other.
+        TrialError: A fusion that learns diverged.
+    """
+    fusion = build(FUSIONS, recipe.fusion)
+    facts: Mapping[str, State] = {}
+    if isinstance(fusion, MeasuringFusion):
+        facts = _facts(fusion, singles, workspace)
+    states: dict[str, State] = {
+        task: StoredTensors(Path(folder) / MODEL_FILE, workspace.world.device) for task, folder in singles.items()
+    }
+    states |= {task: _source_state(task, base, workspace) for task in tasks if task not in singles}
+    if isinstance(fusion, LearningFusion):
+        fusion = _learned(fusion, tasks, recipe, states, workspace, base)
+    model = workspace.model(tasks, recipe.sharing, recipe.alignment, base)
+    model.load_state_dict(fuse(states, workspace.base_of(base), model, fusion, workspace.workload.seed, facts))
+    recalibrate(model, workspace.calibration_batches(model))
+    return model
+
+
+def _source_state(task: str, base: str, workspace: Workspace) -> State:
+    """The base as a model of a source task, with the head that the base was learned with, if it was."""
+    state = workspace.model((task,), None, base=base).state_dict()
+    known: State = StoredTensors(Path(base) / MODEL_FILE, workspace.world.device) if base else {}
+    return state | {name: known[name] for name in state if name in known}
+
+
+def _facts(fusion: MeasuringFusion, singles: Mapping[str, str], workspace: Workspace) -> dict[str, State]:
+    """What there is to know of every single-task model; the ranks share out what is not on disk yet."""
+    world = workspace.world
+    files = {task: Path(folder) / f"facts-{fusion.facts_key}.safetensors" for task, folder in singles.items()}
+    for task in list(files)[world.rank :: world.size]:
+        if not files[task].exists():
+            save_tensors(files[task], _measured(fusion, task, Path(singles[task]), workspace))
+    world.agree(True)  # no rank reads before all have written
+    return {task: StoredTensors(file, world.device) for task, file in files.items()}
+
+
+def _measured(fusion: MeasuringFusion, task: str, folder: Path, workspace: Workspace) -> dict[str, Tensor]:
+    model = workspace.model((task,), None)
+    model.load_state_dict(load_model(folder))
+    seed = seed_from(workspace.workload.seed, "facts", task)
+    features = workspace.splits["train"].features[workspace.workload.task(task).dataset]
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
+    x = features.index_select(0, order[: fusion.rows].to(workspace.world.device))
+    with evaluating(model), torch.compiler.set_stance("force_eager"):
+        return fusion.measure(model, x, seed)
+
+
+def _learned(
+    fusion: LearningFusion,
+    tasks: Sequence[str],
+    recipe: Recipe,
+    singles: Mapping[str, State],
+    workspace: Workspace,
+    base: str,
+) -> Fusion:
+    """The fusion by the coefficients that rank 0 learned.
+
+    All ranks learn, from the same batches: idle ones could not do anything else, and synchronised batch norms wait for
+    all of them.
+    """
+    world, split = workspace.world, workspace.splits["train"]
+    origin = workspace.base_of(base)
+    model = workspace.model(tasks, recipe.sharing, base=base)
+    model.load_state_dict(fuse(singles, origin, model, fusion, workspace.workload.seed))
+    merged = Merged(model, singles, origin)
+    seed = seed_from(workspace.workload.seed, "fusion")
+    portion, _ = portions(model, split, recipe.joint, 0.0, seed, World(device=world.device))
+    epoch = partial(_epoch, model, split, portion.epoch)
+    with evaluating(model), torch.compiler.set_stance("force_eager"):
+        for norm in batch_norms(model):
+            norm.train()  # the statistics of the start are not those of other coefficients
+        coefficients = fusion.learn(merged, epoch, seed)
+    coefficients = world.sum(coefficients if world.rank == 0 else torch.zeros_like(coefficients))
+    if not coefficients.isfinite().all():
+        raise TrialError(f"diverged: coefficients of fusion {recipe.fusion.name} are no numbers")
+    return Folded(merged.by_share(coefficients))
+
+
+def _epoch(
+    model: MultiTaskModel, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
+) -> Iterator[Rows]:
+    """The batches of an epoch with their losses."""
+    features = [split.features[name] for name in model.datasets]
+    for batch in batches(number):
+        x = torch.cat([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
+        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, model, split, batch))
+
+
+def _losses(model: MultiTaskModel, split: DeviceSplit, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
+    """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
+    losses = []
+    for task in model.tasks:
+        rows = batch.rows[model.datasets.index(task.dataset)]
+        targets, mask = (part[task.name].index_select(0, rows) for part in (split.targets, split.masks))
+        losses.append(loss_sum(task.loss, outputs[task.name], targets, mask) / max(batch.counts[task.name], 1))
+    return torch.stack(losses)
