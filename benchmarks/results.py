@@ -37,7 +37,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -286,7 +286,7 @@ class Results:
                 self.add_step(row)
 
 
-def run_all(jobs: Sequence[Job], results: Results, processes: int) -> None:
+def run_all(jobs: Sequence[Job], results: Results, processes: int, run: Callable[[Job], Row] = run_job) -> None:
     """Run what is not in the results yet: single-task models first, then what is held against them."""
     singles = {(job.set, job.seed): job for job in jobs if job.method is SINGLE}
     waiting = [job for job in jobs if results.row(job) is None]
@@ -295,13 +295,14 @@ def run_all(jobs: Sequence[Job], results: Results, processes: int) -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=spawn, initializer=start_process) as pool:
         # Those with a row too: their models may be gone, and the jobs after them start from these.
-        collect(pool, [singles[place] for place in dict.fromkeys((job.set, job.seed) for job in waiting)], results)
+        first = [singles[place] for place in dict.fromkeys((job.set, job.seed) for job in waiting)]
+        collect(pool, first, results, run)
         known = [(job, results.row(singles[job.set, job.seed])) for job in waiting if job.method is not SINGLE]
-        collect(pool, [replace(job, single=row) for job, row in known if row and "goals" in row], results)
+        collect(pool, [replace(job, single=row) for job, row in known if row and "goals" in row], results, run)
 
 
-def collect(pool: ProcessPoolExecutor, jobs: Sequence[Job], results: Results) -> None:
-    futures = [pool.submit(run_job, job) for job in jobs]
+def collect(pool: ProcessPoolExecutor, jobs: Sequence[Job], results: Results, run: Callable[[Job], Row]) -> None:
+    futures = [pool.submit(run, job) for job in jobs]
     try:
         for future in as_completed(futures):
             results.add(future.result())

@@ -1,6 +1,7 @@
 """Adapters: one trunk for all tasks, and a low-rank change of its weights for each."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Literal, final
 
 import torch
@@ -99,7 +100,7 @@ class _Adapted(Coupling):
         weights = {}
         for (place, name), left, right in zip(self._layers, self.left, self.right, strict=True):
             if place == number:
-                weight = block.get_parameter(name)
+                weight = attrgetter(name)(block)  # in a functional call a tensor may stand for the parameter
                 weights[name] = weight + (left[task] @ right[task]).view_as(weight)
         return weights
 
