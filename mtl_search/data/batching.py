@@ -105,6 +105,7 @@ class BatchPlan:
     Attributes:
         steps: Steps per epoch.
         batch_rows: Data set to its rows in a global batch.
+        own_rows: Rows of each data set in this rank's part of it.
     """
 
     def __init__(
@@ -125,6 +126,7 @@ class BatchPlan:
         self.batch_rows = _shares(sizes, min(batch_size, sum(sizes.values())), temperature)
         self._sizes, self._seed = dict(sizes), seed
         self._parts = _parts(list(self.batch_rows.values()), rank, world)
+        self.own_rows = tuple(last - first for first, last in self._parts)
         self._device = next((mask.device for mask in masks.values()), torch.device("cpu"))
         self._labels = {task: mask if mask.ndim == 1 else mask.sum(dim=1) for task, mask in masks.items()}
         self._task_dataset = dict(task_dataset)

@@ -25,6 +25,7 @@ class Portion:
     Attributes:
         steps: Batches per epoch.
         rows: Rows of each data set in a global batch.
+        own_rows: Rows of each data set in this rank's part of it.
     """
 
     def __init__(self, plan: BatchPlan, own: Mapping[str, Tensor] | None = None) -> None:
@@ -32,6 +33,7 @@ class Portion:
         self._own = None if own is None else list(own.values())
         self.steps = plan.steps
         self.rows = tuple(plan.batch_rows.values())
+        self.own_rows = plan.own_rows
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches for this rank, rows numbered as in the split."""

@@ -102,6 +102,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.world,
         folder,
         workspace.base,
+        workspace.activations,
         stage.affinity,
     )
     progress = loop.run(control or NoControl())
