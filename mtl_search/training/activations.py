@@ -60,6 +60,7 @@ class Activations:
         device: Where training happens.
 
     Attributes:
+        has_room: Whether there is any budget.
         made: How often room was made for a new entry.
         found: How often an entry was asked for and there.
     """
@@ -69,6 +70,7 @@ class Activations:
         self._places: list[torch.device | None] = [host, None] if device.type == "cpu" else [device, host, None]
         sizes = [budget.device_mib, budget.host_mib, budget.disk_mib]
         self._budgets = [size * _MIB for size in sizes[-len(self._places) :]]
+        self.has_room = any(self._budgets)
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._in_use: set[str] = set()
         self._told: set[str] = set()

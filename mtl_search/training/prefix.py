@@ -54,7 +54,8 @@ class FrozenPrefix:
     def hold(self, depth: int) -> None:
         """From now on, so many leading blocks hold still; a pass can leave out those that its sharing lets it."""
         self._store.release()
-        self._keys = _contents(self._model, min(depth, self._model.coupling.entrance))
+        depth = min(depth, self._model.coupling.entrance) if self._store.has_room else 0
+        self._keys = _contents(self._model, depth)
 
     def training(self, features: Sequence[Features], rows: Sequence[int]) -> tuple[Sequence[Source], int]:
         """What training passes take their rows from; to be asked for in every epoch, in training mode.
@@ -67,7 +68,7 @@ class FrozenPrefix:
             As ``features``, after so many blocks; ``features`` itself and 0 where nothing is kept.
         """
         lengths = [len(part) if count else 0 for part, count in zip(features, rows, strict=True)]
-        for key, depth in self._ways("training", rows):
+        for key, depth in self._ways("training", rows) if any(rows) else ():
             kept = self._store.get(key)
             if kept is None:
                 kept = self._fill(key, depth, lengths, _batches(features, rows, self._world.device))

@@ -16,6 +16,7 @@ from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
 from mtl_search.recipe import Schedule, seed_from
+from mtl_search.training.activations import Source
 from mtl_search.training.affinity import Affinity
 from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
 from mtl_search.training.cosines import Cosines
@@ -25,7 +26,7 @@ from mtl_search.training.labels import Labels
 from mtl_search.training.look_ahead import Measuring
 from mtl_search.training.places import Common, place_of
 from mtl_search.training.portion import portions
-from mtl_search.training.prefix import FrozenPrefix, Source
+from mtl_search.training.prefix import FrozenPrefix
 from mtl_search.training.world import World
 from mtl_search.transfer import L2SP, Average
 from mtl_search.weighting.base import Weighting
