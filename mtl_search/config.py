@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from mtl_search.errors import NOTHING, Problem
-from mtl_search.recipe import Component, NonNegativeFloat, PositiveInt, ProperFraction
+from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 
 MEAN_IMPROVEMENT = "mean_improvement"
 WORST_TASK = "worst_task"
@@ -137,6 +137,14 @@ class SearchConfig(_Section):
     storage: Annotated[str, AfterValidator(_check_storage)] = JOURNAL
 
 
+class ActivationsConfig(_Section):
+    """What one worker may keep of the activations of frozen blocks, in MiB; 0 keeps nothing there."""
+
+    device_mib: NonNegativeInt = 1024
+    host_mib: NonNegativeInt = 1024
+    disk_mib: NonNegativeInt = 4096
+
+
 class ResourcesConfig(_Section):
     """What one worker group is made of, and how many run side by side."""
 
@@ -146,6 +154,7 @@ class ResourcesConfig(_Section):
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
+    activations: ActivationsConfig = ActivationsConfig()
 
 
 class TrackingConfig(_Section):
@@ -198,7 +207,12 @@ class StudyConfig(_Section):
             problems.append(
                 Problem("search.objective", "must be an objective or a task", self.search.objective, objectives)
             )
-        precision = self.resources.precision
+        resources = self.resources
+        device_mib = resources.activations.device_mib
+        if not resources.gpus_per_worker and device_mib != ActivationsConfig().device_mib:
+            rule = "has no effect without resources.gpus_per_worker (on a CPU, host_mib counts)"
+            problems.append(Problem("resources.activations.device_mib", rule, device_mib))
+        precision = resources.precision
         if precision in ("bf16", "fp16") and not self.resources.gpus_per_worker:
             problems.append(
                 Problem("resources.precision", "has no effect without resources.gpus_per_worker", precision)

@@ -106,6 +106,7 @@ class BatchPlan:
         steps: Steps per epoch.
         batch_rows: Data set to its rows in a global batch.
         starts: Data set to how many of those rows lie on earlier ranks.
+        own_rows: Rows of each data set in this rank's part of it.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class BatchPlan:
         self._sizes, self._seed = dict(sizes), seed
         self._parts = _parts(list(self.batch_rows.values()), rank, world)
         self.starts = {name: first for name, (first, _) in zip(self.batch_rows, self._parts, strict=True)}
+        self.own_rows = tuple(last - first for first, last in self._parts)
         self._device = next((mask.device for mask in masks.values()), torch.device("cpu"))
         self._labels = {task: mask if mask.ndim == 1 else mask.sum(dim=1) for task, mask in masks.items()}
         self._task_dataset = dict(task_dataset)

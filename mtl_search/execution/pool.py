@@ -212,6 +212,7 @@ class Pool:
                 "mailbox": self.mailbox,
                 "workload": [self._workload],
                 "precision": self._resources.precision,
+                "activations": self._resources.activations,
                 "threads": self._resources.cpus_per_worker,
                 "path": list(sys.path),
                 "folder": str(Path.cwd()),

@@ -74,8 +74,8 @@ def work(config: dict[str, Any]) -> None:
 
     Args:
         config: ``group`` (name), ``mailbox`` (actor handle), ``workload`` (object reference in a list, so that it is
-            fetched once per node), ``precision``, ``threads``, and the driver's module search ``path`` and working
-            ``folder``, so that a user's own modules and files are found here as they are there.
+            fetched once per node), ``precision``, ``activations``, ``threads``, and the driver's module search ``path``
+            and working ``folder``, so that a user's own modules and files are found here as they are there.
     """
     sys.path += [place for place in config["path"] if place not in sys.path]
     if Path(config["folder"]).is_dir():
@@ -97,7 +97,7 @@ def _serve(config: dict[str, Any]) -> None:
     world.agree(True)
     try:
         workload: Workload = ray.get(config["workload"][0])
-        workspace = Workspace(workload, world)
+        workspace = Workspace(workload, world, config["activations"])
     except Exception as error:  # noqa: BLE001  told to the dispatcher, which tells the user
         # Returning, not raising: Ray Train would start the same again, for ever. The other ranks are told to retire.
         _log.exception("worker group %s cannot work", config["group"])

@@ -12,6 +12,7 @@ from mtl_search.extension.soft_targets import HOME, remembered
 from mtl_search.models.growing import Blueprint
 from mtl_search.models.multitask import MultiTaskModel, head_key
 from mtl_search.recipe import NonNegativeFloat, NonNegativeInt, PositiveFloat, seed_from
+from mtl_search.training.activations import Activations
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import metric_for, task_goals
@@ -88,6 +89,8 @@ class Lwf(Extension):
             seed_from(ground.seed, "extend", HOME),
             world,
             ground.folder / HOME,
+            {},
+            Activations(ActivationsConfig(), world.device),
         )
         progress = loop.run(ground.controls(", ".join(new)))
         joint.load_state_dict(progress.best_state)

@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from mtl_search.config import ActivationsConfig
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.sparse import Features
 from mtl_search.extension.base import Ground
@@ -18,6 +19,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel, head_key
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component, Schedule, build, seed_from
+from mtl_search.training.activations import Activations
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import metric_for, task_goals
@@ -62,6 +64,8 @@ def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, sched
         seed_from(ground.seed, "extend", task.name),
         world,
         ground.folder / task.name,
+        {},
+        Activations(ActivationsConfig(), world.device),
     )
     progress = loop.run(ground.controls(task.name))
     part.load_state_dict(progress.best_state)

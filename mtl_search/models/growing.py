@@ -152,7 +152,9 @@ class _Following(Coupling):
         self.inner: nn.Module = inner
         self._growths = tuple(growths)
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         """Features of all rows, whatever the data set; what the inner coupling adds to the update is left out."""
         assert not sizes, "later tasks train on one data set"
         features: dict[str, Tensor] = dict(self.inner(blocks, x, (), None))

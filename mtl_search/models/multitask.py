@@ -100,14 +100,16 @@ class MultiTaskModel(nn.Module):
         self.alignment = None if align is None else align(self.meetings())
 
     def forward(
-        self, x: Tensor, sizes: Sequence[int] | None = None, passing: Passing | None = None
+        self, x: Tensor, sizes: Sequence[int] | None = None, passing: Passing | None = None, entry: int = 0
     ) -> dict[str, Tensor]:
         """Raw outputs of every task.
 
         Args:
-            x: Prepared features (n, *input_shape): the rows of the data sets one after the other.
+            x: Prepared features (n, *input_shape), or what ``approach`` gives for them: the rows of the data sets one
+                after the other.
             sizes: Rows of each data set in ``x``, summing to n. None: every task sees all rows.
             passing: In training, takes down where tasks part and what the coupling adds to the update.
+            entry: Number of leading blocks that ``x`` has been through.
 
         Returns:
             Raw outputs by task, over the rows of the task's data set (over all rows without ``sizes``).
@@ -115,15 +117,12 @@ class MultiTaskModel(nn.Module):
         Raises:
             ValueError: ``sizes`` does not describe ``x``.
         """
-        if sizes is None or len(self.datasets) == 1:
-            sizes = ()
-        elif len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
-            raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {tuple(sizes)}")
-        features = self.coupling(self._copies(), x, sizes, passing)
+        beyond, known = {"entry": entry} if entry else {}, self._sizes(x, sizes)
+        features = self.coupling(self._copies(), x, known, passing, **beyond)
         if passing is not None and self.alignment is not None:
-            if not sizes:
+            if not known:
                 raise ValueError("training needs the rows of each data set: the alignment tells them apart")
-            self.alignment(meetings_of(passing, self._homes, sizes), passing)
+            self.alignment(meetings_of(passing, self._homes, known), passing)
         return {
             task.name: head(features[task.name]) for task, head in zip(self.tasks, self.heads.values(), strict=True)
         }
@@ -138,6 +137,23 @@ class MultiTaskModel(nn.Module):
         with torch.no_grad(), evaluating(self):
             self.coupling(self._copies(), x, sizes, passing)
         return meetings_of(passing, self._homes, sizes)
+
+    def approach(self, x: Tensor, sizes: Sequence[int] | None, entry: int) -> Tensor:
+        """What a pass can begin with in place of the first ``entry`` blocks, (n, ...).
+
+        Args:
+            x: Prepared features (n, *input_shape).
+            sizes: As in a pass.
+            entry: At most ``coupling.entrance``.
+        """
+        return self.coupling.approach(self._copies(), x, self._sizes(x, sizes), entry)
+
+    def _sizes(self, x: Tensor, sizes: Sequence[int] | None) -> Sequence[int]:
+        if sizes is None or len(self.datasets) == 1:
+            return ()
+        if len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
+            raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {tuple(sizes)}")
+        return sizes
 
     @property
     def has_representation(self) -> bool:

@@ -77,6 +77,9 @@ class Episodes:
         self._world.share_buffers(self._model.buffers())
         return torch.stack([torch.stack(found).mean() if found else torch.zeros(()) for found in losses])
 
+    def enter(self, epoch: int) -> None:
+        """Everything learns from the start."""
+
     def judged(self) -> AbstractContextManager[None]:
         """The model is judged as it is."""
         return nullcontext()

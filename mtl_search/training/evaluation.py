@@ -4,13 +4,15 @@ Every rank predicts its share of the rows; raw outputs are gathered, so that eac
 and every rank ends with the same numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.sparse import Features
 from mtl_search.data.task import Task
 from mtl_search.models.heads import predict
 from mtl_search.models.multitask import MultiTaskModel
@@ -22,9 +24,26 @@ CHUNK = 4096
 """Rows of one forward pass in evaluation."""
 
 
+@dataclass(frozen=True)
+class Passes:
+    """What an evaluation runs the model on; of use once.
+
+    Attributes:
+        batches: This rank's rows pass by pass: features, and the rows of each data set in them.
+        entry: Number of leading blocks that the features have been through.
+    """
+
+    batches: Iterable[tuple[Tensor, Sequence[int]]]
+    entry: int = 0
+
+
 @torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
 def evaluate(
-    model: MultiTaskModel, split: DeviceSplit, metrics: Mapping[str, Metric], world: World
+    model: MultiTaskModel,
+    split: DeviceSplit,
+    metrics: Mapping[str, Metric],
+    world: World,
+    passes: Passes | None = None,
 ) -> dict[str, dict[str, float]]:
     """Judge a model on a split.
 
@@ -33,6 +52,7 @@ def evaluate(
         split: The split, whole, on every rank.
         metrics: Main metric by task, on the world's device.
         world: The group that evaluates together.
+        passes: Over the split's features; those from the input if not given.
 
     Returns:
         By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, lower is better). The
@@ -40,25 +60,45 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    raw = _raw_outputs(model, split, world)
+    features = [split.features[name] for name in model.datasets]
+    raw = _raw_outputs(model, features, world, passes or passes_of(features, world))
     results = {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
     model.train(was_training)
     return results
 
 
-def _raw_outputs(model: MultiTaskModel, split: DeviceSplit, world: World) -> dict[str, Tensor]:
-    """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks.
+def slices_of(features: Sequence[Features], world: World) -> list[list[slice]]:
+    """This rank's rows of each data set, pass by pass.
 
     Every pass takes a part of each data set, so that there are as few passes with a data set per task as with one.
     """
-    features = [split.features[name] for name in model.datasets]
-    counts, mine = zip(*(world.share_of(len(x)) for x in features), strict=True)
+    mine = [world.share_of(len(x))[1] for x in features]
     passes = max(1, -(-sum(own.stop - own.start for own in mine) // CHUNK))
+    return [[_part(own, number, passes) for own in mine] for number in range(passes)]
+
+
+def passes_of(features: Sequence[Features], world: World) -> Passes:
+    """Passes that begin at the input."""
+    return Passes(
+        (joined([x[own] for x, own in zip(features, cut, strict=True)]), [own.stop - own.start for own in cut])
+        for cut in slices_of(features, world)
+    )
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of the data sets one after the other."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _raw_outputs(
+    model: MultiTaskModel, features: Sequence[Features], world: World, passes: Passes
+) -> dict[str, Tensor]:
+    """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks."""
+    counts = [world.share_of(len(x))[0] for x in features]
     parts: dict[str, list[Tensor]] = {task.name: [] for task in model.tasks}
-    for number in range(passes):
-        chunks = [x[_part(own, number, passes)] for x, own in zip(features, mine, strict=True)]
+    for x, sizes in passes.batches:
         with world.autocast():
-            outputs = model(chunks[0] if len(chunks) == 1 else torch.cat(chunks), tuple(map(len, chunks)))
+            outputs = model(x, sizes, entry=passes.entry)
         for name, output in outputs.items():
             parts[name].append(output.float())
     homes = {task.name: counts[model.datasets.index(task.dataset)] for task in model.tasks}

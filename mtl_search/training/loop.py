@@ -19,12 +19,14 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import TrialError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, build, seed_from
+from mtl_search.training.activations import Activations
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.objective import Objective
+from mtl_search.training.prefix import FrozenPrefix
 from mtl_search.training.step import Step
 from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS
@@ -91,6 +93,7 @@ class Loop:
         world: The group that trains together.
         folder: Where checkpoints go.
         base: Starting parameters of the blocks, on the device.
+        activations: Where those of frozen blocks are kept.
         affinity: Task affinity to measure on the way; empty for none.
         auxiliaries: The source tasks among the model's.
         meta: A base to be learned in episodes; None for ordinary training.
@@ -107,7 +110,8 @@ class Loop:
         seed: int,
         world: World,
         folder: Path,
-        base: Mapping[str, Tensor] | None = None,
+        base: Mapping[str, Tensor],
+        activations: Activations,
         affinity: str = "",
         auxiliaries: Auxiliaries = NO_AUXILIARIES,
         meta: MetaLearned | None = None,
@@ -117,11 +121,14 @@ class Loop:
         self._validation = splits["validation"]
         self._objective, self._metrics = objective, metrics
         self._optimizer = optimizer_of(model, schedule)
-        train = splits["train"]
+        self._prefix = FrozenPrefix(model, world, activations)
+        train, prefix = splits["train"], self._prefix
         self._step: Step | Episodes = (
             Episodes(meta, model, train, seed, world)
             if meta is not None
-            else Step(model, train, schedule, weighting, self._optimizer, seed, world, base, affinity, auxiliaries)
+            else Step(
+                model, train, schedule, weighting, self._optimizer, seed, world, base, prefix, affinity, auxiliaries
+            )
         )
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
@@ -146,6 +153,8 @@ class Loop:
                 self._save(epoch - 1)
                 break
             started = time.monotonic()
+            if self._schedule.epochs:
+                self._step.enter(max(epoch, 1))  # the start is judged with what holds still in the first epoch
             losses = self._train(epoch) if epoch else {}
             with self._step.judged():
                 report = self._assess(epoch, losses, started)
@@ -174,7 +183,8 @@ class Loop:
         return means
 
     def _assess(self, epoch: int, losses: Mapping[str, float], started: float) -> dict[str, Any]:
-        results = evaluate(self._model, self._validation, self._metrics, self._world)
+        passes = self._prefix.validation([self._validation.features[name] for name in self._model.datasets])
+        results = evaluate(self._model, self._validation, self._metrics, self._world, passes)
         metrics = {task: result["metric"] for task, result in results.items()}
         for name, result in results.items():
             if not math.isfinite(result["loss"]):

@@ -26,6 +26,7 @@ class Portion:
         steps: Batches per epoch.
         rows: Rows of each data set in a global batch.
         starts: For each data set, how many of those rows lie on earlier ranks.
+        own_rows: Rows of each data set in this rank's part of it.
     """
 
     def __init__(self, plan: BatchPlan, own: Mapping[str, Tensor] | None = None) -> None:
@@ -34,6 +35,7 @@ class Portion:
         self.steps = plan.steps
         self.rows = tuple(plan.batch_rows.values())
         self.starts = tuple(plan.starts.values())
+        self.own_rows = plan.own_rows
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The epoch's batches for this rank, rows numbered as in the split."""

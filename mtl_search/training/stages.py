@@ -108,6 +108,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.world,
         folder,
         workspace.base_of(stage.base),
+        workspace.activations,
         stage.affinity,
         Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
         base if stage.kind == "pretrain" and isinstance(base, MetaLearned) else None,

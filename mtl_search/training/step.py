@@ -6,7 +6,6 @@ by the labels of the global batch, so two workers make the same update as one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -17,15 +16,18 @@ from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
 from mtl_search.recipe import Schedule, seed_from
+from mtl_search.training.activations import Source
 from mtl_search.training.affinity import Affinity
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
 from mtl_search.training.cosines import Cosines
+from mtl_search.training.evaluation import joined
 from mtl_search.training.freezing import Freezing
+from mtl_search.training.labels import Labels
 from mtl_search.training.look_ahead import Measuring
-from mtl_search.training.losses import loss_sum
 from mtl_search.training.places import Common, place_of
 from mtl_search.training.portion import portions
+from mtl_search.training.prefix import FrozenPrefix
 from mtl_search.training.world import World
 from mtl_search.transfer import L2SP, Average
 from mtl_search.weighting.base import Weighting
@@ -35,25 +37,6 @@ _WINDOW = 64
 """Steps whose label counts go to the device at once: each copy makes the device wait."""
 _MEASURED = 32
 """Of so many steps, one measures how the tasks' gradients lie to each other where the weighting does not."""
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """One task's labels in the training split.
-
-    Attributes:
-        task: Its name.
-        loss: Name of its loss.
-        dataset: Index of its data set among the model's.
-        targets: (n, ...).
-        mask: Where there is a label, shaped as ``targets``; None where all are.
-    """
-
-    task: str
-    loss: str
-    dataset: int
-    targets: Tensor
-    mask: Tensor | None
 
 
 class Step:
@@ -68,6 +51,7 @@ class Step:
         seed: Decides the order of rows.
         world: The group that trains together.
         base: Starting parameters of the blocks, on the device; what ``l2_sp`` pulls towards.
+        prefix: Keeps what frozen blocks give; every pass begins at the input if not given.
         affinity: Task affinity to measure on the way, ``cosine`` or ``look_ahead``; empty for none.
         auxiliaries: The source tasks among the model's.
 
@@ -90,6 +74,7 @@ class Step:
         seed: int,
         world: World,
         base: Mapping[str, Tensor] | None = None,
+        prefix: FrozenPrefix | None = None,
         affinity: str = "",
         auxiliaries: Auxiliaries = NO_AUXILIARIES,
     ) -> None:
@@ -97,23 +82,14 @@ class Step:
         self._weighting, self._optimizer = weighting, optimizer
         self._clip = schedule.clip_norm
         self._features = [split.features[name] for name in model.datasets]
-        masks = {task.name: split.masks[task.name] for task in model.tasks}
-        self._labels = [
-            _Labels(
-                task.name,
-                task.loss,
-                model.datasets.index(task.dataset),
-                split.targets[task.name],
-                None if masks[task.name].all() else masks[task.name],
-            )
-            for task in model.tasks
-        ]
+        self._source: tuple[Sequence[Source], int] = self._features, 0
+        self._labels = [Labels.of(task, model, split) for task in model.tasks]
         holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
         self._train, kept = portions(model, split, schedule, holdout, seed, world)
         self._epochs = schedule.epochs
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
-        self._freezing = Freezing(model, schedule)
+        self._freezing, self._prefix = Freezing(model, schedule), prefix
         self._pull = L2SP(model, base or {}, schedule.l2_sp) if schedule.l2_sp else None
         self._average = Average(model, schedule.average) if schedule.average else None
         self.steps = self._train.steps
@@ -129,6 +105,19 @@ class Step:
         self._cosines = Cosines(model.tasks, place, world.device)
         self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
 
+    def enter(self, epoch: int) -> None:
+        """Let those blocks learn whose time has come; wraps the model anew where that changes anything.
+
+        Args:
+            epoch: From 1.
+        """
+        if self._freezing.enter(epoch):
+            # The old wrap goes first: two at once would each reduce the same gradients.
+            self._wrapped = None
+            self._wrapped = self._world.wrap(self._model)
+            if self._prefix is not None:
+                self._prefix.hold(self._freezing.depth)
+
     def run_epoch(self, epoch: int, factor: Callable[[int], float]) -> Tensor:
         """One pass over the training split.
 
@@ -139,13 +128,12 @@ class Step:
         Returns:
             Mean task losses of the global batches over the steps, (tasks,).
         """
-        if self._freezing.enter(epoch):
-            # The old wrap goes first: two at once would each reduce the same gradients.
-            self._wrapped = None
-            self._wrapped = self._world.wrap(self._model)
+        self.enter(epoch)
         assert self._wrapped is not None
         self._wrapped.train()
         self._freezing.still_norms()
+        if self._prefix is not None:
+            self._source = self._prefix.training(self._features, self._train.own_rows)
         self._weight_sum.zero_()
         self._times.zero_()
         self._cosines.clear()
@@ -160,6 +148,7 @@ class Step:
                 self.affinity.measure(batch, facts.shares, facts.present, self.learning_rate)
             losses.append(self._update(batch, facts, self._wrapped))
         self._weighting.end_epoch()
+        self._source = self._features, 0
         self._world.share_buffers([*self._model.buffers(), *(self._average.buffers() if self._average else ())])
         return torch.stack(losses).mean(0)
 
@@ -236,20 +225,14 @@ class Step:
 
     def _sums(self, model: nn.Module, batch: Batch, passing: Passing | None) -> Tensor:
         """Task losses summed over this rank's rows, (tasks,)."""
-        parts = [x.index_select(0, rows) for x, rows in zip(self._features, batch.rows, strict=True)]
-        features = parts[0] if len(parts) == 1 else torch.cat(parts)
+        # What is kept was made in training mode: a look-ahead in evaluation begins at the input.
+        source, entry = self._source if self._model.training else (self._features, 0)
+        parts = [x.index_select(0, rows) for x, rows in zip(source, batch.rows, strict=True)]
         with self._world.autocast():
-            outputs = model(features, [rows.numel() for rows in batch.rows], passing)
-        return torch.stack([_loss_sum(labels, outputs, batch.rows) for labels in self._labels])
+            outputs = model(joined(parts), [rows.numel() for rows in batch.rows], passing, entry)
+        return torch.stack([labels.loss_sum(outputs, batch.rows) for labels in self._labels])
 
     def _set_learning_rate(self, factor: float) -> None:
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * factor
         self.learning_rate = self._peaks[0] * factor
-
-
-def _loss_sum(labels: _Labels, outputs: dict[str, Tensor], rows: Sequence[Tensor]) -> Tensor:
-    """One task's loss, summed over this rank's rows."""
-    own = rows[labels.dataset]
-    mask = None if labels.mask is None else labels.mask.index_select(0, own)
-    return loss_sum(labels.loss, outputs[labels.task], labels.targets.index_select(0, own), mask)

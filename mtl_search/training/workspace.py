@@ -1,7 +1,7 @@
 """Workload and workspace: what a study gives every worker once, and what a worker keeps in memory from stage to stage.
 
-The workload travels (numpy arrays and plain data); the workspace holds it on the device. Nothing of a stage stays in
-it.
+The workload travels (numpy arrays and plain data); the workspace holds it on the device. Of a stage nothing stays in it
+but activations, keyed by content: they save a later stage time and change no bit of it.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from mtl_search.alignment import ALIGNMENTS
+from mtl_search.config import ActivationsConfig
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
@@ -23,6 +24,7 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
+from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.metrics import metric_for
@@ -131,14 +133,16 @@ class Workspace:
     Args:
         workload: What the study gives.
         world: This worker's group.
+        budget: Memory for activations of frozen blocks.
 
     Attributes:
         splits: Training and validation split on the device.
         metrics: Main metric by task on the device.
         base: Random starting parameters of the blocks on the device.
+        activations: What frozen blocks gave for the rows of the splits; kept from stage to stage, and changes none.
     """
 
-    def __init__(self, workload: Workload, world: World) -> None:
+    def __init__(self, workload: Workload, world: World, budget: ActivationsConfig | None = None) -> None:
         self.workload, self.world = workload, world
         data = workload.data
         self.splits = {name: self._split(name) for name in ("train", "validation")}
@@ -147,6 +151,7 @@ class Workspace:
             name: torch.from_numpy(np.array(value)).to(world.device) for name, value in workload.base.items()
         }
         self._read: tuple[str, dict[str, Tensor]] = ("", self.base)
+        self.activations = Activations(budget or ActivationsConfig(), world.device)
 
     def base_of(self, folder: str) -> dict[str, Tensor]:
         """Starting parameters that lie in a folder, keys ``{block}.<name>``; the random ones for an empty name."""

@@ -26,6 +26,7 @@ from small_workloads import (
 from stage_outcomes import timeless
 from torch import Tensor
 
+from mtl_search.config import ActivationsConfig
 from mtl_search.recipe import Component, Schedule, build
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
@@ -121,6 +122,19 @@ def carry_out_stages(folder: Path, world: World, backbone: Component = MLP) -> d
     return run_stage(joint_stage(workspace, recipe, folder), workspace)
 
 
+def carry_out_frozen(folder: Path, world: World) -> list[tuple[dict[str, Any], int]]:
+    """The same stages with and without room for activations of frozen blocks: results, and entries made."""
+    recipe = recipe_of(
+        Schedule(3, 19, ADAMW, unfreezing=Component("gradual")), Schedule(1, 19, ADAMW, unfreezing=Component("never"))
+    )
+    found = []
+    for name, budget in (("kept", ActivationsConfig()), ("plain", ActivationsConfig(host_mib=0, disk_mib=0))):
+        workspace = Workspace(workload_of(two_data_sets()), world, budget)
+        result = run_stage(joint_stage(workspace, recipe, folder / name), workspace)
+        found.append((timeless(result), workspace.activations.made))
+    return found
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -129,6 +143,7 @@ def work(rank: int, folder: str) -> None:
     found: dict[str, Any] = {name: carry_out(case, world) for name, case in cases().items()}
     found["stages"] = carry_out_stages(Path(folder, "stages"), world)
     found["batch norm"] = carry_out_stages(Path(folder, "norms"), world, BATCH_NORM)
+    found["frozen"] = carry_out_frozen(Path(folder, "frozen"), world)
     found["agree"] = [world.agree(flag) for flag in (rank == 0, rank == 1)]
     torch.save(found, Path(folder, f"rank{rank}"))
     dist.destroy_process_group()
@@ -207,6 +222,16 @@ def test_stages_follow_each_other_in_a_group(name: str, folder: str, group: Grou
     first, second = (timeless(rank[name]) for rank in group[1])
     assert first == second
     assert {path.name for path in (group[0] / folder / "joint").iterdir()} == {"model.safetensors", "result.json"}
+
+
+def test_two_workers_train_from_kept_activations_to_the_bit(group: Group) -> None:
+    for rank in group[1]:
+        (kept, made), (plain, none) = rank["frozen"]
+        assert kept == plain
+        assert none == 0
+        assert made > 6
+    first, second = (load_model(group[0] / "frozen" / name / "joint") for name in ("kept", "plain"))
+    assert same(first, second)
 
 
 def test_a_model_with_batch_norm_is_judged_with_the_statistics_it_is_saved_with(group: Group) -> None:

@@ -60,7 +60,8 @@ class _Adapted(Coupling):
     """For adapted layer j ``left.{j}`` (tasks, outputs, rank) and ``right.{j}`` (tasks, rank, inputs)."""
 
     def __init__(self, layout: Layout, rank: int, depth: int, *, difference: bool) -> None:
-        super().__init__(layout.shapes[-1][0], has_representation=depth > 0)
+        entrance = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
+        super().__init__(layout.shapes[-1][0], has_representation=depth > 0, entrance=entrance)
         self._depth, self._difference = depth, difference
         self._homes = {task: (home,) for task, home in layout.homes.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
@@ -81,9 +82,11 @@ class _Adapted(Coupling):
             self.right.append(nn.Parameter(weight.new_zeros(len(self._homes), fits, weight.shape[1])))
         self.initialise(0)
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         h = take(x, sizes, self._batch, self._rows)
-        for copies in blocks[: self._depth]:
+        for copies in blocks[entry : self._depth]:
             h = copies[0](h)
         noted = passing if self._depth else None
         if noted is not None:

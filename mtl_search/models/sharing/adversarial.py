@@ -72,7 +72,9 @@ class _SharedPrivate(Coupling):
         self.discriminator = Discriminator(features, len(self._rows))
         self.initialise(0)
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         shared = take(x, sizes, self._batch, self._rows)
         for copies in blocks:
             shared = copies[0](shared)

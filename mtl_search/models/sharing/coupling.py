@@ -62,26 +62,46 @@ class Coupling(nn.Module, ABC):
         features: Width of what a head takes.
         has_representation: Whether a pass notes any boundary: a tensor that tasks have in common, and at which they
             part ways.
+        entrance: Number of leading blocks that a pass can leave out if it begins with what they give: through these,
+            each data set goes one way, whatever the task. 0 where a pass begins at the input alone.
     """
 
-    def __init__(self, features: int, *, has_representation: bool) -> None:
+    def __init__(self, features: int, *, has_representation: bool, entrance: int = 0) -> None:
         super().__init__()
         self.features = features
         self.has_representation = has_representation
+        self.entrance = entrance
 
     @abstractmethod
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         """What the head of every task takes.
 
         Args:
             blocks: The copies of every block.
-            x: Prepared features (n, *input_shape): the rows of the data sets one after the other.
+            x: Prepared features (n, *input_shape), or what ``entry`` blocks give: the rows of the data sets one after
+                the other.
             sizes: Rows of each data set in ``x``; empty where every task sees all rows.
             passing: Takes down boundaries and penalties of a pass in training; None outside.
+            entry: Number of leading blocks that ``x`` has been through, at most ``entrance``; left out where 0.
 
         Returns:
             By task (n_task, features): over the rows of its data set, or all.
         """
+
+    def approach(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], entry: int) -> Tensor:
+        """What the first ``entry`` blocks give, (n, ...), for a pass to begin with.
+
+        Args:
+            blocks: The copies of every block.
+            x: Prepared features (n, *input_shape).
+            sizes: As in a pass.
+            entry: From 0 to ``entrance``.
+        """
+        for copies in blocks[:entry]:
+            x = copies[0](x)
+        return x
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Those of the coupling's own parameters that several tasks have in common."""

@@ -53,7 +53,9 @@ class _Stitched(Coupling):
         self.stitches = nn.ParameterList(nn.Parameter(torch.zeros(tasks, tasks)) for _ in layout.blocks)
         self.initialise(0)
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         inputs: Sequence[Tensor] = [take(x, sizes, self._batch, self._rows)] * len(self._homes)
         for copies, stitch in zip(blocks[:-1], self.stitches, strict=False):
             outputs = torch.stack([copy(h) for copy, h in zip(copies, inputs, strict=True)])

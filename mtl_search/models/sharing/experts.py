@@ -77,7 +77,8 @@ class _Mixture(Coupling):
     """``gates`` (tasks, experts, features of h) and ``biases`` (tasks, experts): shared ones first, then private."""
 
     def __init__(self, layout: Layout, depth: int, count: int, private: int) -> None:
-        super().__init__(layout.shapes[-1][0], has_representation=True)
+        entrance = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
+        super().__init__(layout.shapes[-1][0], has_representation=True, entrance=entrance)
         self._depth, self._count, self._private = depth, count, private
         self._homes = {task: (home,) for task, home in layout.homes.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
@@ -92,9 +93,11 @@ class _Mixture(Coupling):
         self.biases = nn.Parameter(torch.zeros(len(layout.tasks), count + private))
         self.initialise(0)
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         h = take(x, sizes, self._batch, self._rows)
-        for copies in blocks[: self._depth]:
+        for copies in blocks[entry : self._depth]:
             h = copies[0](h)
         upper = blocks[self._depth :]
         shared = torch.stack([_run(upper, expert, h) for expert in range(self._count)], 1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import final
 
+import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
@@ -55,8 +56,13 @@ class Routing(Coupling):
         heads = tuple((task,) for task in layout.tasks)
         levels = [*plan.groups, heads]
         parting = [[_parting(group, below) for group in above] for above, below in pairwise(levels)]
-        super().__init__(layout.shapes[-1][0], has_representation=any(map(any, parting)))
-        self._parting = parting
+        homes = [[layout.datasets_of(group) for group in groups] for groups in plan.groups]
+        super().__init__(
+            layout.shapes[-1][0],
+            has_representation=any(map(any, parting)),
+            entrance=_entrance(homes, parting, layout.datasets),
+        )
+        self._parting, self._have, self._batch = parting, homes, layout.batch
         above: tuple[Group, ...] = ()
         self._ways: list[list[_Way]] = []
         for level in levels:
@@ -64,18 +70,64 @@ class Routing(Coupling):
             above = level
         self._tasks = layout.tasks
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         """Run each copy once, on exactly the rows that its tasks need."""
-        outputs = [x]
-        splits: Splits = {}
-        for copies, ways, parting in zip(blocks, self._ways[:-1], self._parting, strict=True):
-            outputs = [copy(way.input(outputs, sizes, passing, splits)) for copy, way in zip(copies, ways, strict=True)]
-            if passing is not None:
-                for output, tasks in zip(outputs, parting, strict=True):
+        outputs, splits = self._entered(x, sizes, entry), Splits()
+        for level in range(entry, len(blocks) + 1):
+            if passing is not None and level:
+                for output, tasks in zip(outputs, self._parting[level - 1], strict=True):
                     if tasks:
                         passing.part(tasks, output)
+            if level < len(blocks):
+                outputs = self._level(level, blocks, outputs, sizes, passing, splits)
         last = zip(self._tasks, self._ways[-1], strict=True)
         return {task: way.input(outputs, sizes, passing, splits) for task, way in last}
+
+    def approach(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], entry: int) -> Tensor:
+        outputs, splits = [x], Splits()
+        for level in range(entry):
+            outputs = self._level(level, blocks, outputs, sizes, None, splits)
+        if len(outputs) == 1:
+            return outputs[0]
+        ends = {
+            dataset: take(output, sizes, have, (dataset,), splits)
+            for output, have in zip(outputs, self._have[entry - 1], strict=True)
+            for dataset in have
+        }
+        return torch.cat([ends[dataset] for dataset in self._batch])
+
+    def _level(
+        self,
+        level: int,
+        blocks: Blocks,
+        outputs: Sequence[Tensor],
+        sizes: Sequence[int],
+        passing: Passing | None,
+        splits: Splits,
+    ) -> list[Tensor]:
+        """What every copy of a block gives, from what those of the block before gave."""
+        ways = zip(blocks[level], self._ways[level], strict=True)
+        return [copy(way.input(outputs, sizes, passing, splits)) for copy, way in ways]
+
+    def _entered(self, x: Tensor, sizes: Sequence[int], entry: int) -> list[Tensor]:
+        """What the copies of the last block before the entry gave."""
+        if not entry or len(self._have[entry - 1]) == 1:
+            return [x]
+        # Copied, so that each begins where memory is aligned, as a block's own output does: kernels differ.
+        return [take(x, sizes, self._batch, have).clone() for have in self._have[entry - 1]]
+
+
+def _entrance(homes: Sequence[Sequence[tuple[int, ...]]], parting: Sequence[Sequence[Group]], datasets: int) -> int:
+    """Number of leading blocks through which every data set goes one way, and before whose end no tasks part."""
+    depth = 0
+    for level, of_copies in enumerate(homes):
+        # A boundary inside what is left out would be missed by those that balance the tasks' gradients.
+        if sum(map(len, of_copies)) != datasets or (level and any(parting[level - 1])):
+            break
+        depth += 1
+    return depth
 
 
 def _parting(group: Group, below: Sequence[Group]) -> Group:

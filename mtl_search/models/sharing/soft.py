@@ -58,12 +58,14 @@ class Soft(Sharing):
 class _Penalised(Coupling):
     def __init__(self, layout: Layout, strength: float, form: str, blocks: int) -> None:
         routing = Routing(layout)
-        super().__init__(routing.features, has_representation=False)
+        super().__init__(routing.features, has_representation=False, entrance=routing.entrance)
         self.routing = routing
         self._strength, self._blocks = strength, blocks
         self._penalty = trace_penalty if form == "trace" else l2_penalty
 
-    def forward(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None) -> dict[str, Tensor]:
+    def forward(
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+    ) -> dict[str, Tensor]:
         if passing is not None:
             tensors = [
                 torch.stack(parameters)
@@ -72,8 +74,11 @@ class _Penalised(Coupling):
             ]
             # The same on every rank, and the ranks' parts are summed up.
             passing.penalise(self._penalty(tensors) * (self._strength / passing.ranks))
-        features: dict[str, Tensor] = self.routing(blocks, x, sizes, passing)
+        features: dict[str, Tensor] = self.routing(blocks, x, sizes, passing, entry)
         return features
+
+    def approach(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], entry: int) -> Tensor:
+        return self.routing.approach(blocks, x, sizes, entry)
 
 
 def l2_penalty(stacked: Sequence[Tensor]) -> Tensor:
