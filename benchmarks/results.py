@@ -52,7 +52,7 @@ from mtl_search.data import load_data
 from mtl_search.errors import ConfigError, Problem, TrialError
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.settling import settle
-from mtl_search.recipe import Component, Recipe, build, content_key
+from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.search.grouping import grouped
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Goal, Objective
@@ -61,6 +61,7 @@ from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
 from mtl_search.transfer import OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 Row = dict[str, Any]

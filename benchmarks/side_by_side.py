@@ -34,11 +34,12 @@ from torch.profiler import ProfilerActivity, profile
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import load_data
 from mtl_search.quiet import chatter_to
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 BATCH = 64

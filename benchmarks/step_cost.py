@@ -51,9 +51,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtl_search.errors import ConfigError
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS, LookAhead
 
 HARD = Component("hard")

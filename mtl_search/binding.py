@@ -13,7 +13,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mtl_search.domains import DOMAIN_FORMS, Branches, Node, is_domain, parse_domain
 from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
-from mtl_search.recipe import Component, Schedule, Spread, variant
+from mtl_search.recipe import Component, Schedule, Spread
+from mtl_search.variants import variant
 
 Family = Mapping[str, Callable[..., Any]]
 Families = Mapping[str, Family]

@@ -18,12 +18,13 @@ from mtl_search.fusion import FUSIONS, Fusion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.reading import parse_config, read_yaml
-from mtl_search.recipe import Component, Schedule, build, variant
+from mtl_search.recipe import Component, Schedule
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
 from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.bases import LearnedBase
+from mtl_search.variants import build, variant
 from mtl_search.weighting import WEIGHTINGS, Weighting
 
 FAMILIES: Mapping[str, Family] = {

@@ -22,7 +22,6 @@ from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import build
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study, StudyWatcher
@@ -36,6 +35,7 @@ from mtl_search.transfer import BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.transfer.bases.base import Fetch
 from mtl_search.transfer.norms import has_batch_norm
+from mtl_search.variants import build
 
 Say = Callable[[str], None]
 

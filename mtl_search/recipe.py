@@ -4,18 +4,13 @@ The search space samples recipes, workers carry them out, MLflow shows them. Not
 """
 
 import hashlib
-import importlib
-import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from mtl_search.errors import ConfigError, MtlSearchError, Problem
-
-T = TypeVar("T")
 Scalar = bool | int | float | str | None
 
 PositiveInt = Annotated[int, Ge(1)]
@@ -184,77 +179,3 @@ def content_key(*parts: Any) -> str:
 def seed_from(*parts: Any) -> int:
     """A seed in [0, 2**31) that depends on the parts alone."""
     return int(content_key(*parts)[:12], 16) % 2**31
-
-
-def import_object(name: str, place: str) -> Any:
-    """Import a user's ``package.module:Name``.
-
-    Args:
-        name: The dotted module, a colon, and the attribute.
-        place: Key path for the error.
-
-    Raises:
-        ConfigError: The module cannot be imported or lacks the attribute.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ConfigError([Problem(place, "must be of the form package.module:name", name)])
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # user code: whatever it raises while importing is the user's to read
-        reason = f"{type(error).__name__}: {error}"
-        raise ConfigError([Problem(place, f"must name a module that can be imported ({reason})", name)]) from error
-    if not hasattr(module, attribute):
-        raise ConfigError([Problem(place, f"must name something in module {module_name}", name)])
-    return getattr(module, attribute)
-
-
-def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
-    """The constructor behind a variant's name.
-
-    Raises:
-        ConfigError: The family has no such variant, or a user's own is not what the family is made of.
-    """
-    if ":" in name:
-        return _own(family, name, place)
-    if name not in family:
-        raise ConfigError([Problem(place, "must be a known variant or package.module:Name", name, tuple(family))])
-    return family[name]
-
-
-def _own(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
-    """A user's own variant: a class like those of the family."""
-    found = import_object(name, place)
-    lineage = getattr(next(iter(family.values())), "__mro__", ())
-    base = next((ancestor for ancestor in reversed(lineage) if inspect.isabstract(ancestor)), None)
-    if base is None:
-        if not callable(found):
-            raise ConfigError([Problem(place, "must name a class or a function", name)])
-    elif not (inspect.isclass(found) and issubclass(found, base)):
-        raise ConfigError([Problem(place, f"must name a class derived from {base.__module__}.{base.__name__}", name)])
-    elif lacking := sorted(getattr(found, "__abstractmethods__", ())):
-        rule = f"must name a class that has all of its methods (it lacks {', '.join(lacking)})"
-        raise ConfigError([Problem(place, rule, name)])
-    return found  # type: ignore[no-any-return]
-
-
-def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:
-    """Construct the variant that a component names.
-
-    Args:
-        family: Constructor by name.
-        component: Name and parameters.
-
-    Raises:
-        ConfigError: There is no such variant, or a user's own does not take these parameters.
-    """
-    constructor = variant(family, component.name, component.name)
-    if ":" not in component.name:
-        return constructor(**component.params)
-    try:
-        return constructor(**component.params)
-    except MtlSearchError:
-        raise
-    except Exception as error:  # user code: whatever its constructor raises is the user's to read
-        rule = f"must take these parameters ({type(error).__name__}: {error})"
-        raise ConfigError([Problem(component.name, rule, dict(component.params))]) from error

@@ -8,7 +8,8 @@ import yaml
 
 from mtl_search.catalog import FAMILIES, LoadedStudy, find_study, load_study
 from mtl_search.errors import ConfigError
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 STUDY: dict[str, Any] = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS
-from mtl_search.recipe import Component, Recipe, Schedule, build, content_key, seed_from
+from mtl_search.recipe import Component, Recipe, Schedule, content_key, seed_from
+from mtl_search.variants import build
 
 NAMES = st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,4}:[A-Z][a-z]{0,4})?", fullmatch=True)
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.text(max_size=4)

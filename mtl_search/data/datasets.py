@@ -11,7 +11,7 @@ from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.sources import SOURCES, Columns
 from mtl_search.data.task import LOSSES
 from mtl_search.errors import NOTHING, Problem, ProblemsError
-from mtl_search.recipe import build
+from mtl_search.variants import build
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,12 @@ from mtl_search.errors import StudyError
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, build
+from mtl_search.recipe import Component, Recipe
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, load_model
 from mtl_search.training.files import read_json
 from mtl_search.transfer import AUXILIARIES
+from mtl_search.variants import build
 
 Columns = dict[str, list[Any]]
 """Raw rows as JSON takes them: input column to values."""

@@ -6,6 +6,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor, nn
 
+from mtl_search.config import ActivationsConfig
 from mtl_search.extension.base import Extension, Ground
 from mtl_search.extension.own_parts import train_own_parts
 from mtl_search.extension.soft_targets import HOME, remembered

@@ -18,12 +18,13 @@ from mtl_search.models.growing import Growth
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel, head_key
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.recipe import Component, Schedule, build, seed_from
+from mtl_search.recipe import Component, Schedule, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import metric_for, task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 

@@ -19,9 +19,10 @@ from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.reading import parse_config, read_yaml
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.space import SearchSpace
 from mtl_search.transfer import DECAYS, OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 _SECTIONS = ("data", "tasks", "seed", "extend")

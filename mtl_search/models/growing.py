@@ -17,7 +17,8 @@ from mtl_search.models.passing import Passing
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.models.sharing.coupling import Blocks, Couple, Coupling, Layout
 from mtl_search.models.sharing.routing import Routing
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 
 _INNER = "coupling.inner."
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import settle
-from mtl_search.recipe import Recipe, build, content_key
+from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, save_base
 from mtl_search.training.metrics import task_goals
@@ -19,6 +19,7 @@ from mtl_search.transfer import BASES, TRANSFERS
 from mtl_search.transfer.bases import LearnedBase
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
+from mtl_search.variants import build
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import Component, Recipe, build, seed_from
+from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
@@ -38,6 +38,7 @@ from mtl_search.training.pairs import Pairs
 from mtl_search.training.stages import RESULT_FILE, Stage
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
+from mtl_search.variants import build
 
 _log = logging.getLogger(__name__)
 

@@ -20,13 +20,14 @@ from mtl_search.fusion.learning import Folded, Rows
 from mtl_search.fusion.merged import Merged
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Recipe, build, seed_from
+from mtl_search.recipe import Recipe, seed_from
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.portion import portions
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer.norms import batch_norms, recalibrate
+from mtl_search.variants import build
 
 
 def fused_model(

@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import TrialError
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Schedule, build, seed_from
+from mtl_search.recipe import Schedule, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -31,6 +31,7 @@ from mtl_search.training.step import Step
 from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS
 from mtl_search.transfer.bases import MetaLearned
+from mtl_search.variants import build
 from mtl_search.weighting.base import Weighting
 
 CHECKPOINT_SHARE = 0.05

@@ -12,10 +12,11 @@ from mtl_search.alignment import ALIGNMENTS
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.aligner import Meeting
 from mtl_search.models.sharing.settling import presume
-from mtl_search.recipe import Component, Recipe, build, content_key
+from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.training.places import Common, place_of
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer import BASES, TRANSFERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, Schedule, build, seed_from
+from mtl_search.recipe import Component, Recipe, Schedule, seed_from
 from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.evaluation import evaluate
@@ -25,6 +25,7 @@ from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 RESULT_FILE = "result.json"

@@ -23,7 +23,7 @@ from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
-from mtl_search.recipe import Component, Recipe, build, content_key, seed_from
+from mtl_search.recipe import Component, Recipe, content_key, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.evaluation import CHUNK
@@ -32,6 +32,7 @@ from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
+from mtl_search.variants import build
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones import Backbone, Mlp, ResNet
 from mtl_search.models.passing import Passing
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.transfer import BASES
+from mtl_search.variants import build
 
 MLP, IMAGES = Mlp(width=5, depth=3), ResNet(width=4, stages=2)
 HOMES = {"a": "x", "b": "y", "c": "x", "d": "z"}

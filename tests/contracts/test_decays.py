@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.transfer import DECAYS, Decay
+from mtl_search.variants import build
 
 fractions = st.floats(0, 1)
 

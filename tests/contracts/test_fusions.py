@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS, Fusion, MeasuringFusion, Site
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 seeds = st.integers(0, 10_000)

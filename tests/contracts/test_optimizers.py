@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.transfer import OPTIMIZERS, Optimizer
+from mtl_search.variants import build
 
 
 def minimise(optimizer: Optimizer, steps: int) -> Tensor:

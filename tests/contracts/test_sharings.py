@@ -20,8 +20,9 @@ from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones import Mlp
 from mtl_search.models.passing import Passing
 from mtl_search.models.sharing import SHARINGS, Sharing
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.transfer import BASES
+from mtl_search.variants import build
 
 DEPTH, SHAPE, DATASETS = 3, (4,), ("x", "y")
 BACKBONE = Mlp(width=5, depth=DEPTH)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS, JacobianWeighting, LookAhead, Weighting
 
 MAY_BE_NEGATIVE = {"aligned_mtl", "imtl_g"}  # by their definitions: neither stays among the mixtures of the gradients

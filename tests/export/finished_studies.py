@@ -13,10 +13,11 @@ from mtl_search.data import StudyData, load_data
 from mtl_search.export import load_champion
 from mtl_search.export.champion import Champion
 from mtl_search.models import BACKBONES, SHARINGS, MultiTaskModel
-from mtl_search.recipe import Component, Recipe, Schedule, build
+from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import save_model
 from mtl_search.training.files import write_json
+from mtl_search.variants import build
 
 
 @dataclass(frozen=True)

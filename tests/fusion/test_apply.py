@@ -12,8 +12,9 @@ from mtl_search.fusion import FUSIONS, Fusion, Mean, MeasuringFusion, Weighted, 
 from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones import Mlp
 from mtl_search.models.sharing import Routing
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
 from mtl_search.transfer import BASES
+from mtl_search.variants import build
 
 DEPTH = 3
 SHAPE = (4,)

@@ -11,13 +11,14 @@ from torch import nn
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, Schedule, build
+from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.objective import Goal, Objective
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 

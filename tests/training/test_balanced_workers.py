@@ -12,12 +12,13 @@ from small_workloads import EVERY_KIND, data_of, recipe_of, two_data_sets, workl
 from torch import Tensor
 
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.pairs import Pairs
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 ONE_TABLE: list[tuple[str, dict[str, Any]]] = [

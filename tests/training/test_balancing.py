@@ -11,7 +11,7 @@ from torch import Tensor
 from mtl_search.errors import ConfigError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.passing import Passing
-from mtl_search.recipe import Component, Recipe, Schedule, build
+from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.balancing import BALANCINGS, Balanced
 from mtl_search.training.look_ahead import Measuring
 from mtl_search.training.pairs import Pairs
@@ -19,6 +19,7 @@ from mtl_search.training.places import Common, place_of
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS, LookAhead, Weighting
 from mtl_search.weighting.base import Place
 

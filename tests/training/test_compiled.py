@@ -8,9 +8,10 @@ from small_workloads import EVERY_KIND, data_of, step_of, workload_of
 from torch._dynamo.utils import counters
 
 from mtl_search.models.cost import multiply_adds
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 pytestmark = [

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 
 from mtl_search.data import StudyData
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.portion import portions
 from mtl_search.training.stages import finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import L2SP, Average
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 SGD = Component("sgd", {"lr": 0.05, "momentum": 0.9})

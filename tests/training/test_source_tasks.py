@@ -13,7 +13,7 @@ from small_workloads import recipe_of, same, with_source_tasks, workload_of, wor
 from torch import Tensor
 
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.episodes import Episodes
@@ -26,6 +26,7 @@ from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES, OPTIMIZERS
 from mtl_search.transfer.bases import MetaLearned
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 TARGETS, SOURCES = ("ink", "dark"), ("digit", "odd")

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from mtl_search.data import BatchPlan
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 

@@ -27,7 +27,7 @@ from stage_outcomes import timeless
 from torch import Tensor
 
 from mtl_search.config import ActivationsConfig
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
@@ -35,6 +35,7 @@ from mtl_search.training.stages import run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from mtl_search.errors import ConfigError
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 

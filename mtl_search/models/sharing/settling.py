@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.recipe import Component, build
+from mtl_search.recipe import Component
+from mtl_search.variants import build
 
 Groups = Sequence[Sequence[str]]
 

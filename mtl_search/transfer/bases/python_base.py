@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.recipe import import_object
 from mtl_search.transfer.bases.base import Base, Fetch, fitted
+from mtl_search.variants import import_object
 
 _PLACE = "base.python.function"
 

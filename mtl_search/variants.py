@@ -1,0 +1,85 @@
+"""Variants: from a component's name to the constructor in its family, or a user's own, and to what it constructs."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from mtl_search.errors import ConfigError, MtlSearchError, Problem
+from mtl_search.recipe import Component
+
+T = TypeVar("T")
+
+
+def import_object(name: str, place: str) -> Any:
+    """Import a user's ``package.module:Name``.
+
+    Args:
+        name: The dotted module, a colon, and the attribute.
+        place: Key path for the error.
+
+    Raises:
+        ConfigError: The module cannot be imported or lacks the attribute.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError([Problem(place, "must be of the form package.module:name", name)])
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # user code: whatever it raises while importing is the user's to read
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError([Problem(place, f"must name a module that can be imported ({reason})", name)]) from error
+    if not hasattr(module, attribute):
+        raise ConfigError([Problem(place, f"must name something in module {module_name}", name)])
+    return getattr(module, attribute)
+
+
+def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
+    """The constructor behind a variant's name.
+
+    Raises:
+        ConfigError: The family has no such variant, or a user's own is not what the family is made of.
+    """
+    if ":" in name:
+        return _own(family, name, place)
+    if name not in family:
+        raise ConfigError([Problem(place, "must be a known variant or package.module:Name", name, tuple(family))])
+    return family[name]
+
+
+def _own(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
+    """A user's own variant: a class like those of the family."""
+    found = import_object(name, place)
+    lineage = getattr(next(iter(family.values())), "__mro__", ())
+    base = next((ancestor for ancestor in reversed(lineage) if inspect.isabstract(ancestor)), None)
+    if base is None:
+        if not callable(found):
+            raise ConfigError([Problem(place, "must name a class or a function", name)])
+    elif not (inspect.isclass(found) and issubclass(found, base)):
+        raise ConfigError([Problem(place, f"must name a class derived from {base.__module__}.{base.__name__}", name)])
+    elif lacking := sorted(getattr(found, "__abstractmethods__", ())):
+        rule = f"must name a class that has all of its methods (it lacks {', '.join(lacking)})"
+        raise ConfigError([Problem(place, rule, name)])
+    return found  # type: ignore[no-any-return]
+
+
+def build(family: Mapping[str, Callable[..., T]], component: Component) -> T:
+    """Construct the variant that a component names.
+
+    Args:
+        family: Constructor by name.
+        component: Name and parameters.
+
+    Raises:
+        ConfigError: There is no such variant, or a user's own does not take these parameters.
+    """
+    constructor = variant(family, component.name, component.name)
+    if ":" not in component.name:
+        return constructor(**component.params)
+    try:
+        return constructor(**component.params)
+    except MtlSearchError:
+        raise
+    except Exception as error:  # user code: whatever its constructor raises is the user's to read
+        rule = f"must take these parameters ({type(error).__name__}: {error})"
+        raise ConfigError([Problem(component.name, rule, dict(component.params))]) from error
