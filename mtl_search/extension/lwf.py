@@ -90,7 +90,7 @@ class Lwf(Extension):
             world,
             ground.folder / HOME,
         )
-        progress = loop.run(ground.controls(", ".join(new)))
+        progress = loop.run(ground.controls("all parameters (old tasks: agreement with the model before)"))
         joint.load_state_dict(progress.best_state)
         for key, head in plain.items():
             joint.heads[key] = head
