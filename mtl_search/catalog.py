@@ -14,6 +14,7 @@ from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
 from mtl_search.domains import Choice
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.extension import EXTENSIONS
 from mtl_search.fusion import FUSIONS, Fusion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
@@ -42,6 +43,7 @@ FAMILIES: Mapping[str, Family] = {
     "unfreezing": UNFREEZINGS,
     "sampler": SAMPLERS,
     "stopper": STOPPERS,
+    "extension": EXTENSIONS,
 }
 """Family by the word a study file uses for it."""
 _SPACES = Path(__file__).parent / "search_spaces", Path(__file__).parent.parent / "search_spaces"

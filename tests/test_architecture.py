@@ -25,7 +25,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"training"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"catalog", "display", "quiet", "tracking", "report", "export"}),
+    frozenset({"catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
     frozenset({"listing", "launch"}),
     frozenset({"cli", "__main__"}),
 )

@@ -176,6 +176,7 @@ def test_files_and_names_that_are_not_there_are_told(validate: Run, capsys: pyte
         (["validate", "quikstart"], "must be a study file or the name of a shipped one, got 'quikstart' (choices: "),
         (["report", "nothing"], "no study 'nothing' in "),
         (["export", "nothing"], "no study 'nothing' in "),
+        (["extend", "nothing", "none.yaml"], "nothing is no exported model: name a folder that "),
     ):
         assert main(arguments) == 2
         assert capsys.readouterr().err.startswith(f"error: {told}")
@@ -187,6 +188,7 @@ def test_the_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str]) -> 
         "validate": set(),
         "report": {"--output"},
         "export": {"--to", "--format", "--output"},
+        "extend": {"--output"},
         "list": set(),
         "schema": set(),
     }

@@ -12,7 +12,11 @@ import yaml
 
 from mtl_search.catalog import load_study
 from mtl_search.cli import main
+from mtl_search.data import load_data
+from mtl_search.data.known import Known
+from mtl_search.extension.request import read_request
 from mtl_search.launch import prepare
+from mtl_search.recipe import Component
 from mtl_search.weighting.base import Weighting
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -42,11 +46,21 @@ def census(folder: Path) -> None:
 def test_study_file_holds_every_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     census(tmp_path)
-    (block,) = blocks("yaml")
-    (tmp_path / "census.yaml").write_text(block)
+    study, later = blocks("yaml")
+    (tmp_path / "census.yaml").write_text(study)
     prepared = prepare(load_study("census.yaml"))
     assert [task.labels for task in prepared.data.tasks] == [("<=50K", ">50K"), ("not Never-married", "Never-married")]
     assert prepared.workload.blocks == 3
+    (tmp_path / "later.yaml").write_text(later)
+    frame = pd.read_csv("test.csv.gz")
+    frame.assign(union=["yes", "no"] * (len(frame) // 2)).to_csv("later.csv.gz", index=False)
+    data = prepared.data
+    model = prepared.workload.network([task.name for task in data.tasks], Component("hard", {"depth": 2}))
+    request = read_request(tmp_path / "later.yaml", model)
+    assert [(growth.task, growth.like, growth.depth) for growth in request.growths] == [("union", "income", 2)]
+    known = Known(data.preparation, {task.name: task for task in data.tasks})
+    tasks = load_data(request.config.data, request.config.tasks, request.config.seed, known).tasks
+    assert [task.labels for task in tasks] == [("<=50K", ">50K"), ("no", "yes")]
 
 
 def test_own_backbone_is_found_beside_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +96,7 @@ def test_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     verbs = {line.split()[1] for line in lines if line.split()[0].endswith("mtl-search")}
     verbs |= set(re.findall(r"^\| `mtl-search (\w+)", README, re.MULTILINE))
-    assert verbs == {"validate", "search", "report", "export", "list", "schema"}
+    assert verbs == {"validate", "search", "report", "export", "extend", "list", "schema"}
     for verb in verbs:
         with pytest.raises(SystemExit) as ended:
             main([verb, "--help"])

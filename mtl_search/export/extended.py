@@ -55,9 +55,9 @@ def extended_limits(champion: Champion) -> list[str]:
         for name, found in record["description"]["tasks"].items():
             if name in record["best_epochs"] and (labels := found["splits"]["train"]["labels"]) < 1000:
                 lines.append(f"- Task {name} was trained on {labels:,} labels only.")
-        if not record["keeps"]:
-            old = ", ".join(record["from"]["tasks"])
-            lines.append(f"- The results of {old} against single-task models were measured before the extension.")
+    if any(not record["keeps"] for record in champion.extensions):
+        first = ", ".join(champion.outcome["tasks"])
+        lines.append(f"- The results of {first} against single-task models were measured before the extension.")
     return lines
 
 

@@ -4,10 +4,10 @@ The ``extend`` section of a file names one; `command` builds the grown model and
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from mtl_search.data.study_data import StudyData
 from mtl_search.errors import NOTHING, ConfigError, Problem
@@ -52,11 +52,11 @@ class Extension(ABC):
 
     Attributes:
         keeps: Whether the predictions of the old tasks stay as they are, bit for bit.
-        epochs: Of the schedule, where the file does not say.
+        usual: What the schedule is where the file does not say; a few new labels are what most people have.
     """
 
     keeps: ClassVar[bool]
-    epochs: ClassVar[int]
+    usual: ClassVar[Mapping[str, Any]]
 
     def __init__(self, like: str | dict[str, str] | None, depth: NonNegativeInt | None) -> None:
         self.like = like

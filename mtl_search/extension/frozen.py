@@ -1,6 +1,7 @@
 """Frozen: new tasks on a trunk that stays as it is."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from mtl_search.extension.base import Extension, Ground
 from mtl_search.extension.own_parts import train_own_parts
@@ -22,7 +23,7 @@ class Frozen(Extension):
     """
 
     keeps: ClassVar[bool] = True
-    epochs: ClassVar[int] = 50
+    usual: ClassVar[Mapping[str, Any]] = {"epochs": 50, "batch_size": 32, "optimizer": {"adamw": {"lr": 0.01}}}
 
     def __init__(self, like: str | dict[str, str] | None = None, depth: NonNegativeInt | None = None) -> None:
         super().__init__(like, depth)

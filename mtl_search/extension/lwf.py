@@ -1,7 +1,8 @@
 """Lwf: the whole model trained on the new tasks, held to what it said before of the old ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -43,13 +44,13 @@ class Lwf(Extension):
     """
 
     keeps: ClassVar[bool] = False
-    epochs: ClassVar[int] = 20
+    usual: ClassVar[Mapping[str, Any]] = {"epochs": 30, "batch_size": 32, "optimizer": {"adamw": {"lr": 0.002}}}
 
     def __init__(
         self,
         strength: NonNegativeFloat = 1.0,
         temperature: PositiveFloat = 2.0,
-        warm_up: NonNegativeInt = 20,
+        warm_up: NonNegativeInt = 50,
         like: str | dict[str, str] | None = None,
         depth: NonNegativeInt | None = None,
     ) -> None:
@@ -93,7 +94,7 @@ class Lwf(Extension):
             {},
             Activations(ActivationsConfig(), world.device),
         )
-        progress = loop.run(ground.controls(", ".join(new)))
+        progress = loop.run(ground.controls("all parameters (old tasks: agreement with the model before)"))
         joint.load_state_dict(progress.best_state)
         for key, head in plain.items():
             joint.heads[key] = head

@@ -149,7 +149,7 @@ def _method(raw: Any, problems: list[Problem]) -> tuple[Component, Extension | N
 def _schedule(raw: Any, method: Extension | None, problems: list[Problem]) -> Schedule | None:
     """A schedule as a study file writes it, less what would be searched."""
     if isinstance(raw, Mapping) and method is not None:
-        raw = {"epochs": method.epochs, **raw}
+        raw = {**method.usual, **raw}
     space, found = SearchSpace.parse({"joint": raw}, _FAMILIES, ("a task", "another"))
     places = {problem: problem.place.replace("space.joint", _SCHEDULE, 1) for problem in found}
     problems += [Problem(place, p.rule, p.value, p.choices) for p, place in places.items()]
