@@ -12,20 +12,19 @@ from mtl_search.alignment import ALIGNMENTS
 from mtl_search.binding import SCHEDULE_FAMILIES, Family, bind_component
 from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
-from mtl_search.domains import Choice
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.extension import EXTENSIONS
 from mtl_search.fusion import FUSIONS, Fusion
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.reading import parse_config, read_yaml
-from mtl_search.recipe import Component, Schedule
-from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
+from mtl_search.recipe import Component
+from mtl_search.rules import rule_problems
+from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
 from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS, UNFREEZINGS
-from mtl_search.transfer.bases import LearnedBase
-from mtl_search.variants import build, variant
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS, Weighting
 
 FAMILIES: Mapping[str, Family] = {
@@ -104,7 +103,7 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
     if config is not None:
         config = StudyConfig.model_validate(_override(config.model_dump(), bound))
     if config is not None and space is not None and not any(p.place.startswith("search.") for p in problems):
-        problems += [*_search_problems(config, space), *_source_problems(config, space)]
+        problems += rule_problems(config, space)
     if problems or config is None or space is None:
         raise ConfigError(problems)
     return LoadedStudy(config, space)
@@ -159,80 +158,6 @@ def _parts(space: SearchSpace) -> dict[tuple[str, str, Component], None]:
             for name, family in SCHEDULE_FAMILIES.items():
                 parts[f"{section}.{name}", family, getattr(getattr(recipe, section), name)] = None
     return parts
-
-
-def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
-    """Rules between the search section and the space."""
-    problems = []
-    name = config.search.sampler.name
-    sampler = variant(SAMPLERS, name, "search.sampler")
-    choices = [key for key, domain in space.domains.items() if isinstance(domain, Choice)]
-    if sampler in NUMBERS_ONLY and choices:
-        rule = f"samples numbers only and would draw {', '.join(choices)} blindly; use tpe"
-        problems.append(Problem("search.sampler", rule, name))
-    elif sampler in NO_BRANCHES and space.has_branches:
-        rule = "cannot learn from parameters that exist on some branches only; use tpe"
-        problems.append(Problem("search.sampler", rule, name))
-    if not space.domains and config.search.trials > 2:
-        rule = (
-            f"must hold a domain for {config.search.trials} trials (without one: 2, the default and the plain recipe)"
-        )
-        problems.append(Problem("space", rule, config.space))
-    for section in SCHEDULES:
-        problems += _schedule_problems(section, space)
-    longest = space.largest("joint.epochs")
-    grace = config.search.stopper.params.get("grace")
-    if isinstance(grace, int) and grace >= longest:
-        rule = f"has no effect: no trial is longer than {longest} epochs"
-        problems.append(Problem(f"search.stopper.{config.search.stopper.name}.grace", rule, grace))
-    return problems
-
-
-def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
-    """Rules between the source tasks and what of the space learns from them."""
-    users = {}
-    for recipe in space.corners():
-        base = variant(BASES, recipe.base.name, "space.base")
-        if isinstance(base, type) and issubclass(base, LearnedBase):
-            users[f"space.base.{recipe.base.name}"] = recipe.base.name
-        if build(AUXILIARIES, recipe.auxiliary).trains:
-            users[f"space.auxiliary.{recipe.auxiliary.name}"] = recipe.auxiliary.name
-    if users and not config.source_tasks:
-        rule = "needs source_tasks to learn from, in the form of tasks"
-        return [Problem(place, rule, name) for place, name in users.items()]
-    if config.source_tasks and not users:
-        rule = "have no effect: neither a base (pretrain, ...) nor space.auxiliary learns from them"
-        return [Problem("source_tasks", rule, tuple(config.source_tasks))]
-    return []
-
-
-def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
-    """Parts of a schedule that could have no effect in any stage of the space."""
-    problems = {}
-    longest = space.largest(f"{section}.epochs")
-    schedules: list[Schedule] = [getattr(recipe, section) for recipe in space.corners()]
-    for name, params in ((part.unfreezing.name, part.unfreezing.params) for part in schedules):
-        if params.get("epochs", 0) > longest:
-            place = f"space.{section}.unfreezing.{name}.epochs"
-            rule = f"must not be more than the {longest} epochs of the stage"
-            problems[place] = Problem(place, rule, params["epochs"])
-    patiences = [part.patience for part in schedules if part.patience is not None]
-    if patiences and min(patiences) >= longest:
-        rule = f"has no effect: no stage is longer than {longest} epochs"
-        problems["patience"] = Problem(f"space.{section}.patience", rule, min(patiences))
-    if not any(_ever_learns(part) for part in schedules):
-        for name in ("layer_decay", "l2_sp"):
-            if space.sets(f"{section}.{name}"):
-                place = f"space.{section}.{name}"
-                problems[name] = Problem(place, "has no effect: no block ever learns", getattr(schedules[0], name))
-    return list(problems.values())
-
-
-def _ever_learns(schedule: Schedule) -> bool:
-    """Whether the topmost block, which begins no later than those below, learns within the schedule's epochs."""
-    unfreezing = build(UNFREEZINGS, schedule.unfreezing)
-    starts = [unfreezing.start(1, 1, shared=shared) for shared in (True, False)]
-    return any(start is not None and start <= schedule.epochs for start in starts)
 
 
 def _at(raw: Mapping[str, Any], place: str) -> Any:

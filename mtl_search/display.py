@@ -47,7 +47,7 @@ def recipe_words(recipe: Recipe, keys: Collection[str]) -> str:
 
 
 class Display:
-    """Shows a study while it runs (a ``search.study.StudyWatcher``).
+    """Shows a study while it runs (a ``search.watchers.StudyWatcher``).
 
     Args:
         stream: Where to.

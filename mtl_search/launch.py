@@ -24,7 +24,8 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
-from mtl_search.search.study import Study, StudyWatcher
+from mtl_search.search.study import Study
+from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.training.files import read_json, write_json

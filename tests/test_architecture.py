@@ -20,12 +20,12 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
-    frozenset({"errors", "recipe", "domains", "binding", "space", "config", "reading"}),
+    frozenset({"errors", "recipe", "variants", "domains", "binding", "space", "config", "reading"}),
     FAMILIES,
     frozenset({"training"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
+    frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
     frozenset({"listing", "launch"}),
     frozenset({"cli", "__main__"}),
 )

@@ -55,7 +55,7 @@ class Messages:
 
 
 class JobControl:
-    """Tells the dispatcher of each epoch, and asks it whether to go on (a ``training.loop.Control``)."""
+    """Tells the dispatcher of each epoch, and asks it whether to go on (a ``training.control.Control``)."""
 
     def __init__(self, messages: Messages, ticket: Ticket) -> None:
         self._messages, self._ticket = messages, ticket

@@ -14,7 +14,7 @@ from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.models.growing import Blueprint, Growth, branches
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import NonNegativeInt, Schedule
-from mtl_search.training.loop import Control
+from mtl_search.training.control import Control
 from mtl_search.training.world import World
 
 Controls = Callable[[str], Control]

@@ -7,7 +7,7 @@ persistent storage and is the one record of the search: resuming, extending and 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,6 +17,7 @@ from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
 from mtl_search.search.trainable import NEWS
+from mtl_search.search.watchers import Watcher
 from mtl_search.space import Reference, SearchSpace
 
 _MOST_REFUSED = 1000
@@ -24,19 +25,6 @@ _MOST_REFUSED = 1000
 _MEASURED = ("metrics", "steps", "best_epoch", "parameters", "multiply_adds")
 _COPIED = {*_MEASURED, "job"}
 """What a trial takes over from a finished one with the same recipe."""
-
-
-class Watcher(Protocol):
-    """Who hears of trials: tracking, the terminal, tests."""
-
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        """A trial begins."""
-
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        """A trial has finished an epoch."""
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial has ended."""
 
 
 @dataclass

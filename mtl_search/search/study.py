@@ -7,7 +7,7 @@ winner. Everything that trains is a job of the pool.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 import ray
@@ -23,14 +23,15 @@ from mtl_search.execution.pool import Pool, running
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.folder import StudyFolder
-from mtl_search.search.grouping import AffinityMatrix, Groups, affinity_job, grouped, mean_cosines, waiting
+from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.samplers import SAMPLERS
-from mtl_search.search.searcher import OptunaSearcher, Watcher, prepare_study
+from mtl_search.search.searcher import OptunaSearcher, prepare_study
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
+from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.objective import Objective
@@ -41,28 +42,6 @@ from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
 
 _log = logging.getLogger(__name__)
-
-
-class StudyWatcher(Watcher, Protocol):
-    """Who hears of a whole study."""
-
-    def pool_started(self, groups: int) -> None:
-        """The worker groups are up."""
-
-    def base_reported(self, name: str, report: dict[str, Any]) -> None:
-        """The base of the default recipe has been trained for an epoch."""
-
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
-        """That base is done, or failed with a reason."""
-
-    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
-        """A task's single-task model has finished an epoch."""
-
-    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
-        """A task's single-task model is done, or failed with a reason."""
-
-    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
-        """Task affinity is known, and which groups it makes."""
 
 
 class Study:

@@ -27,7 +27,7 @@ _MOST_PAIRS = 28
 
 
 class Recorder:
-    """Writes a study to MLflow (a ``search.study.StudyWatcher``).
+    """Writes a study to MLflow (a ``search.watchers.StudyWatcher``).
 
     Args:
         tracker: Started.

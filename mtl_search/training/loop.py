@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from mtl_search.recipe import Schedule, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
+from mtl_search.training.control import Control
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
@@ -36,27 +37,6 @@ from mtl_search.weighting.base import Weighting
 
 CHECKPOINT_SHARE = 0.05
 """Largest part of a stage's time that goes into writing checkpoints."""
-
-
-class Control(Protocol):
-    """Who listens to a stage while it runs."""
-
-    def report(self, epoch: dict[str, Any]) -> None:
-        """Hear of a finished epoch (called on rank 0 only); after a kill it hears of the same epochs again."""
-
-    def proceed(self, epoch: int) -> bool:
-        """Whether to go on after an epoch (called on every rank; all get the same answer)."""
-
-
-class NoControl:
-    """Nobody listens: the stage runs to its end."""
-
-    def report(self, epoch: dict[str, Any]) -> None:
-        """Do nothing."""
-
-    def proceed(self, epoch: int) -> bool:
-        """Always go on."""
-        return True
 
 
 @dataclass

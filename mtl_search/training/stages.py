@@ -17,10 +17,11 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, Schedule, seed_from
 from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
+from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.fusing import fused_model
-from mtl_search.training.loop import Control, Loop, NoControl
+from mtl_search.training.loop import Loop
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES

@@ -22,14 +22,16 @@ from mtl_search.export.batches import check_batches
 from mtl_search.export.programs import open_pt2
 from mtl_search.export.reopening import content_hash, reopen
 from mtl_search.extension.command import Extended, extend_model
-from mtl_search.recipe import Component, Schedule, build
+from mtl_search.recipe import Component, Schedule
 from mtl_search.training.checkpoint import save_model
+from mtl_search.training.control import NoControl
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.loop import Loop, NoControl
+from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World
+from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
 
 ROWS = [

@@ -22,7 +22,7 @@ from mtl_search.extension.soft_targets import HOME, joined_rows, remembered
 from mtl_search.models.growing import Blueprint, grown_state
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.loop import NoControl
+from mtl_search.training.control import NoControl
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.world import World
 

@@ -14,7 +14,8 @@ from mtl_search.recipe import Recipe
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.study import Study, StudyWatcher
+from mtl_search.search.study import Study
+from mtl_search.search.watchers import StudyWatcher
 
 
 def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
@@ -59,6 +60,8 @@ class Story:
 
     def pool_started(self, groups: int) -> None: ...
 
+    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None: ...
 
     def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None: ...

@@ -1,0 +1,113 @@
+"""Rules between sections of a study file: what the search section, the source tasks and the space ask of each other.
+
+``catalog`` holds every file against them once each section is sound by itself.
+"""
+
+from collections.abc import Sequence
+
+from mtl_search.config import StudyConfig
+from mtl_search.domains import Choice
+from mtl_search.errors import Problem
+from mtl_search.recipe import Component, Schedule
+from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
+from mtl_search.space import SCHEDULES, SearchSpace
+from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS, UNFREEZINGS
+from mtl_search.transfer.bases import LearnedBase
+from mtl_search.variants import build, variant
+
+
+def rule_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
+    """Every rule between sections that a study file breaks."""
+    return [*_search_problems(config, space), *_source_problems(config, space), *_transfer_problems(space)]
+
+
+def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
+    """Rules between the search section and the space."""
+    problems = []
+    name = config.search.sampler.name
+    sampler = variant(SAMPLERS, name, "search.sampler")
+    choices = [key for key, domain in space.domains.items() if isinstance(domain, Choice)]
+    if sampler in NUMBERS_ONLY and choices:
+        rule = f"samples numbers only and would draw {', '.join(choices)} blindly; use tpe"
+        problems.append(Problem("search.sampler", rule, name))
+    elif sampler in NO_BRANCHES and space.has_branches:
+        rule = "cannot learn from parameters that exist on some branches only; use tpe"
+        problems.append(Problem("search.sampler", rule, name))
+    if not space.domains and config.search.trials > 2:
+        rule = (
+            f"must hold a domain for {config.search.trials} trials (without one: 2, the default and the plain recipe)"
+        )
+        problems.append(Problem("space", rule, config.space))
+    for section in SCHEDULES:
+        problems += _schedule_problems(section, space)
+    longest = space.largest("joint.epochs")
+    grace = config.search.stopper.params.get("grace")
+    if isinstance(grace, int) and grace >= longest:
+        rule = f"has no effect: no trial is longer than {longest} epochs"
+        problems.append(Problem(f"search.stopper.{config.search.stopper.name}.grace", rule, grace))
+    return problems
+
+
+def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
+    """Rules between the source tasks and what of the space learns from them."""
+    users = {}
+    for recipe in space.corners():
+        base = variant(BASES, recipe.base.name, "space.base")
+        if isinstance(base, type) and issubclass(base, LearnedBase):
+            users[f"space.base.{recipe.base.name}"] = recipe.base.name
+        if build(AUXILIARIES, recipe.auxiliary).trains:
+            users[f"space.auxiliary.{recipe.auxiliary.name}"] = recipe.auxiliary.name
+    if users and not config.source_tasks:
+        rule = "needs source_tasks to learn from, in the form of tasks"
+        return [Problem(place, rule, name) for place, name in users.items()]
+    if config.source_tasks and not users:
+        rule = "have no effect: neither a base (pretrain, ...) nor space.auxiliary learns from them"
+        return [Problem("source_tasks", rule, tuple(config.source_tasks))]
+    return []
+
+
+def _transfer_problems(space: SearchSpace) -> list[Problem]:
+    """Kinds of transfer that differ from another in nothing, whatever the base."""
+    if any(recipe.base.name != next(iter(BASES)) for recipe in space.corners()):
+        return []
+    names = dict.fromkeys(recipe.transfer.name for recipe in space.corners())
+    rule = "has no effect: the base is random as it is"
+    return [Problem(f"space.transfer.{name}", rule) for name in names if build(TRANSFERS, Component(name)).fresh]
+
+
+def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
+    """Parts of a schedule that could have no effect in any stage of the space."""
+    problems = {}
+    longest = space.largest(f"{section}.epochs")
+    schedules: list[Schedule] = [getattr(recipe, section) for recipe in space.corners()]
+    for name, params in ((part.unfreezing.name, part.unfreezing.params) for part in schedules):
+        if params.get("epochs", 0) > longest:
+            place = f"space.{section}.unfreezing.{name}.epochs"
+            rule = f"must not be more than the {longest} epochs of the stage"
+            problems[place] = Problem(place, rule, params["epochs"])
+    patiences = [part.patience for part in schedules if part.patience is not None]
+    if patiences and min(patiences) >= longest:
+        rule = f"has no effect: no stage is longer than {longest} epochs"
+        problems["patience"] = Problem(f"space.{section}.patience", rule, min(patiences))
+    applied = [build(TRANSFERS, recipe.transfer).applied(recipe) for recipe in space.corners()]
+    if not any(_ever_learns(getattr(recipe, section)) for recipe in applied):
+        if schedules != [getattr(recipe, section) for recipe in applied] and _unlike_default(schedules):
+            place = f"space.{section}.unfreezing"
+            rule = "has no effect: with this transfer no block ever learns"
+            problems["unfreezing"] = Problem(place, rule, schedules[0].unfreezing.name)
+        for name in ("layer_decay", "l2_sp"):
+            if space.sets(f"{section}.{name}"):
+                place = f"space.{section}.{name}"
+                problems[name] = Problem(place, "has no effect: no block ever learns", getattr(schedules[0], name))
+    return list(problems.values())
+
+
+def _unlike_default(schedules: Sequence[Schedule]) -> bool:
+    return any(schedule.unfreezing.name != next(iter(UNFREEZINGS)) for schedule in schedules)
+
+
+def _ever_learns(schedule: Schedule) -> bool:
+    """Whether the topmost block, which begins no later than those below, learns within the schedule's epochs."""
+    unfreezing = build(UNFREEZINGS, schedule.unfreezing)
+    starts = [unfreezing.start(1, 1, shared=shared) for shared in (True, False)]
+    return any(start is not None and start <= schedule.epochs for start in starts)

@@ -1,0 +1,42 @@
+"""Watchers: who hears of a study while it runs; the terminal and MLflow are two."""
+
+from typing import Any, Protocol
+
+from mtl_search.recipe import Recipe
+from mtl_search.search.grouping import AffinityMatrix, Groups
+from mtl_search.search.record import TrialRecord
+
+
+class Watcher(Protocol):
+    """Who hears of trials: tracking, the terminal, tests."""
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        """A trial begins."""
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        """A trial has finished an epoch."""
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
+
+
+class StudyWatcher(Watcher, Protocol):
+    """Who hears of a whole study."""
+
+    def pool_started(self, groups: int) -> None:
+        """The worker groups are up."""
+
+    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+        """The base of the default recipe has been trained for an epoch."""
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+        """That base is done, or failed with a reason."""
+
+    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+        """A task's single-task model has finished an epoch."""
+
+    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+        """A task's single-task model is done, or failed with a reason."""
+
+    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Task affinity is known, and which groups it makes."""
