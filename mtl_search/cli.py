@@ -144,9 +144,10 @@ def _validate(arguments: argparse.Namespace) -> int:
     rows = {split: sum(counts.values()) for split, counts in described["rows"].items()}
     _print(f"{config.name}: no errors")
     _print(f"  rows: {', '.join(f'{count} {split}' for split, count in rows.items())}")
-    for task in prepared.data.tasks:
+    for task in prepared.data.all_tasks:
         kind = f"{task.kind}, {task.outputs} outputs" if task.outputs > 1 else task.kind
-        _print(f"  task {task.name}: {kind}, judged by {task.metric.name}")
+        of = "task" if task in prepared.data.tasks else "source task"
+        _print(f"  {of} {task.name}: {kind}, judged by {task.metric.name}")
     searched = len(prepared.study.space.domains)
     _print(f"  {prepared.workload.blocks} blocks, {searched} searched parameters, {config.search.trials} trials")
     return 0
