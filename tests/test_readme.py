@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from mtl_search.catalog import load_study
+from mtl_search.catalog import find_study, load_study
 from mtl_search.cli import main
 from mtl_search.data import load_data
 from mtl_search.data.known import Known
@@ -43,10 +43,17 @@ def census(folder: Path) -> None:
         frame.to_csv(folder / name, index=False)
 
 
+def test_part_of_a_study_with_source_tasks_goes_into_the_shipped_one() -> None:
+    _, part, _ = map(yaml.safe_load, blocks("yaml"))
+    shipped = yaml.safe_load(find_study("transfer").read_text(encoding="utf-8"))
+    prepared = prepare(load_study({**shipped, **part, "space": {**shipped["space"], **part["space"]}}))
+    assert [task.name for task in prepared.data.source_tasks] == ["digit"]
+
+
 def test_study_file_holds_every_rule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     census(tmp_path)
-    study, later = blocks("yaml")
+    study, _, later = blocks("yaml")
     (tmp_path / "census.yaml").write_text(study)
     prepared = prepare(load_study("census.yaml"))
     assert [task.labels for task in prepared.data.tasks] == [("<=50K", ">50K"), ("not Never-married", "Never-married")]

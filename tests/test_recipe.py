@@ -34,6 +34,7 @@ SCHEDULES = st.builds(
     patience=st.none() | st.integers(1, 9),
 )
 RECIPES = st.builds(Recipe, COMPONENTS, COMPONENTS, COMPONENTS, SCHEDULES, SCHEDULES)
+ALIGNED = st.builds(Recipe, COMPONENTS, COMPONENTS, COMPONENTS, SCHEDULES, SCHEDULES, COMPONENTS)
 
 
 def turned(value: Any) -> Any:
@@ -42,7 +43,7 @@ def turned(value: Any) -> Any:
 
 
 @settings(max_examples=25, deadline=None)
-@given(recipe=RECIPES)
+@given(recipe=ALIGNED)
 def test_plain_form_gives_the_same_recipe_back_through_json_too(recipe: Recipe) -> None:
     plain = recipe.to_dict()
     assert Recipe.from_dict(plain) == recipe
@@ -111,6 +112,14 @@ def test_key_and_seed_are_the_same_in_another_process() -> None:
 @given(parts=st.lists(SCALARS, max_size=4))
 def test_seeds_are_what_numpy_and_torch_take(parts: list[Any]) -> None:
     assert 0 <= seed_from(*parts) < 2**31
+
+
+@settings(max_examples=5, deadline=None)
+@given(recipe=RECIPES)
+def test_a_recipe_from_before_alignments_has_none(recipe: Recipe) -> None:
+    plain = recipe.to_dict()
+    assert plain.pop("alignment") == {"none": {}}
+    assert Recipe.from_dict(plain) == recipe
 
 
 def test_a_number_that_json_cannot_hold_has_no_key() -> None:

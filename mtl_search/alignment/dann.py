@@ -20,7 +20,8 @@ class Dann(Aligning):
     The discriminator tells all data sets from each other. Its cross-entropy is the mean over the rows of the global
     batch, and it learns at full strength; the shared layers get its gradient times -``strength`` * lambda_p. At the
     share p of the joint stage that is done, lambda_p = 2 / (1 + exp(-``gamma`` p)) - 1, which goes from 0 towards 1: a
-    discriminator that knows nothing yet moves nothing.
+    discriminator that knows nothing yet moves nothing. The two play a game that momentum makes go round in circles:
+    ``sgd`` without it is kinder than ``adamw``.
 
     Paper: Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 2016, https://arxiv.org/abs/1505.07818
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,6 +46,14 @@ SHARED: dict[str, tuple[Component, set[str]]] = {  # sharings, and the copies be
 ALIGNING = [name for name in ALIGNMENTS if name != "none"]
 over_alignments = pytest.mark.parametrize("name", ALIGNING)
 over_sharings = pytest.mark.parametrize("sharing", SHARED)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # these models are too small for more
+    yield
+    torch.set_num_threads(before)
 
 
 def tasks_of(homes: dict[str, str] = HOMES) -> list[Task]:

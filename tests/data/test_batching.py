@@ -46,6 +46,18 @@ def test_the_ranks_rows_unite_to_the_rows_of_one_rank(
         assert max(totals) - min(totals) <= 1
 
 
+def test_a_plan_knows_where_its_ranks_rows_start() -> None:
+    sizes = {"large": 40, "small": 9}
+    masks, homes = masks_of(sizes)
+    ranks = [BatchPlan(sizes, masks, homes, 16, rank=rank, world=3) for rank in range(3)]
+    before = {"large": 0, "small": 0}
+    for plan in ranks:
+        assert plan.starts == before
+        for name, rows in zip(sizes, next(plan.epoch(0)).rows, strict=True):
+            before[name] += len(rows)
+    assert before == ranks[0].batch_rows
+
+
 @settings(max_examples=50, deadline=None)
 @given(plans)
 def test_counts_are_the_labels_in_the_global_batch(plan: tuple[dict[str, int], int, float, int]) -> None:
