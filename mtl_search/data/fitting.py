@@ -59,8 +59,17 @@ def _fit_labels(name: str, config: TaskConfig, present: np.ndarray, problems: li
     return (labels[1], labels[0]) if positive == labels[0] else labels
 
 
-def encode_target(task: Task, raw: RawTarget, split: str, problems: list[Problem]) -> tuple[np.ndarray, np.ndarray]:
+def encode_target(
+    task: Task, raw: RawTarget, split: str, problems: list[Problem], *, known: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets as losses take them, and their mask.
+
+    Args:
+        task: The task.
+        raw: Its labels in one split.
+        split: That split's name.
+        problems: Grows by what is wrong.
+        known: Whether the task is a trained model's, and was not fitted on these data.
 
     Returns:
         Classification: codes (n,) int64. Binary: 0 and 1 (n,) float32. Regression: (values - center) / scale, (n,)
@@ -72,7 +81,8 @@ def encode_target(task: Task, raw: RawTarget, split: str, problems: list[Problem
     codes = {label: code for code, label in enumerate(task.labels)}
     unseen = set(raw.values[raw.mask]) - set(codes)
     if unseen:
-        rule = f"must not hold labels in {split} that no training row has"
+        owner = "the model's task does not have" if known else "no training row has"
+        rule = f"must not hold labels in {split} that {owner}"
         problems.append(Problem(f"tasks.{task.name}.target", rule, list(shown(sorted(unseen))), shown(task.labels)))
     values = np.array([codes.get(label, 0) for label in raw.values.tolist()], dtype=np.int64)
     return values if task.kind == "classification" else values.astype(np.float32), raw.mask

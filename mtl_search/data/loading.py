@@ -119,7 +119,9 @@ def _fit(
         fit = known.task if known is not None and old else fit_task
         if (task := fit(name, tasks[name], home, cut["train"], problems)) is not None:
             fitted.append(task)
-            targets[name] = {split: encode_target(task, target, split, problems) for split, target in cut.items()}
+            targets[name] = {
+                split: encode_target(task, target, split, problems, known=old) for split, target in cut.items()
+            }
     return tuple(fitted), targets
 
 

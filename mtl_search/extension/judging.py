@@ -84,7 +84,7 @@ def moved(old: MultiTaskModel, new: MultiTaskModel, data: StudyData, device: tor
         before, after = raw_outputs(old, features), raw_outputs(new, features)
         rows += len(features)
         for task in old.tasks:
-            pair = (predict(task, outputs[task.name]).double() for outputs in (before, after))
+            pair = (predict(task, outputs[task.name]).cpu().double() for outputs in (before, after))
             apart = torch.sub(*pair).abs().flatten(1) if task.outputs > 1 else torch.sub(*pair).abs()[:, None]
             sums[task.name] += float(apart.mean(1).sum()) / task.scale
     return {name: total / max(rows, 1) for name, total in sums.items()}

@@ -14,7 +14,7 @@ from mtl_search.data import StudyData, load_data
 from mtl_search.data.known import Known
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.study_data import Split
-from mtl_search.errors import ConfigError
+from mtl_search.errors import ConfigError, DataError
 from mtl_search.extension import EXTENSIONS, Frozen, Lwf
 from mtl_search.extension.base import Extension, Ground
 from mtl_search.extension.judging import judge, moved
@@ -206,6 +206,28 @@ def test_rows_of_all_new_tasks_are_joined_and_labels_stay_with_their_rows() -> N
     assert joined.text.starts.tolist() == [0, 1, 2, 3, 4, 5]
     assert joined.text.columns.tolist() == [0, 1, 0, 1, 2]
     assert joined.text.values.tolist() == [1, 1, 10, 10, 10]
+
+
+def test_labels_that_the_models_task_lacks_are_told() -> None:
+    data = iris(OLD)
+    known = Known(data.preparation, {task.name: task for task in data.tasks})
+    wrong = {"kind": {"kind": "classification", "target": "petal width (cm)"}}
+    with pytest.raises(
+        DataError, match=r"tasks\.kind\.target: must not hold labels in test that the model's task does"
+    ):
+        iris(wrong | NEW, known)
+
+
+def test_nothing_of_the_model_is_fitted_anew() -> None:
+    data = iris(OLD)
+    known = Known(data.preparation, {task.name: task for task in data.tasks})
+    later = iris({"petal": {"kind": "regression", "target": "petal length (cm)"}} | NEW, known)
+    petal, length = later.tasks
+    assert later.preparation is data.preparation
+    assert (petal.center, petal.scale) == (data.tasks[1].center, data.tasks[1].scale)
+    part = later.splits["train"]["main"]
+    back = part.targets["petal"] * petal.scale + petal.center
+    np.testing.assert_allclose(back, part.targets["length"] * length.scale + length.center, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
