@@ -69,7 +69,7 @@ def told(**sections: Any) -> list[str]:
 
 def test_a_fusion_for_two_tasks_is_refused_for_three_before_anything_runs() -> None:
     three = {**STUDY["tasks"], "sepal": {"kind": "regression", "target": "sepal width (cm)"}}
-    assert told(tasks=three, space={"fusion": "slerp"}) == [
+    assert told(tasks=three, space={"fusion": ["mean", "slerp"]}) == [
         "space.fusion.slerp: goes from one task to another: needs two tasks, got 3"
     ]
 
