@@ -68,6 +68,13 @@ def told(**sections: Any) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
+def test_a_fusion_for_two_tasks_is_refused_for_three_before_anything_runs() -> None:
+    three = {**STUDY["tasks"], "sepal": {"kind": "regression", "target": "sepal width (cm)"}}
+    assert told(tasks=three, space={"fusion": ["mean", "slerp"]}) == [
+        "space.fusion.slerp: goes from one task to another: needs two tasks, got 3"
+    ]
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_study_loads_by_path_and_by_name(path: Path) -> None:
     study = load_study(path.stem)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from mtl_search.fusion.base import Site, summed, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
-from mtl_search.fusion.measuring import MeasuringFusion, facts_of, of_blocks
+from mtl_search.fusion.measuring import MeasuringFusion, facts_of
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import PerTask, PositiveInt
 
@@ -48,7 +48,8 @@ class Fisher(MeasuringFusion):
     def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
         """Diagonal Fisher information of the parameters of the blocks, named as those."""
         (task,) = model.tasks
-        named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        blocks = model.blocks.named_parameters(prefix="blocks")
+        named = {name: parameter for name, parameter in blocks if parameter.requires_grad}
         sums = {name: torch.zeros_like(parameter, dtype=torch.float64) for name, parameter in named.items()}
         generator = torch.Generator().manual_seed(seed)
         for row in torch.split(x, 1):  # not vmap: a user's own block may be anything
@@ -57,7 +58,7 @@ class Fisher(MeasuringFusion):
             for total, grad in zip(sums.values(), grads, strict=True):
                 if grad is not None:
                     total += grad.double().square()
-        return of_blocks({name: (total / len(x)).float() for name, total in sums.items()})
+        return {name: (total / len(x)).float() for name, total in sums.items()}
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         shares = self.coefficients.of(tasks)

@@ -14,7 +14,7 @@ class Layerwise(Fusion):
 
     A task's share of block l of L is (1 - d) * bottom + d * top with d = l / (L - 1), where both ends are normalised to
     sum 1 within the group: two numbers per task to search, however deep the backbone. A backbone of one block takes
-    ``bottom``.
+    the middle of the line.
 
     Paper: Yang et al., AdaMerging: Adaptive Model Merging for Multi-Task Learning, ICLR 2024, https://arxiv.org/abs/2310.02575
 
@@ -40,6 +40,6 @@ class Layerwise(Fusion):
         self.top.check(tasks)
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        depth = at.block / (at.blocks - 1) if at.blocks > 1 else 0.0
+        depth = at.block / (at.blocks - 1) if at.blocks > 1 else 0.5
         ends = zip(self.bottom.of(tasks), self.top.of(tasks), strict=True)
         return weighted_sum(values, [(1 - depth) * bottom + depth * top for bottom, top in ends])

@@ -82,7 +82,7 @@ class LearningFusion(Fusion):
         for rows in islice(chain.from_iterable(map(epoch, count(1))), self.steps if len(start) else 0):
             outputs = merged.outputs(gate(features_of(rows)), rows.x, rows.sizes)
             losses = rows.losses(outputs) if self.signal == "labels" else self._entropies(merged, outputs)
-            grads = torch.autograd.grad(losses.mean(), parameters)
+            grads = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)  # blocks may hold none
             for parameter, grad in zip(parameters, grads, strict=True):
                 parameter.grad = grad
             optimizer.step()

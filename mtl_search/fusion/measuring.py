@@ -5,7 +5,7 @@
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -48,8 +48,3 @@ def facts_of(at: Site) -> Sequence[State]:
     if not at.facts:
         raise ValueError("this fusion needs facts of every single-task model")
     return at.facts
-
-
-def of_blocks(facts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Facts of the blocks alone, in tensors fit for a file."""
-    return {name: fact.contiguous() for name, fact in facts.items() if name.startswith("blocks.")}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtl_search.fusion.base import Site, State, mean
-from mtl_search.fusion.measuring import MeasuringFusion, facts_of, of_blocks
+from mtl_search.fusion.measuring import MeasuringFusion, facts_of
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Fraction, PositiveInt
 
@@ -46,9 +46,8 @@ class RegMean(MeasuringFusion):
 
         ``<weight>.inputs`` (positions, inputs) or ``<weight>.gram`` (inputs, inputs).
         """
-        gauges = {
-            f"{place}.weight": (layer, _Gauge()) for place, layer in model.named_modules() if _is_plain_layer(layer)
-        }
+        layers = model.blocks.named_modules(prefix="blocks")
+        gauges = {f"{place}.weight": (layer, _Gauge()) for place, layer in layers if _is_plain_layer(layer)}
         handles = [layer.register_forward_pre_hook(gauge) for layer, gauge in gauges.values()]
         try:
             with torch.no_grad():
@@ -57,20 +56,19 @@ class RegMean(MeasuringFusion):
         finally:
             for handle in handles:
                 handle.remove()
-        return of_blocks(
-            {f"{name}{form}": fact for name, (_, gauge) in gauges.items() for form, fact in gauge.facts().items()}
-        )
+        return {f"{name}{form}": fact for name, (_, gauge) in gauges.items() for form, fact in gauge.facts().items()}
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        weights = [value.flatten(1).T for value in values] if base.ndim > 1 else []
+        facts = facts_of(at)
+        if not all(f"{at.tensor}{_GRAM}" in known or f"{at.tensor}{_INPUTS}" in known for known in facts):
+            return mean(values)
+        weights = [value.flatten(1).T for value in values]
         total, right = base.new_zeros(()), base.new_zeros(())
-        for facts, weight in zip(facts_of(at), weights, strict=False):
-            gram = _gram(facts, at.tensor, base.dtype)
-            if gram is None:
-                return mean(values)
+        for known, weight in zip(facts, weights, strict=True):
+            gram = _gram(known, at.tensor, base.dtype)
             gram = self.shrink * gram + (1 - self.shrink) * gram.diagonal().diag()
             total, right = total + gram, right + gram @ weight
-        ridge = _RIDGE * total.diagonal().mean() if total.ndim else total
+        ridge = _RIDGE * total.diagonal().mean()
         if not ridge:
             return mean(values)
         total.diagonal().add_(ridge)
@@ -93,12 +91,10 @@ def _patches(layer: nn.Module, x: Tensor) -> Tensor:
     return x.flatten(0, -2)
 
 
-def _gram(facts: State, tensor: str, dtype: torch.dtype) -> Tensor | None:
-    """The Gram matrix of a layer's inputs, (inputs, inputs); None for what was not measured."""
+def _gram(facts: State, tensor: str, dtype: torch.dtype) -> Tensor:
+    """The Gram matrix of a layer's inputs, (inputs, inputs)."""
     if f"{tensor}{_GRAM}" in facts:
         return facts[f"{tensor}{_GRAM}"].to(dtype)
-    if f"{tensor}{_INPUTS}" not in facts:
-        return None
     inputs = facts[f"{tensor}{_INPUTS}"].to(dtype)
     return inputs.T @ inputs
 

@@ -1,5 +1,7 @@
 """fuse: from single-task models to the start of the multi-task model of a plan."""
 
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -84,6 +86,42 @@ def test_order_of_tasks_does_not_show_in_the_fused_model(
         for block in range(DEPTH):
             mine, theirs = (f"blocks.{block}.{p.group_of(block, task)}.linear.weight" for p in (plan, turned))
             assert torch.equal(once[mine], again[theirs])
+
+
+class Stored(Mapping[str, Tensor]):
+    """A state whose tensors come anew each time, counted as long as they live."""
+
+    alive = peak = 0
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = state
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self.state[name].clone()
+        Stored.alive += 1
+        Stored.peak = max(Stored.peak, Stored.alive)
+        weakref.finalize(tensor, self.gone)
+        return tensor
+
+    @staticmethod
+    def gone() -> None:
+        Stored.alive -= 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.state)
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+
+@pytest.mark.parametrize("name", ["mean", "ties", "none"])
+def test_no_more_is_read_at_a_time_than_one_tensor_of_every_model(
+    singles: dict[str, MultiTaskModel], name: str
+) -> None:
+    stored = {task: Stored(state) for task, state in states(singles).items()}
+    Stored.peak = 0
+    fuse(stored, BASE, model(DEEP), build(FUSIONS, Component(name)))
+    assert 0 < Stored.peak <= len(NAMES)
 
 
 def test_without_fusion_all_starts_from_the_base_and_heads_are_fresh(singles: dict[str, MultiTaskModel]) -> None:

@@ -104,7 +104,7 @@ def test_layerwise_coefficients_lie_on_a_line_over_the_blocks() -> None:
     rows = [[1.0], [0.0]]
     shares = [fused(fusion, rows, at=Site(block, 3)).item() for block in range(3)]
     assert shares == pytest.approx([0.75, 0.375, 0.0])
-    assert fused(fusion, rows, at=Site(0, 1)).item() == 0.75
+    assert fused(fusion, rows, at=Site(0, 1)).item() == 0.375
 
 
 def test_layerwise_coefficients_are_checked_by_their_own_place() -> None:
