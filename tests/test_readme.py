@@ -16,6 +16,7 @@ from mtl_search.data import load_data
 from mtl_search.data.known import Known
 from mtl_search.extension.request import read_request
 from mtl_search.launch import prepare
+from mtl_search.reading import read_yaml
 from mtl_search.recipe import Component
 from mtl_search.weighting.base import Weighting
 
@@ -45,7 +46,7 @@ def census(folder: Path) -> None:
 
 def test_part_of_a_study_with_source_tasks_goes_into_the_shipped_one() -> None:
     _, part, _ = map(yaml.safe_load, blocks("yaml"))
-    shipped = yaml.safe_load(find_study("transfer").read_text(encoding="utf-8"))
+    shipped = read_yaml(find_study("transfer"))
     prepared = prepare(load_study({**shipped, **part, "space": {**shipped["space"], **part["space"]}}))
     assert [task.name for task in prepared.data.source_tasks] == ["digit"]
 
@@ -66,7 +67,7 @@ def test_study_file_holds_every_rule(tmp_path: Path, monkeypatch: pytest.MonkeyP
     request = read_request(tmp_path / "later.yaml", model)
     assert [(growth.task, growth.like, growth.depth) for growth in request.growths] == [("union", "income", 2)]
     known = Known(data.preparation, {task.name: task for task in data.tasks})
-    tasks = load_data(request.config.data, request.config.tasks, request.config.seed, known).tasks
+    tasks = load_data(request.config.data, request.config.tasks, request.config.seed, known=known).tasks
     assert [task.labels for task in tasks] == [("<=50K", ">50K"), ("no", "yes")]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow.artifacts
 import torch
+from mlflow import MlflowClient
 from torch import Tensor
 
 from mtl_search.export.bundle import is_export
@@ -41,14 +42,28 @@ def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
 def _champion(name: str, storage: Path, uri: str) -> Champion:
     if name.startswith("models:/"):
         with quick_http(), explaining(f"cannot get {name} from MLflow at {uri}"):
-            # The model whole: a registry's store may know no parts of it.
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=name, tracking_uri=uri, registry_uri=uri)
-        return rebuilt(Path(folder) / RECORD_FOLDER)
+            place = f"{_location(name, MlflowClient(uri, uri))}/{RECORD_FOLDER}"
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=place, tracking_uri=uri)
+        return rebuilt(Path(folder))
     path = Path(name).expanduser().resolve()
     if is_export(path):
         return reopen(path)
     elsewhere = (path / "study.json").is_file()
     return load_champion(StudyFolder(path.parent.parent if elsewhere else storage, path.name if elsewhere else name))
+
+
+def _location(name: str, client: MlflowClient) -> str:
+    """Where the artifacts of a registered version lie."""
+    model, _, alias = name.removeprefix("models:/").partition("@")
+    if alias:
+        version = client.get_model_version_by_alias(model, alias)
+    else:
+        model, _, number = model.rpartition("/")
+        version = client.get_model_version(model, number)
+    source = str(version.source)
+    if not source.startswith("models:/"):
+        return source
+    return str(client.get_logged_model(source.removeprefix("models:/")).artifact_location)
 
 
 def trunk_of(model: MultiTaskModel) -> dict[str, Tensor]:

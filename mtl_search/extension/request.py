@@ -9,34 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_search.binding import Families, bind_component
+from mtl_search.binding import bind_component
+from mtl_search.catalog import FAMILIES
 from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.extension import EXTENSIONS, Extension
-from mtl_search.fusion import FUSIONS
 from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.sharing import SHARINGS
 from mtl_search.reading import parse_config, read_yaml
 from mtl_search.recipe import Component, Schedule
 from mtl_search.space import SearchSpace
-from mtl_search.transfer import DECAYS, OPTIMIZERS
 from mtl_search.variants import build
-from mtl_search.weighting import WEIGHTINGS
 
 _SECTIONS = ("data", "tasks", "seed", "extend")
 _EXTEND = ("method", "schedule")
-_FAMILIES: Families = {
-    "sharing": SHARINGS,
-    "fusion": FUSIONS,
-    "weighting": WEIGHTINGS,
-    "optimizer": OPTIMIZERS,
-    "decay": DECAYS,
-}
 _METHOD, _SCHEDULE = "extend.method", "extend.schedule"
 _IDLE = {
-    "frozen_epochs": "has no effect here: new parts train on a frozen trunk first, as the method says",
+    "unfreezing": "has no effect here: new parts train on a frozen trunk first, as the method says",
+    "l2_sp": "has no effect here: an exported model does not hold the base",
     "temperature": "has no effect here: each new task trains on its own rows, or all on all",
 }
 
@@ -150,7 +141,7 @@ def _schedule(raw: Any, method: Extension | None, problems: list[Problem]) -> Sc
     """A schedule as a study file writes it, less what would be searched."""
     if isinstance(raw, Mapping) and method is not None:
         raw = {**method.usual, **raw}
-    space, found = SearchSpace.parse({"joint": raw}, _FAMILIES, ("a task", "another"))
+    space, found = SearchSpace.parse({"joint": raw}, FAMILIES, ("a task", "another"))
     places = {problem: problem.place.replace("space.joint", _SCHEDULE, 1) for problem in found}
     problems += [Problem(place, p.rule, p.value, p.choices) for p, place in places.items()]
     if space is None:
@@ -162,7 +153,8 @@ def _schedule(raw: Any, method: Extension | None, problems: list[Problem]) -> Sc
     usual = Schedule()
     for name, rule in _IDLE.items():
         if (value := getattr(schedule, name)) != getattr(usual, name):
-            problems.append(Problem(f"{_SCHEDULE}.{name}", rule, value))
+            shown = value.name if isinstance(value, Component) else value
+            problems.append(Problem(f"{_SCHEDULE}.{name}", rule, shown))
     if not schedule.epochs:
         problems.append(Problem(f"{_SCHEDULE}.epochs", "must be at least 1", 0))
     return schedule

@@ -62,7 +62,7 @@ def normed(input_shape: tuple[int, ...]) -> list[nn.Module]:
 
 def iris(tasks: dict[str, dict[str, str]], known: Known | None = None) -> StudyData:
     config = DataConfig.model_validate({"source": {"sklearn": {"name": "iris", "inputs": INPUTS}}})
-    return load_data(config, {name: TaskConfig.model_validate(task) for name, task in tasks.items()}, 0, known)
+    return load_data(config, {name: TaskConfig.model_validate(task) for name, task in tasks.items()}, 0, known=known)
 
 
 def trained(sharing: str, backbone: Component = MLP) -> tuple[StudyData, Blueprint, MultiTaskModel]:

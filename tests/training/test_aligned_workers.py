@@ -60,13 +60,13 @@ def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Ten
     spaces = {rows: Workspace(workload, world) for rows, workload in workloads.items()}
     for title, alignment, sharing, weighting, rows in cases(rest):
         workspace = spaces[rows]
-        assert not Pairs(workspace.workload).unaligned(sharing, alignment)
+        assert not Pairs(workspace.workload)._unaligned((), sharing, alignment)
         model = workspace.model([task.name for task in workspace.workload.data.tasks], sharing, alignment)
         schedule = Schedule(1, rows, SGD)
         optimizer = build(OPTIMIZERS, schedule.optimizer).build(model.parameters())
         step = Step(model, workspace.splits["train"], schedule, build(WEIGHTINGS, weighting), optimizer, 5, world)
         assert step.steps >= STEPS
-        step.freeze(False)
+        step.enter(1)
         torch.manual_seed(world.rank)
         losses = step.run_epoch(1, lambda _: 1.0)
         found[title] = (losses, {key: value.clone() for key, value in model.state_dict().items()})

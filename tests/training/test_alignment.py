@@ -96,7 +96,7 @@ def distance_after(workspace: Workspace, alignment: Component) -> float:
     # Momentum makes the game of trunk and discriminator go round.
     schedule = Schedule(30, 48, Component("sgd", {"lr": 0.1, "momentum": 0.0}))
     step = step_of(workspace, model, schedule)
-    step.freeze(False)
+    step.enter(1)
     for epoch in range(1, schedule.epochs + 1):
         torch.manual_seed(epoch)
         step.run_epoch(epoch, lambda _: 1.0)
@@ -118,7 +118,7 @@ def test_progress_is_the_share_of_the_stages_steps_that_is_done(unequal: Workloa
     model = workspace.model(TASKS, HARD, Component("test_alignment:Listening"))
     schedule = Schedule(3, 32)
     step = step_of(workspace, model, schedule)
-    step.freeze(False)
+    step.enter(1)
     for epoch in (1, 2, 3):
         step.run_epoch(epoch, lambda _: 1.0)
     ear = model.alignment
@@ -132,7 +132,9 @@ def rewarded(epochs: int = 4, alignment: Component = DANN, **changes: Any) -> Re
     return recipe_of(schedule, Schedule(1, 32), alignment=alignment)
 
 
-@pytest.mark.parametrize("changes", [{}, {"frozen_epochs": 2}], ids=["", "frozen at first"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"unfreezing": Component("shared", {"epochs": 2})}], ids=["", "frozen at first"]
+)
 def test_a_killed_stage_resumes_to_the_same_bits(
     changes: dict[str, Any], unequal: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,9 +175,9 @@ def test_a_frozen_trunk_stays_as_it_is_wherever_tasks_are_balanced(
 ) -> None:
     workspace = Workspace(unequal, World())
     model = workspace.model(TASKS, Component("hard", {"depth": 1}), Component(name))
-    step = step_of(workspace, model, Schedule(1, 32, frozen_epochs=1), build(WEIGHTINGS, weighting))
+    step = step_of(workspace, model, Schedule(1, 32, unfreezing=Component("shared")), build(WEIGHTINGS, weighting))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    step.freeze(True)
+    step.enter(1)
     step.run_epoch(1, lambda _: 1.0)
     moved = {key.split(".")[0] for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
     assert {"heads", "blocks"} <= moved  # the blocks above the frozen one
@@ -196,7 +198,7 @@ def test_rows_without_any_label_are_kept_and_come_into_batches() -> None:
     workspace = Workspace(workload, World())
     model = workspace.model(["source", "target"], HARD, Component("test_alignment:Listening"))
     step = step_of(workspace, model, Schedule(1, 20))
-    step.freeze(False)
+    step.enter(1)
     step.run_epoch(1, lambda _: 1.0)
     assert isinstance(model.alignment, Ear)
     assert set(model.alignment.rows) == {(10, 10)}
@@ -248,11 +250,11 @@ def test_an_alignment_is_refused_where_nothing_is_shared_and_drawn_again_in_a_wi
     (problem,) = pairs.problems(recipes(["hard", "none"], ["mmd", "dann"]))
     assert problem.place == "space.sharing.none"
     refused, fine = recipes(["none", "hard"], ["dann"])
-    assert "no representation in common" in pairs.refusal_of(refused)
-    assert pairs.refusal_of(fine) == ""
+    assert "no representation in common" in pairs.refusal(refused)
+    assert pairs.refusal(fine) == ""
 
 
 def test_one_data_set_has_nothing_to_align() -> None:
     pairs = Pairs(workload_of(data_of({task: EVERY_KIND[task] for task in TASKS})))
-    assert pairs.unaligned(HARD, Component("mmd"))
-    assert not pairs.unaligned(HARD, NONE)
+    assert pairs._unaligned((), HARD, Component("mmd"))
+    assert not pairs._unaligned((), HARD, NONE)

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError
 from mtl_search.models.backbones import Mlp
-from mtl_search.transfer.bases import CheckpointBase, RandomBase
+from mtl_search.transfer.bases import BASES
+from mtl_search.transfer.bases.checkpoint import CheckpointBase
+from mtl_search.transfer.bases.python_base import PythonBase
+from mtl_search.transfer.bases.random import RandomBase
 
 
 def make_blocks() -> list[nn.Module]:
@@ -127,3 +130,78 @@ def test_every_misfit_is_named(tmp_path: Path) -> None:
 def test_missing_file_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"base\.checkpoint\.path: must be a file"):
         CheckpointBase(str(tmp_path / "absent.pt"))
+
+
+# names in the file that are not the backbone's
+
+
+def renamed(path: Path) -> Path:
+    """A library's checkpoint: other names, and a head that is of no use."""
+    named = {f"encoder.layer_{name}": value for name, value in state(5).items()}
+    save_file({**named, "classifier.weight": torch.zeros(3)}, path / "library.safetensors")
+    return path / "library.safetensors"
+
+
+def test_checkpoint_of_a_library_is_read_through_a_key_map(tmp_path: Path) -> None:
+    base = CheckpointBase(str(renamed(tmp_path)), {"encoder.layer_": ""}, ["classifier."])
+    assert_identical(base.state(make_blocks, seed=0), state(5))
+
+
+@pytest.mark.parametrize(
+    ("keys", "ignore", "rule"),
+    [
+        ({"encoder.layer_": ""}, [], "has 'classifier.weight', which the backbone lacks"),
+        (
+            {"encoder.layer_": "", "decoder.": "2."},
+            ["classifier."],
+            "no name in the file begins with it, got 'decoder.'",
+        ),
+        ({"encoder.layer_": ""}, ["classifier.", "pooler."], "no name in the file begins with it, got 'pooler.'"),
+        ({"encoder.layer_1.": "0.", "encoder.layer_": ""}, ["classifier."], "must not give two tensors the name"),
+    ],
+)
+def test_every_name_in_a_checkpoint_is_used_or_listed(
+    tmp_path: Path, keys: dict[str, str], ignore: list[str], rule: str
+) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        CheckpointBase(str(renamed(tmp_path)), keys, ignore).state(make_blocks, seed=0)
+
+
+def library_blocks(scale: float) -> list[nn.Module]:
+    blocks = make_blocks()
+    for parameter in nn.ModuleList(blocks).parameters():
+        nn.init.constant_(parameter, scale)
+    return blocks
+
+
+def library_tensors(scale: float) -> dict[str, Tensor]:
+    return nn.ModuleList(library_blocks(scale)).state_dict()
+
+
+@pytest.mark.parametrize("function", ["library_blocks", "library_tensors"])
+def test_python_base_takes_a_librarys_modules_or_tensors(function: str) -> None:
+    found = PythonBase(f"test_bases:{function}", {"scale": 0.5}).state(make_blocks, 0)
+    assert found.keys() == state().keys()
+    assert all((found[name] == 0.5).all() for name in found if "weight" in name or "bias" in name)
+
+
+def test_python_base_that_gives_something_else_is_refused() -> None:
+    with pytest.raises(ConfigError, match="tensors by name, or a list of torch modules, got 'int'"):
+        PythonBase("test_bases:three").state(make_blocks, 0)
+    with pytest.raises(ConfigError, match="must have shape"):
+        PythonBase("test_bases:wide").state(make_blocks, 0)
+
+
+def three() -> int:
+    return 3
+
+
+def wide() -> list[nn.Module]:
+    return Mlp(width=5, depth=2).blocks((3,))
+
+
+def test_study_base_asks_for_the_earlier_model_by_name() -> None:
+    base = BASES["study"](name="earlier")
+    assert_identical(base.state(make_blocks, 0, {"earlier": state(5)}.__getitem__), state(5))
+    with pytest.raises(ConfigError, match="must not need an earlier model here, got 'earlier'"):
+        base.state(make_blocks, 0)
