@@ -47,7 +47,7 @@ def test_what_was_used_least_recently_moves_down_and_then_out_with_its_values() 
 
 def test_what_is_in_use_stays_where_it_is() -> None:
     store = store_of(1, 1)
-    assert all([put(store, key, number) for number, key in enumerate("abcd", 1)])
+    assert all(put(store, key, number) for number, key in enumerate("abcd", 1))
     assert not put(store, "e", 5)
     assert [value(store, key) for key in "abcde"] == [1, 2, 3, 4, None]
     store.release()
