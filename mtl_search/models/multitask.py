@@ -109,7 +109,7 @@ class MultiTaskModel(nn.Module):
                 after the other.
             sizes: Rows of each data set in ``x``, summing to n. None: every task sees all rows.
             passing: In training, takes down where tasks part and what the coupling adds to the update.
-            entry: Number of leading blocks that ``x`` has been through.
+            entry: Number of leading blocks that ``x`` has been through; above 0 it needs ``sizes``.
 
         Returns:
             Raw outputs by task, over the rows of the task's data set (over all rows without ``sizes``).
@@ -117,8 +117,11 @@ class MultiTaskModel(nn.Module):
         Raises:
             ValueError: ``sizes`` does not describe ``x``.
         """
-        beyond, known = {"entry": entry} if entry else {}, self._sizes(x, sizes)
-        features = self.coupling(self._copies(), x, known, passing, **beyond)
+        known = self._sizes(x, sizes, known=bool(entry))
+        if entry:
+            features = self.coupling(self._copies(), x, known, passing, entry)
+        else:
+            features = self.coupling(self._copies(), x, known, passing)
         if passing is not None and self.alignment is not None:
             if not known:
                 raise ValueError("training needs the rows of each data set: the alignment tells them apart")
@@ -143,16 +146,16 @@ class MultiTaskModel(nn.Module):
 
         Args:
             x: Prepared features (n, *input_shape).
-            sizes: As in a pass.
+            sizes: Rows of each data set in ``x``.
             entry: At most ``coupling.entrance``.
         """
-        return self.coupling.approach(self._copies(), x, self._sizes(x, sizes), entry)
+        return self.coupling.approach(self._copies(), x, self._sizes(x, sizes, known=True), entry)
 
-    def _sizes(self, x: Tensor, sizes: Sequence[int] | None) -> Sequence[int]:
-        if sizes is None or len(self.datasets) == 1:
+    def _sizes(self, x: Tensor, sizes: Sequence[int] | None, known: bool = False) -> Sequence[int]:
+        if len(self.datasets) == 1 or (sizes is None and not known):
             return ()
-        if len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
-            raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {tuple(sizes)}")
+        if sizes is None or len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
+            raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {sizes}")
         return sizes
 
     @property

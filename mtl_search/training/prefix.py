@@ -11,7 +11,8 @@ Features of a split never change: there is no augmentation. A random transform o
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import content_key
 from mtl_search.training.activations import Activations, Distant, Source
 from mtl_search.training.evaluation import Passes, joined, passes_of, slices_of
+from mtl_search.training.randomness import random_states, set_random_states
 from mtl_search.training.world import World
 
 _TRIALS = 2
@@ -71,11 +73,13 @@ class FrozenPrefix:
         for key, depth in self._ways("training", rows) if any(rows) else ():
             kept = self._store.get(key)
             if kept is None:
-                kept = self._fill(key, depth, lengths, _batches(features, rows, self._world.device))
-                if kept is not None and not self._holds(kept, depth, features, rows):
-                    self._store.drop(key)
-                    self._refuse(key, depth, "what they give for a row depends on its place or companions in a batch")
-                    kept = None
+                kept = self._fill(
+                    key,
+                    depth,
+                    lengths,
+                    _batches(features, rows, self._world.device),
+                    partial(self._holds, depth, features, rows),
+                )
             if kept is not None:
                 return [self._near(part) for part in kept], depth
         return features, 0
@@ -114,8 +118,15 @@ class FrozenPrefix:
         with self._world.autocast():
             return self._model.approach(joined(parts), [len(part) for part in parts], depth)
 
-    def _fill(self, key: str, depth: int, lengths: Sequence[int], pieces: Iterator[_Piece]) -> list[Tensor] | None:
-        """Keep the activations of all pieces; None where they cannot be."""
+    def _fill(
+        self,
+        key: str,
+        depth: int,
+        lengths: Sequence[int],
+        pieces: Iterator[_Piece],
+        holds: Callable[[Sequence[Tensor]], bool] | None = None,
+    ) -> list[Tensor] | None:
+        """Keep the activations of all pieces; None where they cannot be, or what is kept does not hold."""
         piece = next(pieces)
         out, fault = self._first(piece.parts, depth)
         kept = None if fault else self._store.make(key, [(rows, *out.shape[1:]) for rows in lengths], out.dtype)
@@ -126,20 +137,25 @@ class FrozenPrefix:
             _put(kept, out, piece)
             for piece in pieces:
                 _put(kept, self._run(piece.parts, depth), piece)
+            good = holds is None or holds(kept)
         except BaseException:
             self._store.drop(key)
             raise
-        return kept
+        if good:
+            return kept
+        self._store.drop(key)
+        self._refuse(key, depth, "what they give for a row depends on its place or companions in a batch")
+        return None
 
     def _first(self, parts: Sequence[Tensor], depth: int) -> tuple[Tensor, str]:
         """The first batch's activations, and why they cannot be kept, if so; whatever a block did by it is undone."""
         device = self._world.device
         buffers = [buffer for copy in self._model.copies() if copy.block <= depth for buffer in copy.module.buffers()]
-        before, random = [buffer.clone() for buffer in buffers], _random_states(device)
+        before, random = [buffer.clone() for buffer in buffers], random_states(device)
         out = self._run(parts, depth)
-        drawn = any(not torch.equal(a, b) for a, b in zip(random, _random_states(device), strict=True))
+        drawn = any(not torch.equal(a, b) for a, b in zip(random, random_states(device), strict=True))
         changed = any(not torch.equal(a, b) for a, b in zip(before, buffers, strict=True))
-        _set_random_states(device, random)
+        set_random_states(device, random)
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         if drawn:
@@ -150,7 +166,7 @@ class FrozenPrefix:
             return out, "a block gives a tensor that is not contiguous"
         return out, ""
 
-    def _holds(self, kept: Sequence[Tensor], depth: int, features: Sequence[Features], rows: Sequence[int]) -> bool:
+    def _holds(self, depth: int, features: Sequence[Features], rows: Sequence[int], kept: Sequence[Tensor]) -> bool:
         """Whether random batches get the same bits from what is kept as from the blocks."""
         generator = torch.Generator().manual_seed(0)
         for _ in range(_TRIALS):
@@ -220,21 +236,3 @@ def _put(kept: Sequence[Tensor], out: Tensor, piece: _Piece) -> None:
     ):
         place = target[start : start + len(part)]
         place.copy_(part[: len(place)])
-
-
-def _random_states(device: torch.device) -> list[Tensor]:
-    """States of the default generators that a block may draw from."""
-    if device.type == "cpu":
-        return [torch.get_rng_state()]
-    module = torch.get_device_module(device)
-    return [torch.get_rng_state(), module.get_rng_state(*_of(device))]
-
-
-def _set_random_states(device: torch.device, states: Sequence[Tensor]) -> None:
-    torch.set_rng_state(states[0])
-    if device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(states[1], *_of(device))
-
-
-def _of(device: torch.device) -> tuple[torch.device, ...]:
-    return () if device.type == "mps" else (device,)  # there is one of these, and its functions take none

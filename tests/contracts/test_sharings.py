@@ -175,6 +175,38 @@ def test_outputs_are_finite_and_of_the_tasks_form(variant: str) -> None:
 
 
 @over_variants
+@pytest.mark.parametrize("tasks", [TASKS, TASKS[:2]], ids=["three tasks", "a data set per task"])
+def test_a_pass_can_begin_at_every_entrance_with_the_same_bits(variant: str, tasks: list[Task]) -> None:
+    if len(tasks) == 2 and "groups" in VARIANTS[variant].params:
+        return
+    model, sizes = fused(variant, tasks), (4, 3)
+    passing = Passing(ranks=1, global_rows=sizes)
+    outputs = model(batch(7), sizes, passing)
+    torch.autograd.backward(total(outputs))
+    whole = gradients(model)
+    for entry in range(1, model.coupling.entrance + 1):
+        with torch.no_grad():
+            begun = model.approach(batch(7), sizes, entry)
+        model.zero_grad(set_to_none=True)
+        again = Passing(ranks=1, global_rows=sizes)
+        ours = model(begun, sizes, again, entry)
+        assert all(torch.equal(ours[task], outputs[task]) for task in outputs)
+        assert {task: len(way) for task, way in again.boundaries.items()} == {
+            task: len(way) for task, way in passing.boundaries.items()
+        }
+        torch.autograd.backward(total(ours))
+        for name, grad in gradients(model).items():
+            below = name.startswith("blocks.") and int(name.split(".")[1]) < entry
+            assert grad is None if below else same_gradient(grad, whole[name])
+        with pytest.raises(ValueError, match="sizes must be the rows"):
+            model(begun, None, None, entry)
+
+
+def same_gradient(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    return theirs is None if ours is None else theirs is not None and torch.equal(ours, theirs)
+
+
+@over_variants
 def test_every_task_sees_the_rows_of_its_own_data_set(variant: str) -> None:
     model = fused(variant)
     together, everything = model(batch(7), (4, 3)), model(batch(7))
