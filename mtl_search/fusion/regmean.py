@@ -27,6 +27,9 @@ class RegMean(MeasuringFusion):
     inputs by outputs. A convolution is a linear layer on patches. All other tensors are averaged: biases, norms, layers
     with groups, with padding other than zeros or given as a word, and layers whose own forward pass is not called.
 
+    Where ``rows`` of all tasks together are hardly more than the inputs (thousands of hashed words), the solution fits
+    those rows and grows large: take more rows, or a smaller ``shrink``.
+
     Cost: one forward pass per row, once per single-task model, and per fusion a linear system of the size of each
     layer's inputs.
 
