@@ -8,38 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_search.alignment import ALIGNMENTS
 from mtl_search.binding import SCHEDULE_FAMILIES, Family, bind_component
 from mtl_search.config import StudyConfig, parse_component
-from mtl_search.data.sources import SOURCES
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.extension import EXTENSIONS
-from mtl_search.fusion import FUSIONS, Fusion
-from mtl_search.models.backbones import BACKBONES
-from mtl_search.models.sharing import SHARINGS
+from mtl_search.families import TRAINING_FAMILIES
+from mtl_search.fusion import Fusion
 from mtl_search.reading import parse_config, read_yaml
 from mtl_search.recipe import Component
 from mtl_search.rules import rule_problems
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
-from mtl_search.transfer import AUXILIARIES, BASES, DECAYS, OPTIMIZERS, TRANSFERS, UNFREEZINGS
 from mtl_search.variants import build
-from mtl_search.weighting import WEIGHTINGS, Weighting
+from mtl_search.weighting import Weighting
 
 FAMILIES: Mapping[str, Family] = {
-    "source": SOURCES,
-    "backbone": BACKBONES,
-    "base": BASES,
-    "transfer": TRANSFERS,
-    "auxiliary": AUXILIARIES,
-    "sharing": SHARINGS,
-    "fusion": FUSIONS,
-    "weighting": WEIGHTINGS,
-    "alignment": ALIGNMENTS,
-    "optimizer": OPTIMIZERS,
-    "decay": DECAYS,
-    "unfreezing": UNFREEZINGS,
+    **TRAINING_FAMILIES,
     "sampler": SAMPLERS,
     "stopper": STOPPERS,
     "extension": EXTENSIONS,

@@ -22,7 +22,7 @@ FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alig
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset({"errors", "recipe", "variants", "domains", "binding", "space", "config", "reading"}),
     FAMILIES,
-    frozenset({"training"}),
+    frozenset({"training", "families"}),
     frozenset({"execution"}),
     frozenset({"search"}),
     frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mtl_search.binding import bind_component
-from mtl_search.catalog import FAMILIES
 from mtl_search.config import StudyConfig, parse_component
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.extension import EXTENSIONS, Extension
+from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.reading import parse_config, read_yaml
@@ -141,7 +141,7 @@ def _schedule(raw: Any, method: Extension | None, problems: list[Problem]) -> Sc
     """A schedule as a study file writes it, less what would be searched."""
     if isinstance(raw, Mapping) and method is not None:
         raw = {**method.usual, **raw}
-    space, found = SearchSpace.parse({"joint": raw}, FAMILIES, ("a task", "another"))
+    space, found = SearchSpace.parse({"joint": raw}, TRAINING_FAMILIES, ("a task", "another"))
     places = {problem: problem.place.replace("space.joint", _SCHEDULE, 1) for problem in found}
     problems += [Problem(place, p.rule, p.value, p.choices) for p, place in places.items()]
     if space is None:

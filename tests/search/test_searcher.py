@@ -99,6 +99,7 @@ class Driver:
             "best_score": score,
             "best_epoch": 1,
             "metrics": {"digit": 0.9, "ink": 2.0},
+            "steps": {},
             "parameters": 7,
             "multiply_adds": 5,
         }

@@ -42,7 +42,7 @@ def step_of(workspace: Workspace, model: MultiTaskModel, weighting: Component, w
     auxiliaries = Auxiliaries(build(AUXILIARIES, Component("constant", {"weight": weight})), len(SOURCES))
     train, built = workspace.splits["train"], build(WEIGHTINGS, weighting)
     step = Step(model, train, SCHEDULE, built, optimizer, 5, workspace.world, auxiliaries=auxiliaries)
-    step._freezing.enter(1)
+    step.enter(1)
     return step
 
 
