@@ -77,18 +77,21 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
     config, problems = parse_config(raw)
     plain = raw if isinstance(raw, Mapping) else {}
     bound = _bind_sections(plain, problems)
-    tasks = [str(task) for task in plain["tasks"]] if isinstance(plain.get("tasks"), Mapping) else []
+    tasks, sources = (
+        [str(task) for task in plain[name]] if isinstance(plain.get(name), Mapping) else []
+        for name in ("tasks", "source_tasks")
+    )
     space_raw = plain.get("space", {})
     space = None
     if isinstance(space_raw, Mapping):
-        space, space_problems = SearchSpace.parse(space_raw, FAMILIES, tasks)
+        space, space_problems = SearchSpace.parse(space_raw, FAMILIES, tasks, sources)
         problems += space_problems
     if space is not None:
         problems += _construction_problems(space, tasks)
     if config is not None:
         config = StudyConfig.model_validate(_override(config.model_dump(), bound))
     if config is not None and space is not None and not any(p.place.startswith("search.") for p in problems):
-        problems += rule_problems(config, space)
+        problems += rule_problems(config, space, sound=not problems)
     if problems or config is None or space is None:
         raise ConfigError(problems)
     return LoadedStudy(config, space)

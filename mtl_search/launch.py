@@ -101,19 +101,18 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     """Rules between the space and the data or the backbone."""
     problems: list[Problem] = []
     pairs, tasks = Pairs(workload), workload.data.tasks
-    most = tasks
+    most = max(
+        ((*tasks, *map(workload.task, workload.sources_of(recipe))) for recipe in study.space.corners()), key=len
+    )
     for recipe in study.space.corners():
-        sources = workload.sources_of(recipe)
-        joint = (*tasks, *map(workload.task, sources))
-        most = max(most, joint, key=len)
         try:
-            build(SHARINGS, recipe.sharing).check(joint)
+            build(SHARINGS, recipe.sharing).check(most)
             build(FUSIONS, recipe.fusion).check_kinds([task.kind for task in tasks])
-            pairs.common_of(recipe.sharing, sources)
+            pairs.common_of(recipe.sharing, workload.sources_of(recipe))
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
         try:
-            build(ALIGNMENTS, recipe.alignment).check(joint)
+            build(ALIGNMENTS, recipe.alignment).check(most)
         except ConfigError as error:
             place = f"space.alignment.{recipe.alignment.name}"
             problems += [Problem(place, p.rule, p.value, p.choices) for p in error.problems]

@@ -5,9 +5,11 @@
 
 from collections.abc import Sequence
 
+from mtl_search.alignment import ALIGNMENTS
 from mtl_search.config import StudyConfig
 from mtl_search.domains import Choice
 from mtl_search.errors import Problem
+from mtl_search.fusion import FUSIONS
 from mtl_search.recipe import Component, Schedule
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
 from mtl_search.space import SCHEDULES, SearchSpace
@@ -16,9 +18,16 @@ from mtl_search.transfer.bases import LearnedBase
 from mtl_search.variants import build, variant
 
 
-def rule_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
-    """Every rule between sections that a study file breaks."""
-    return [*_search_problems(config, space), *_source_problems(config, space), *_transfer_problems(space)]
+def rule_problems(config: StudyConfig, space: SearchSpace, *, sound: bool) -> list[Problem]:
+    """Every rule between sections that a study file breaks.
+
+    Args:
+        config: Its sections.
+        space: Its search space.
+        sound: Whether every variant in it can be constructed; what needs that is left out if not.
+    """
+    problems = [*_search_problems(config, space), *_source_problems(config, space)]
+    return [*problems, *_transfer_problems(space), *_idle_problems(space)] if sound else problems
 
 
 def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
@@ -68,7 +77,11 @@ def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
 
 def _transfer_problems(space: SearchSpace) -> list[Problem]:
     """Kinds of transfer that differ from another in nothing, whatever the base."""
-    if any(recipe.base.name != next(iter(BASES)) for recipe in space.corners()):
+    others = {recipe.base.name for recipe in space.corners()} - {next(iter(BASES))}
+    if others and all(build(TRANSFERS, recipe.transfer).fresh for recipe in space.corners()):
+        rule = "has no effect: this transfer takes nothing of it"
+        return [Problem(f"space.base.{name}", rule) for name in sorted(others)]
+    if others:
         return []
     names = dict.fromkeys(recipe.transfer.name for recipe in space.corners())
     rule = "has no effect: the base is random as it is"
@@ -99,6 +112,22 @@ def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
             if space.sets(f"{section}.{name}"):
                 place = f"space.{section}.{name}"
                 problems[name] = Problem(place, "has no effect: no block ever learns", getattr(schedules[0], name))
+    return list(problems.values())
+
+
+def _idle_problems(space: SearchSpace) -> list[Problem]:
+    """Fusions and alignments that could change nothing, whatever the recipe."""
+    applied = [build(TRANSFERS, recipe.transfer).applied(recipe) for recipe in space.corners()]
+    problems = {}
+    for recipe in applied:
+        fusion, alignment = recipe.fusion.name, recipe.alignment.name
+        plain = fusion == next(iter(FUSIONS)) or build(FUSIONS, recipe.fusion).from_base
+        if not plain and not any(_ever_learns(each.single_task) for each in applied):
+            rule = "has no effect: single-task training moves no block"
+            problems[fusion] = Problem(f"space.fusion.{fusion}", rule)
+        if alignment != next(iter(ALIGNMENTS)) and not any(_ever_learns(each.joint) for each in applied):
+            rule = "has no effect: joint training moves no block"
+            problems[alignment] = Problem(f"space.alignment.{alignment}", rule)
     return list(problems.values())
 
 

@@ -16,7 +16,7 @@ from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component, Recipe, Schedule
 
 COMPONENTS = ("base", "transfer", "sharing", "fusion", "weighting", "alignment", "auxiliary")
-BETWEEN_TASKS = ("sharing", "fusion", "weighting", "alignment")
+BETWEEN_TARGETS, BETWEEN_TASKS = ("fusion", "weighting"), ("sharing", "alignment")
 SCHEDULES = ("single_task", "joint")
 PLAIN = ("fusion", "weighting")
 
@@ -81,7 +81,7 @@ class SearchSpace:
 
     @classmethod
     def parse(
-        cls, raw: Mapping[str, Any], families: Families, tasks: Sequence[str]
+        cls, raw: Mapping[str, Any], families: Families, tasks: Sequence[str], sources: Sequence[str] = ()
     ) -> tuple["SearchSpace | None", list[Problem]]:
         """Read the ``space`` section; sections left out stand for their family's default variant.
 
@@ -89,6 +89,7 @@ class SearchSpace:
             raw: The section's plain values.
             families: Constructor by variant's name, by family.
             tasks: Task names in order; a domain for a per-task parameter is spread over them.
+            sources: Source tasks' names.
 
         Returns:
             The space (None where a rule is broken) and every problem found.
@@ -98,7 +99,8 @@ class SearchSpace:
         problems += [Problem(f"space.{key}", "is not a known key", NOTHING, known) for key in raw if key not in known]
         if len(tasks) == 1:
             rule = "has no effect with a single task"
-            problems += [Problem(f"space.{name}", rule, raw[name]) for name in BETWEEN_TASKS if name in raw]
+            idle = BETWEEN_TARGETS if sources else (*BETWEEN_TARGETS, *BETWEEN_TASKS)
+            problems += [Problem(f"space.{name}", rule, raw[name]) for name in idle if name in raw]
         sections: dict[str, Node] = {}
         for name in COMPONENTS:
             default = next(iter(families[name]))

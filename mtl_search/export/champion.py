@@ -22,6 +22,7 @@ from mtl_search.errors import StudyError
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, load_model
@@ -168,7 +169,9 @@ def load_champion(folder: StudyFolder) -> Champion:
     home = _home(folder, Path(outcome["folder"]))
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
-    if build(AUXILIARIES, Recipe.from_dict(outcome["recipe"]).auxiliary).trains:
+    recipe = Recipe.from_dict(outcome["recipe"])
+    plan = build(SHARINGS, recipe.sharing).plan([task["name"] for task in data["tasks"]], data["blocks"])
+    if build(AUXILIARIES, recipe.auxiliary).trains and not plan.tree:
         others = data["source_tasks"]
         known |= {"tasks": [*data["tasks"], *others], "sources": [task["name"] for task in others]}
     try:

@@ -3,6 +3,7 @@
 The ``study`` base asks for one by name; it comes from a study's folder, an exported folder or MLflow's registry.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow.artifacts
@@ -36,7 +37,8 @@ def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
         StudyError: There is no such study, or it has not ended.
         ExportError: There is no such model, or it cannot be rebuilt.
     """
-    return trunk_of(_champion(name, storage, uri).model)
+    champion = _champion(name, storage, uri)
+    return trunk_of(champion.model, champion.sources)
 
 
 def _champion(name: str, storage: Path, uri: str) -> Champion:
@@ -66,12 +68,18 @@ def _location(name: str, client: MlflowClient) -> str:
     return str(client.get_logged_model(source.removeprefix("models:/")).artifact_location)
 
 
-def trunk_of(model: MultiTaskModel) -> dict[str, Tensor]:
-    """For each block the copy that most tasks use, keys ``{l}.<name>``; where several have as many, their mean."""
+def trunk_of(model: MultiTaskModel, sources: Sequence[str] = ()) -> dict[str, Tensor]:
+    """For each block the copy that most tasks use, keys ``{l}.<name>``; where several have as many, their mean.
+
+    Args:
+        model: Trained.
+        sources: Tasks that do not count.
+    """
     found = {}
     for number, (copies, groups) in enumerate(zip(model.blocks, model.plan.groups, strict=True)):
-        most, pairs = max(map(len, groups)), zip(copies.children(), groups, strict=True)
-        chosen = [copy.state_dict() for copy, group in pairs if len(group) == most]
+        users = [len(set(group) - set(sources)) for group in groups]
+        pairs = zip(copies.children(), users, strict=True)
+        chosen = [copy.state_dict() for copy, count in pairs if count == max(users)]
         for name, first in chosen[0].items():
             values = [state[name] for state in chosen]
             mean = torch.stack([value.double() for value in values]).mean(0) if first.is_floating_point() else first

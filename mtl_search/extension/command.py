@@ -96,6 +96,9 @@ def extend_model(folder: Path, file: Path, to: Path, say: Say) -> Extended:
     if to.resolve() == folder.resolve():
         raise ExportError(f"cannot write to {to}: the old model stays as it is; name another folder")
     champion = reopen(folder)
+    if champion.sources:
+        names = ", ".join(champion.sources)
+        raise ExportError(f"{folder} cannot be extended: its sharing leads through what source tasks ({names}) have")
     request = read_request(file, champion.model)
     formats = formats_in(folder)
     check_formats(formats)

@@ -46,7 +46,6 @@ def fuse(
     plan, coupling = model.plan, model.coupling
     if sorted(singles) != sorted(plan.tasks):
         raise ConfigError([Problem("sharing", "must plan for the single-task models", plan.tasks, tuple(singles))])
-    fusion.check(plan.tasks)
     base_blocks = _by_block(base, "", plan.blocks)
     # A single-task model has one copy of each block, number 0.
     single_blocks, known = (

@@ -73,7 +73,7 @@ class LearningFusion(Fusion):
         Returns:
             The coefficients as ``merged`` takes them, averaged over the batches of an epoch.
         """
-        self.check_kinds([task.kind for task in merged.model.tasks])
+        self.check_kinds([task.kind for task in merged.tasks])
         start = merged.mean()
         first = next(epoch(0))
         gate = self._gate(start, first.x[0].numel(), torch.Generator().manual_seed(seed)).to(start.device)
@@ -100,7 +100,7 @@ class LearningFusion(Fusion):
         """
 
     def _entropies(self, merged: Merged, outputs: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([entropy(task.kind, outputs[task.name]) for task in merged.model.tasks])
+        return torch.stack([entropy(task.kind, outputs[task.name]) for task in merged.tasks])
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         return mean(values)

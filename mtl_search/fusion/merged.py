@@ -24,14 +24,19 @@ class Merged:
         model: At some fused start; it is run, and its own parameters stay as they are.
         singles: State of each task's single-task model.
         base: State of the backbone that all of them started from.
+        tasks: Names of those of its tasks that coefficients are learned from; None for all.
 
     Attributes:
         model: The model.
+        tasks: Those that coefficients are learned from.
         shares: What the coefficients belong to, one after the other, for each of them as many as it has tasks.
     """
 
-    def __init__(self, model: MultiTaskModel, singles: Mapping[str, State], base: State) -> None:
+    def __init__(
+        self, model: MultiTaskModel, singles: Mapping[str, State], base: State, tasks: Sequence[str] | None = None
+    ) -> None:
         self.model = model
+        self.tasks = [task for task in model.tasks if tasks is None or task.name in tasks]
         starts = [(number, tuple(sorted(start))) for number, block in enumerate(model.plan.starts) for start in block]
         self.shares: Sequence[Share] = [share for share in dict.fromkeys(starts) if len(share[1]) > 1]
         ends = torch.tensor([0, *(len(tasks) for _, tasks in self.shares)]).cumsum(0).tolist()

@@ -70,6 +70,11 @@ class StudyFolder:
         return self.path / "data.json"
 
     @property
+    def bases_file(self) -> Path:
+        """Content key of each base that was not learned here, by the key of its component."""
+        return self.path / "bases.json"
+
+    @property
     def outcome_file(self) -> Path:
         """What the study found; there once it has ended well."""
         return self.path / "outcome.json"

@@ -5,12 +5,15 @@ Everything that trains is a job of the pool, and equal jobs have equal keys, so 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from mtl_search.errors import StudyError
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import settle
 from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import MODEL_FILE, save_base
+from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage
@@ -85,7 +88,9 @@ class Jobs:
         """All jobs of a recipe; the joint stage's is the last."""
         recipe = build(TRANSFERS, recipe.transfer).applied(replace(recipe, sharing=settle(recipe.sharing, self.groups)))
         start, singles = self.start(recipe), self.singles(recipe)
-        key = content_key("joint", self._workload_key, start.key, recipe.to_dict(), self.objective.to_dict())
+        # Of base and transfer only what they come to counts: the start, and schedules that keep to it.
+        decides = {name: part for name, part in recipe.to_dict().items() if name not in ("base", "transfer")}
+        key = content_key("joint", self._workload_key, start.key, decides, self.objective.to_dict())
         sources = self._workload.sources_of(recipe)
         stage = Stage(
             key,
@@ -102,16 +107,26 @@ class Jobs:
         return [*before, Job(key, stage, tuple(job.key for job in before), lockstep=True)]
 
     def _learned(self, recipe: Recipe) -> Start:
-        key = content_key("pretrain", self._workload_key, recipe.base.to_dict())
         sources = self._workload.data.source_tasks
+        key = content_key("pretrain", self._workload_key, [task.name for task in sources], recipe.base.to_dict())
         folder, goals = str(self._folder.cache / key), task_goals(self._workload.data, sources)
         stage = Stage(key, "pretrain", tuple(task.name for task in sources), recipe, folder, Objective(goals))
         return Start(key, folder, Job(key, stage))
 
     def _found(self, recipe: Recipe) -> Start:
-        state = self._workload.base_state(recipe.base, self._fetch)
-        key = state_key(state)
-        folder = self._folder.cache / f"base-{key}"
+        # What it was when the study began counts: a file may change, and an alias may come to name another model.
+        file = self._folder.bases_file
+        known = read_json(file) if file.exists() else {}
+        name = content_key(recipe.base.to_dict())
+        if name not in known:
+            state = self._workload.base_state(recipe.base, self._fetch)
+            known[name] = state_key(state)
+            save_base(self._base_folder(known[name]), state)
+            write_json(file, known)
+        folder = self._base_folder(known[name])
         if not (folder / MODEL_FILE).exists():
-            save_base(folder, state)
-        return Start(key, str(folder))
+            raise StudyError(f"study {self._folder.name} lacks the base that it began with: {folder / MODEL_FILE}")
+        return Start(known[name], str(folder))
+
+    def _base_folder(self, key: str) -> Path:
+        return self._folder.cache / f"base-{key}"

@@ -50,6 +50,7 @@ def fused_model(
         TrialError: A fusion that learns diverged.
     """
     fusion = build(FUSIONS, recipe.fusion)
+    fusion.check(list(singles))
     facts: Mapping[str, State] = {}
     if isinstance(fusion, MeasuringFusion):
         facts = _facts(fusion, singles, workspace)
@@ -58,11 +59,18 @@ def fused_model(
     }
     states |= {task: _source_state(task, base, workspace) for task in tasks if task not in singles}
     if isinstance(fusion, LearningFusion):
-        fusion = _learned(fusion, tasks, recipe, states, workspace, base)
+        fusion = _learned(fusion, tasks, list(singles), recipe, states, workspace, base)
     model = workspace.model(tasks, recipe.sharing, recipe.alignment, base)
     model.load_state_dict(fuse(states, workspace.base_of(base), model, fusion, workspace.workload.seed, facts))
-    recalibrate(model, workspace.calibration_batches(model))
+    if not _alike([states[task] for task in singles]):
+        recalibrate(model, workspace.calibration_batches(model))
     return model
+
+
+def _alike(states: Sequence[State]) -> bool:
+    """Whether single-task models differ in their heads alone, as with frozen blocks: their fusion is one of them."""
+    names = [name for name in states[0] if name.startswith("blocks.")]
+    return all(torch.equal(states[0][name], other[name]) for name in names for other in states[1:])
 
 
 def _source_state(task: str, base: str, workspace: Workspace) -> State:
@@ -97,6 +105,7 @@ def _measured(fusion: MeasuringFusion, task: str, folder: Path, workspace: Works
 def _learned(
     fusion: LearningFusion,
     tasks: Sequence[str],
+    targets: Sequence[str],
     recipe: Recipe,
     singles: Mapping[str, State],
     workspace: Workspace,
@@ -111,10 +120,10 @@ def _learned(
     origin = workspace.base_of(base)
     model = workspace.model(tasks, recipe.sharing, base=base)
     model.load_state_dict(fuse(singles, origin, model, fusion, workspace.workload.seed))
-    merged = Merged(model, singles, origin)
+    merged = Merged(model, singles, origin, targets)
     seed = seed_from(workspace.workload.seed, "fusion")
     portion, _ = portions(model, split, recipe.joint, 0.0, seed, World(device=world.device))
-    epoch = partial(_epoch, model, split, portion.epoch)
+    epoch = partial(_epoch, merged, split, portion.epoch)
     with evaluating(model), torch.compiler.set_stance("force_eager"):
         for norm in batch_norms(model):
             norm.train()  # the statistics of the start are not those of other coefficients
@@ -126,20 +135,20 @@ def _learned(
 
 
 def _epoch(
-    model: MultiTaskModel, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
+    merged: Merged, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
 ) -> Iterator[Rows]:
     """The batches of an epoch with their losses."""
-    features = [split.features[name] for name in model.datasets]
+    features = [split.features[name] for name in merged.model.datasets]
     for batch in batches(number):
         x = torch.cat([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
-        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, model, split, batch))
+        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, merged, split, batch))
 
 
-def _losses(model: MultiTaskModel, split: DeviceSplit, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
+def _losses(merged: Merged, split: DeviceSplit, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
     losses = []
-    for task in model.tasks:
-        rows = batch.rows[model.datasets.index(task.dataset)]
+    for task in merged.tasks:
+        rows = batch.rows[merged.model.datasets.index(task.dataset)]
         targets, mask = (part[task.name].index_select(0, rows) for part in (split.targets, split.masks))
         losses.append(loss_sum(task.loss, outputs[task.name], targets, mask) / max(batch.counts[task.name], 1))
     return torch.stack(losses)

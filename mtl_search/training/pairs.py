@@ -11,6 +11,7 @@ import torch
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.aligner import Meeting
+from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.settling import presume
 from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.training.places import Common, place_of
@@ -37,6 +38,9 @@ class Pairs:
         if build(TRANSFERS, recipe.transfer).fresh and recipe.base.name == next(iter(BASES)):
             return "the base is random as it is: there is nothing to leave behind"
         sources = self._workload.sources_of(recipe)
+        joint = [*self._workload.data.tasks, *map(self._workload.task, sources)]
+        if reason := _reason(lambda: build(SHARINGS, recipe.sharing).check(joint)):
+            return reason
         unbalanced = self._unbalanced(sources, recipe.sharing, recipe.weighting)
         return unbalanced or self._unaligned(sources, recipe.sharing, recipe.alignment)
 

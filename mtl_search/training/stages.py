@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
@@ -98,7 +100,8 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     folder = Path(stage.folder)
     model = _start(stage, workspace)
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
-    seed, base = seed_from(workspace.workload.seed, stage.key), build(BASES, stage.recipe.base)
+    seed = seed_from(workspace.workload.seed, stage.key)
+    base = build(BASES, stage.recipe.base) if stage.kind == "pretrain" else None
     loop = Loop(
         model,
         workspace.splits,
@@ -113,10 +116,10 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.activations,
         stage.affinity,
         Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
-        base if stage.kind == "pretrain" and isinstance(base, MetaLearned) else None,
+        base if isinstance(base, MetaLearned) else None,
     )
     progress = loop.run(control or NoControl())
-    model.alignment = None  # it has done its part: the model that is counted and kept is the one without it
+    model, state = _kept(stage, model, progress.best_state, workspace)
     best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
     result = {
         "key": stage.key,
@@ -136,7 +139,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     }
     # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
     if workspace.world.rank == 0 and not progress.stopped:
-        save_model(folder, {name: progress.best_state[name] for name in model.state_dict()})
+        save_model(folder, state)
         write_json(folder / RESULT_FILE, result)
         drop_checkpoint(folder)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
@@ -148,6 +151,19 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     if stage.kind != "joint":
         return workspace.model(stage.tasks, None, base=stage.base)
     return fused_model(stage.tasks, stage.recipe, stage.singles, workspace, stage.base)
+
+
+def _kept(
+    stage: Stage, model: MultiTaskModel, state: Mapping[str, Tensor], workspace: Workspace
+) -> tuple[MultiTaskModel, dict[str, Tensor]]:
+    """The model that is counted and kept, and its state: without alignment, and without source tasks if it can be."""
+    model.alignment = None
+    if stage.sources:
+        plan = model.plan
+        tasks = workspace.workload.kept_tasks(stage.tasks, stage.recipe.sharing)
+        model = workspace.model(tasks, stage.recipe.sharing)
+        state = {name: state[model.plan.place_in(plan, name)] for name in model.state_dict()}
+    return model, {name: state[name] for name in model.state_dict()}
 
 
 def _schedule(stage: Stage) -> Schedule:
@@ -201,6 +217,7 @@ def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     folder = Path(stage.folder)
     if not (folder / RESULT_FILE).exists():
         raise TrialError(f"no finished model in {folder}")
-    model = workspace.model(stage.tasks, None if stage.is_single else stage.recipe.sharing)
+    tasks = workspace.workload.kept_tasks(stage.tasks, stage.recipe.sharing)
+    model = workspace.model(tasks, None if stage.is_single else stage.recipe.sharing)
     model.load_state_dict(load_model(folder))
     return model

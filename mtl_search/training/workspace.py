@@ -100,8 +100,9 @@ class Workload:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         variant = build(SHARINGS, sharing)
         align = None if alignment is None else build(ALIGNMENTS, alignment).align
-        # Source tasks have no fine-tuned model: they take over what the tasks of the study start from.
-        plan = variant.plan(tasks, self.blocks).started_from([task.name for task in self.data.tasks])
+        known = {task.name for task in self.data.source_tasks}
+        sources = [name for name in tasks if name in known]
+        plan = variant.plan([name for name in tasks if name not in known], self.blocks, sources)
         return MultiTaskModel(backbone, shape, chosen, plan, datasets, variant.couple, align)
 
     def task(self, name: str) -> Task:
@@ -120,6 +121,17 @@ class Workload:
         """
         network, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
         return build(BASES, base).state(lambda: network.blocks(shape), seed_from(self.seed, "base"), fetch)
+
+    def kept_tasks(self, tasks: Sequence[str], sharing: Component) -> tuple[str, ...]:
+        """Tasks of the model that is kept of a joint one: source tasks only where the others' ways lead through theirs.
+
+        Args:
+            tasks: Names of the joint model's, in the study's order.
+            sharing: How they share the blocks.
+        """
+        known = {task.name for task in self.data.source_tasks}
+        targets = tuple(name for name in tasks if name not in known)
+        return targets if build(SHARINGS, sharing).plan(targets, self.blocks).tree else tuple(tasks)
 
     def sources_of(self, recipe: Recipe) -> tuple[str, ...]:
         """The source tasks that joint training takes along."""

@@ -170,7 +170,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def train(study: Finished, place: Path) -> None:
-    workload = Workload.prepare(study.data, study.champion.blueprint.backbone, Component("random"), 0, "fp32")
+    workload = Workload.prepare(study.data, study.champion.blueprint.backbone, 0, "fp32")
     workspace = Workspace(workload, World())
     loop = Loop(
         study.model,
@@ -182,6 +182,8 @@ def train(study: Finished, place: Path) -> None:
         0,
         World(),
         place / "loop",
+        workspace.base,
+        workspace.activations,
     )
     study.model.load_state_dict(loop.run(NoControl()).best_state)
     assert evaluate(study.model, workspace.splits["validation"], workspace.metrics, World())["digit"]["metric"] > 0.6

@@ -215,5 +215,3 @@ def test_parts_that_do_not_fit_are_refused(singles: dict[str, MultiTaskModel]) -
     shallow = MultiTaskModel(Mlp(width=5, depth=2), SHAPE, TASKS, SharingPlan.separate(NAMES, 2), ["main"])
     with pytest.raises(ConfigError, match="must plan for block 3 of the backbone, got 2"):
         fuse(states(singles), BASE, shallow, Mean())
-    with pytest.raises(ConfigError, match="must name tasks, got 'b'"):
-        fuse(states(singles), BASE, model(TREE), Weighted({"b": 1.0}))

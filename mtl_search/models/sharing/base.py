@@ -25,12 +25,16 @@ class Sharing(ABC):
     measure: str = ""
 
     @final
-    def plan(self, tasks: Sequence[str], blocks: int) -> SharingPlan:
+    def plan(self, tasks: Sequence[str], blocks: int, sources: Sequence[str] = ()) -> SharingPlan:
         """The plan for a backbone of so many blocks.
+
+        Source tasks go with all others where these go one way, and their own way from there on; where a sharing is no
+        tree, or shares between one task and them, they count as tasks.
 
         Args:
             tasks: Task names in the study's order.
             blocks: Number of blocks of the backbone.
+            sources: Names of source tasks that the model has too.
 
         Returns:
             The plan, tasks within a group in the study's order and, in a tree, groups by their first task. One task
@@ -39,6 +43,11 @@ class Sharing(ABC):
         Raises:
             ConfigError: The parameters do not fit the backbone or the tasks.
         """
+        if sources:
+            alone = self.plan(tasks, blocks)
+            joined = alone.joined_by(sources) if alone.tree and len(tasks) > 1 else None
+            # Source tasks have no fine-tuned model: they take over what the tasks start from.
+            return joined or self.plan((*tasks, *sources), blocks).started_from(tasks)
         plan = self._plan(tuple(tasks), blocks)
         if plan.blocks != blocks:
             raise ConfigError([Problem("sharing", f"must give a plan for {blocks} blocks", plan.blocks)])

@@ -47,6 +47,15 @@ class SharingPlan:
             if not all(_is_set(start) and set(start) <= set(self.tasks) for start in block):
                 raise ConfigError([Problem("sharing", f"copies of block {number} must start from tasks", block)])
 
+    def joined_by(self, tasks: Sequence[str]) -> "SharingPlan":
+        """The same, a tree, with more tasks, which use every copy that all others use and start none of these."""
+        groups, starts = [], []
+        for block, start in zip(self.groups, self.starts, strict=True):
+            own = tuple((task,) for task in tasks)
+            groups.append(((*block[0], *tasks),) if len(block) == 1 else (*block, *own))
+            starts.append(start if len(block) == 1 else (*start, *own))
+        return SharingPlan(tuple(groups), tuple(starts), self.tree)
+
     def started_from(self, tasks: Collection[str]) -> "SharingPlan":
         """The same with copies that start from these tasks alone, except those that none of them uses."""
         starts = tuple(
@@ -92,6 +101,20 @@ class SharingPlan:
     def group_of(self, block: int, task: str) -> int:
         """Index of the first of the block's copies that the task uses; in a tree there is no other."""
         return next(i for i, group in enumerate(self.groups[block]) if task in group)
+
+    def place_in(self, other: "SharingPlan", name: str) -> str:
+        """A parameter's name in a model of a tree with more tasks.
+
+        Args:
+            other: That tree: the same ways for the tasks of this one.
+            name: In a model of this plan.
+        """
+        section, _, rest = name.partition(".")
+        if section != "blocks" or self == other:
+            return name
+        block, copy, tensor = rest.split(".", 2)
+        task = self.groups[int(block)][int(copy)][0]
+        return f"{section}.{block}.{other.group_of(int(block), task)}.{tensor}"
 
     def ordered(self, tasks: Sequence[str]) -> "SharingPlan":
         """The same plan in the order of these tasks: within every group, and in a tree the groups by their first."""
