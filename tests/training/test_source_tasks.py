@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from small_workloads import recipe_of, same, with_source_tasks, workload_of, workspace_of
+from small_workloads import BATCH_NORM, recipe_of, same, with_source_tasks, workload_of, workspace_of
 from torch import Tensor
 
 from mtl_search.models.multitask import MultiTaskModel
@@ -17,6 +17,8 @@ from mtl_search.recipe import Component, Schedule
 from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.episodes import Episodes
+from mtl_search.training.evaluation import evaluate
+from mtl_search.training.fusing import fused_model
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
@@ -251,3 +253,71 @@ def test_two_workers_learn_from_source_tasks_as_one(tmp_path: Path) -> None:
     for name, found in one.items():
         for part in ("base", "model"):
             torch.testing.assert_close(two[name][part], found[part], rtol=0, atol=1e-5)
+
+
+def joint_of(workspace: Workspace, folder: Path, **parts: Component) -> dict[str, Any]:
+    """Result of a joint stage with source tasks over untrained single-task models."""
+    still = Schedule(0, 16)
+    recipe = replace(recipe_of(Schedule(1, 16), still, depth=1), auxiliary=Component("constant"), **parts)
+    goals, folders = task_goals(workspace.workload.data), {}
+    for task in TARGETS:
+        folders[task] = str(folder / task)
+        objective = Objective({task: goals[task]}, task)
+        run_stage(Stage(task, "single_task", (task,), recipe, folders[task], objective), workspace)
+    own = Objective({task: replace(goal, baseline=1.0) for task, goal in goals.items()})
+    names, place = (*TARGETS, *SOURCES), str(folder / "joint")
+    stage = Stage("joint", "joint", names, recipe, place, own, folders, sources=SOURCES)
+    result = run_stage(stage, workspace)
+    kept = trained_model(stage, workspace)
+    return {**result, "model": kept}
+
+
+TREE = Component("tree", {"groups": [["ink"], ["dark"]], "depth": 1})
+
+
+@pytest.mark.parametrize("sharing", [Component("hard", {"depth": 1}), TREE, Component("none")], ids=str)
+def test_source_tasks_leave_no_trace_in_a_tree(sharing: Component, tmp_path: Path) -> None:
+    workspace = workspace_of(with_source_tasks())
+    result = joint_of(workspace, tmp_path, sharing=sharing)
+    plain = workspace.model(TARGETS, sharing)
+    assert result["parameters"] == sum(parameter.numel() for parameter in plain.parameters())
+    assert result["model"].state_dict().keys() == plain.state_dict().keys()
+    found = evaluate(result["model"], workspace.splits["validation"], workspace.metrics, World())
+    assert {task: found[task]["metric"] for task in TARGETS} == {task: result["metrics"][task] for task in TARGETS}
+
+
+def test_source_tasks_stay_where_the_others_ways_lead_through_theirs(tmp_path: Path) -> None:
+    workspace = workspace_of(with_source_tasks())
+    result = joint_of(workspace, tmp_path, sharing=Component("cross_stitch"))
+    assert [task.name for task in result["model"].tasks] == [*TARGETS, *SOURCES]
+
+
+@pytest.mark.parametrize(
+    "fusion", [Component("slerp"), Component("learned", {"signal": "labels", "steps": 2})], ids=str
+)
+def test_source_tasks_are_not_fused(fusion: Component, tmp_path: Path) -> None:
+    workspace = workspace_of(with_source_tasks())
+    found = []
+    for weight in (0.5, 1e-9):
+        recipe = replace(recipe_of(Schedule(0, 16), SCHEDULE, depth=1), fusion=fusion)
+        recipe = replace(recipe, auxiliary=Component("constant", {"weight": weight}))
+        folders = {task: str(tmp_path / task) for task in TARGETS}
+        for task in TARGETS:
+            goal = Objective({task: task_goals(workspace.workload.data)[task]}, task)
+            run_stage(Stage(task, "single_task", (task,), recipe, folders[task], goal), workspace)
+        found.append(fused_model((*TARGETS, *SOURCES), recipe, folders, workspace).state_dict())
+        found.append(fused_model(TARGETS, recipe, folders, workspace).state_dict())
+    names = [name for name in found[1] if name.startswith("blocks.0")]
+    for state in found[1:] if fusion.name == "slerp" else found[2:3]:
+        torch.testing.assert_close({n: state[n] for n in names}, {n: found[0][n] for n in names})
+
+
+def test_features_of_a_base_with_batch_norm_stay_what_they_are(tmp_path: Path) -> None:
+    workspace = workspace_of(with_source_tasks(), BATCH_NORM)
+    never = Schedule(1, 16, unfreezing=Component("never"))
+    recipe = recipe_of(never, never, depth=2)
+    folders = {task: str(tmp_path / task) for task in TARGETS}
+    for task in TARGETS:
+        goal = Objective({task: task_goals(workspace.workload.data)[task]}, task)
+        run_stage(Stage(task, "single_task", (task,), recipe, folders[task], goal), workspace)
+    assert same(base_of(fused_model(TARGETS, recipe, folders, workspace).state_dict()), workspace.base)

@@ -1,0 +1,88 @@
+"""Jobs of a recipe: equal work has one key, other work never shares one, and a study keeps the base it began with."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_studies import recipe
+from torch import Tensor
+
+from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.data import load_data
+from mtl_search.errors import StudyError
+from mtl_search.recipe import Component, Recipe
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.jobs import Jobs
+from mtl_search.training.workspace import Workload
+
+TARGETS = {
+    "kind": {"kind": "classification", "target": "target"},
+    "petal": {"kind": "regression", "target": "petal width (cm)"},
+    "length": {"kind": "regression", "target": "petal length (cm)"},
+}
+INPUTS = ["sepal length (cm)", "sepal width (cm)"]
+MLP = Component("mlp", {"width": 4, "depth": 2})
+
+
+def workload_of(sources: set[str]) -> Workload:
+    config = DataConfig.model_validate({"source": {"sklearn": {"name": "iris", "inputs": INPUTS}}})
+    tasks, others = (
+        {name: TaskConfig.model_validate(task) for name, task in TARGETS.items() if (name in sources) is of_source}
+        for of_source in (False, True)
+    )
+    return Workload.prepare(load_data(config, tasks, 0, others), MLP, 0, "fp32")
+
+
+def jobs_of(folder: Path, sources: set[str] | None = None) -> Jobs:
+    study = StudyFolder(folder, "tiny")
+    study.path.mkdir(parents=True, exist_ok=True)
+    return Jobs(workload_of(sources or set()), study)
+
+
+def with_parts(**parts: Component) -> Recipe:
+    return replace(recipe(), **parts)
+
+
+def test_bases_learned_from_other_source_tasks_have_other_keys(tmp_path: Path) -> None:
+    base = with_parts(base=Component("pretrain", {"epochs": 1}))
+    one, other = (jobs_of(tmp_path, sources).start(base) for sources in ({"length", "petal"}, {"length"}))
+    assert one.key != other.key
+
+
+def test_a_transfer_that_leaves_the_base_behind_is_the_same_job_whatever_the_base(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, {"length"})
+    bases = [Component("random"), *(Component("pretrain", {"epochs": epochs}) for epochs in (1, 2))]
+    fresh = [jobs.of(with_parts(base=base, transfer=Component("structure"))) for base in bases]
+    plain = jobs.of(with_parts())
+    assert {job.key for of in fresh for job in of} == {job.key for job in plain}
+    learned = jobs.of(with_parts(base=bases[1]))
+    assert not {job.key for job in learned} & {job.key for job in plain}
+    assert [job.payload.kind for job in learned] == ["pretrain", "single_task", "single_task", "joint"]
+    assert all(learned[0].key in job.needs for job in learned[1:])
+
+
+def test_frozen_features_are_trained_with_schedules_that_never_let_blocks_learn(tmp_path: Path) -> None:
+    *singles, joint = jobs_of(tmp_path).of(with_parts(transfer=Component("features")))
+    assert {job.payload.recipe.single_task.unfreezing.name for job in singles} == {"never"}
+    assert joint.payload.recipe.joint.unfreezing.name == "never"
+
+
+def checkpoint(path: Path, value: float) -> None:
+    state: dict[str, Tensor] = workload_of(set()).base_state(Component("random"))
+    save_file({name: torch.full_like(part, value) for name, part in state.items()}, path)
+
+
+def test_a_study_goes_on_with_the_base_that_it_began_with(tmp_path: Path) -> None:
+    file = tmp_path / "base.safetensors"
+    of_file: Any = with_parts(base=Component("checkpoint", {"path": str(file)}))
+    checkpoint(file, 0.25)
+    began = jobs_of(tmp_path).start(of_file)
+    checkpoint(file, 0.5)
+    assert jobs_of(tmp_path).start(of_file) == began
+    for name in Path(began.folder).iterdir():
+        name.unlink()
+    with pytest.raises(StudyError, match="lacks the base that it began with"):
+        jobs_of(tmp_path).start(of_file)
