@@ -12,6 +12,7 @@ from mtl_search.fusion.mean import Mean
 from mtl_search.fusion.measuring import MeasuringFusion
 from mtl_search.fusion.none import NoFusion
 from mtl_search.fusion.regmean import RegMean
+from mtl_search.fusion.scored import Scored
 from mtl_search.fusion.slerp import Slerp
 from mtl_search.fusion.task_arithmetic import TaskArithmetic
 from mtl_search.fusion.ties import Ties
@@ -20,6 +21,7 @@ from mtl_search.fusion.weighted import Weighted
 FUSIONS: dict[str, type[Fusion]] = {
     "mean": Mean,
     "weighted": Weighted,
+    "scored": Scored,
     "layerwise": Layerwise,
     "task_arithmetic": TaskArithmetic,
     "ties": Ties,
@@ -45,6 +47,7 @@ __all__ = [
     "MeasuringFusion",
     "NoFusion",
     "RegMean",
+    "Scored",
     "Site",
     "Slerp",
     "TaskArithmetic",

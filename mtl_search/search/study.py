@@ -33,10 +33,10 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
-from mtl_search.training.files import read_json, write_json
+from mtl_search.training.files import RESULT_FILE, read_json, write_json
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
-from mtl_search.training.stages import RESULT_FILE, Stage
+from mtl_search.training.stages import Stage
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+RESULT_FILE = "result.json"
+"""In the folder of a stage that has ended: what it came to."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.errors import TrialError
-from mtl_search.fusion import FUSIONS, Fusion, LearningFusion, MeasuringFusion
+from mtl_search.fusion import FUSIONS, Fusion, LearningFusion, MeasuringFusion, Scored
 from mtl_search.fusion.apply import fuse
 from mtl_search.fusion.base import State
 from mtl_search.fusion.learning import Folded, Rows
@@ -22,6 +22,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
+from mtl_search.training.files import RESULT_FILE, read_json
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.portion import portions
 from mtl_search.training.workspace import Workspace
@@ -51,6 +52,8 @@ def fused_model(
     """
     fusion = build(FUSIONS, recipe.fusion)
     fusion.check(list(singles))
+    if isinstance(fusion, Scored):
+        fusion = fusion.by({task: _gain(Path(folder)) for task, folder in singles.items()})
     facts: Mapping[str, State] = {}
     if isinstance(fusion, MeasuringFusion):
         facts = _facts(fusion, singles, workspace)
@@ -65,6 +68,13 @@ def fused_model(
     if not _alike([states[task] for task in singles]):
         recalibrate(model, workspace.calibration_batches(model))
     return model
+
+
+def _gain(folder: Path) -> float:
+    """How far fine-tuning took a task on validation, relative to where it began."""
+    result = read_json(folder / RESULT_FILE)
+    first = float(result["history"][0]["score"])
+    return (float(result["best_score"]) - first) / max(abs(first), 1e-12)
 
 
 def _alike(states: Sequence[State]) -> bool:

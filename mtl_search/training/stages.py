@@ -21,7 +21,7 @@ from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import read_json, write_json
+from mtl_search.training.files import RESULT_FILE, read_json, write_json
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
 from mtl_search.training.objective import Objective
@@ -30,8 +30,6 @@ from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
-
-RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)

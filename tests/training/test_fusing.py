@@ -19,6 +19,7 @@ from mtl_search.fusion.learning import entropy
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
+from mtl_search.training.files import read_json
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workspace
@@ -188,3 +189,21 @@ def test_ranks_start_from_the_same_bits_and_a_group_as_one_worker(case: str, gro
     singles = {task: str(group / backbone.name / task) for task in PAIR}  # those that the group trained
     alone = fused_model(tuple(PAIR), merge(fusion), singles, workspace_of(data_of(PAIR), backbone)).state_dict()
     torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_scored_fusion_weighs_models_by_what_fine_tuning_gained(pair: StudyData, tmp_path: Path) -> None:
+    workspace = workspace_of(pair)
+    stage = joint_stage(workspace, recipe_of(Schedule(0, 32), fusion=Component("scored", {"power": 2.0})), tmp_path)
+    gains = {}
+    for task, folder in stage.singles.items():
+        result = read_json(Path(folder) / "result.json")
+        first = result["history"][0]["score"]
+        gains[task] = max((result["best_score"] - first) / abs(first), 1e-6)
+    stated = Component("weighted", {"coefficients": {task: gain**2 for task, gain in gains.items()}})
+    tasks = list(stage.singles)
+    ours, theirs = (
+        fused_model(tasks, replace(stage.recipe, fusion=fusion), stage.singles, workspace).state_dict()
+        for fusion in (stage.recipe.fusion, stated)
+    )
+    assert len(set(gains.values())) > 1
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
