@@ -17,6 +17,10 @@ from mtl_search.search.record import TrialRecord
 from mtl_search.space import COMPONENTS
 
 _ROWS = 12
+_SPEAK_FOR_THEMSELVES = ("sharing", "fusion", "weighting")
+"""Sections whose variants are known by their names alone."""
+_NAMED = ("base", "transfer", "alignment", "auxiliary", "unfreezing", "single.unfreezing")
+"""Parameters whose variants are not."""
 
 
 def varying(recipes: Sequence[Recipe]) -> frozenset[str]:
@@ -35,15 +39,24 @@ def recipe_words(recipe: Recipe, keys: Collection[str]) -> str:
     """
     words = []
     for key, value in recipe.flat().items():
-        if key not in keys:
-            continue
-        section, *rest = key.split(".")
-        name = ".".join(rest) if section in COMPONENTS else rest[-1] if section == "joint" else f"single.{rest[-1]}"
-        if isinstance(value, str):
-            words.append(value)
-        else:
-            words.append(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}")
+        if key in keys:
+            name = _short(key)
+            if isinstance(value, str):
+                words.append(f"{name}={value}" if name.partition(".")[0] in _NAMED or name in _NAMED else value)
+            else:
+                words.append(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}")
     return " ".join(words)
+
+
+def _short(key: str) -> str:
+    """A parameter's name as far as it takes to tell it from others."""
+    section, *rest = key.split(".")
+    if section in _SPEAK_FOR_THEMSELVES:
+        return ".".join(rest)
+    if section in COMPONENTS:
+        return key
+    last = rest[-1] if rest[0] != "unfreezing" else ".".join(dict.fromkeys((rest[0], rest[-1])))
+    return last if section == "joint" else f"single.{last}"
 
 
 class Display:
