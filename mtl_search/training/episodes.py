@@ -15,7 +15,7 @@ from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.gradients import jacobian, parts
-from mtl_search.training.losses import loss_sum
+from mtl_search.training.labels import Labels
 from mtl_search.training.world import World
 from mtl_search.transfer.bases import MetaLearned
 
@@ -45,6 +45,7 @@ class Episodes:
         self._seed, self._world = seed, world
         self.learning_rate = 0.0
         self._trunk = list(model.blocks.parameters())
+        self._labels = [Labels.of(task, model, split) for task in model.tasks]
         self._plans = [self._plan(task.name, task.dataset) for task in model.tasks]
         batches = sum(plan.steps for plan in self._plans)
         self.steps = max(len(self._plans), batches // (base.inner_steps + 1))
@@ -118,14 +119,14 @@ class Episodes:
 
     def _gradient(self, number: int, batch: Batch, parameters: list[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
         """One task's mean loss over the global batch, and its gradient."""
-        task, (rows,) = self._model.tasks[number], batch.rows
-        own = self._model.datasets.index(task.dataset)
-        sizes = [rows.numel() if index == own else 0 for index in range(len(self._model.datasets))]
+        task, (rows,), labels = self._model.tasks[number], batch.rows, self._labels[number]
+        every = range(len(self._model.datasets))
         features = self._split.features[task.dataset].index_select(0, rows)
-        output = self._model(features, sizes)[task.name]
-        targets = self._split.targets[task.name].index_select(0, rows)
-        mask = self._split.masks[task.name].index_select(0, rows)
-        loss = loss_sum(task.loss, output, targets, mask) / max(batch.counts[task.name], 1)
+        # float16 would need its gradients scaled: there, and where nothing else is asked for, float32.
+        with nullcontext() if self._world.scales else self._world.autocast():
+            outputs = self._model(features, [rows.numel() if index == labels.dataset else 0 for index in every])
+        own = [rows if index == labels.dataset else rows[:0] for index in every]
+        loss = labels.loss_sum(outputs, own) / max(batch.counts[task.name], 1)
         row = jacobian([loss], parameters, self._world)[0]
         return self._world.sum(loss.detach().clone()), parts(row, parameters)
 

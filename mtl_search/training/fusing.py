@@ -23,7 +23,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
 from mtl_search.training.files import RESULT_FILE, read_json
-from mtl_search.training.losses import loss_sum
+from mtl_search.training.labels import Labels
 from mtl_search.training.portion import portions
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
@@ -149,16 +149,12 @@ def _epoch(
 ) -> Iterator[Rows]:
     """The batches of an epoch with their losses."""
     features = [split.features[name] for name in merged.model.datasets]
+    labels = [Labels.of(task, merged.model, split) for task in merged.tasks]
     for batch in batches(number):
         x = torch.cat([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
-        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, merged, split, batch))
+        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, labels, batch))
 
 
-def _losses(merged: Merged, split: DeviceSplit, batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
+def _losses(labels: Sequence[Labels], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
-    losses = []
-    for task in merged.tasks:
-        rows = batch.rows[merged.model.datasets.index(task.dataset)]
-        targets, mask = (part[task.name].index_select(0, rows) for part in (split.targets, split.masks))
-        losses.append(loss_sum(task.loss, outputs[task.name], targets, mask) / max(batch.counts[task.name], 1))
-    return torch.stack(losses)
+    return torch.stack([own.loss_sum(outputs, batch.rows) / max(batch.counts[own.task], 1) for own in labels])
