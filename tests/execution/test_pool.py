@@ -46,9 +46,10 @@ def study(traps: Path) -> Workload:
 @pytest.fixture(scope="module")
 def pool(study: Workload, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """Two groups of one worker."""
+    others = {process.pid for process in workers()}
     with running(Pool(study, ResourcesConfig(), 2, tmp_path_factory.mktemp("runs"), "pair")) as pool:
         yield pool
-        ours = workers()
+        ours = [process for process in workers() if process.pid not in others]
     wait_for(lambda: not [each for each in ours if each.is_running()], 20)  # closing leaves no worker behind
 
 
