@@ -30,7 +30,7 @@ from side_by_side import BATCH, Table, device_of, say, workspace_of
 from mtl_search.config import ActivationsConfig
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.checkpoint import load_model
-from mtl_search.training.loop import NoControl
+from mtl_search.training.control import NoControl
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage, run_stage

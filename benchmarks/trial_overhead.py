@@ -93,6 +93,10 @@ class Stopwatch:
     def pool_started(self, groups: int) -> None:
         self.ready = time.perf_counter()
 
+    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
+
     def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
         return
 
