@@ -46,16 +46,15 @@ def study(traps: Path) -> Workload:
 @pytest.fixture(scope="module")
 def pool(study: Workload, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """Two groups of one worker."""
-    others = {process.pid for process in workers()}
     with running(Pool(study, ResourcesConfig(), 2, tmp_path_factory.mktemp("runs"), "pair")) as pool:
         yield pool
-        ours = [process for process in workers() if process.pid not in others]
+        ours = workers()
     wait_for(lambda: not [each for each in ours if each.is_running()], 20)  # closing leaves no worker behind
 
 
 @pytest.fixture(scope="module")
-def team(traps: Path, cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
-    """One group of two workers."""
+def team(traps: Path, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """One group of two workers; it closes before the other pool does, which looks for workers that are left."""
     study = workload(traps, "still_blocks")
     with running(Pool(study, ResourcesConfig(workers=2), 1, tmp_path_factory.mktemp("runs"), "team")) as pool:
         yield pool
