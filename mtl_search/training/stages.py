@@ -60,11 +60,6 @@ class Stage:
     base: str = ""
     sources: tuple[str, ...] = ()
 
-    @property
-    def is_single(self) -> bool:
-        """Whether the stage's model has one task alone."""
-        return len(self.tasks) == 1
-
 
 def finished(stage: Stage) -> dict[str, Any] | None:
     """The result of a training stage that has ended, if its folder holds one."""
@@ -216,6 +211,6 @@ def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     if not (folder / RESULT_FILE).exists():
         raise TrialError(f"no finished model in {folder}")
     tasks = workspace.workload.kept_tasks(stage.tasks, stage.recipe.sharing)
-    model = workspace.model(tasks, None if stage.is_single else stage.recipe.sharing)
+    model = workspace.model(tasks, stage.recipe.sharing)
     model.load_state_dict(load_model(folder))
     return model

@@ -87,7 +87,7 @@ class Workload:
 
         Args:
             tasks: Names, in the study's order.
-            sharing: How they share the blocks; None for all blocks in common, as in a single-task model.
+            sharing: How they share the blocks; None for all blocks in common. One task has nothing to share.
             alignment: How joint training aligns their data sets; None for a model that is not trained jointly.
 
         Raises:
@@ -96,14 +96,11 @@ class Workload:
         chosen = [self.task(name) for name in tasks]
         datasets = [name for name in self.data.datasets if any(task.dataset == name for task in chosen)]
         backbone, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
-        if sharing is None:
+        if sharing is None or len(tasks) == 1:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
-        variant = build(SHARINGS, sharing)
         align = None if alignment is None else build(ALIGNMENTS, alignment).align
-        known = {task.name for task in self.data.source_tasks}
-        sources = [name for name in tasks if name in known]
-        plan = variant.plan([name for name in tasks if name not in known], self.blocks, sources)
-        return MultiTaskModel(backbone, shape, chosen, plan, datasets, variant.couple, align)
+        plan, couple = self._plan(tasks, sharing), build(SHARINGS, sharing).couple
+        return MultiTaskModel(backbone, shape, chosen, plan, datasets, couple, align)
 
     def task(self, name: str) -> Task:
         """A task or source task by its name."""
@@ -129,9 +126,17 @@ class Workload:
             tasks: Names of the joint model's, in the study's order.
             sharing: How they share the blocks.
         """
+        targets, sources = self._parted(tasks)
+        return targets if sources and self._plan(tasks, sharing).tree else tuple(tasks)
+
+    def _plan(self, tasks: Sequence[str], sharing: Component) -> SharingPlan:
+        targets, sources = self._parted(tasks)
+        return build(SHARINGS, sharing).plan(targets, self.blocks, sources)
+
+    def _parted(self, tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Target tasks and source tasks among these."""
         known = {task.name for task in self.data.source_tasks}
-        targets = tuple(name for name in tasks if name not in known)
-        return targets if build(SHARINGS, sharing).plan(targets, self.blocks).tree else tuple(tasks)
+        return tuple(name for name in tasks if name not in known), tuple(name for name in tasks if name in known)
 
     def sources_of(self, recipe: Recipe) -> tuple[str, ...]:
         """The source tasks that joint training takes along."""

@@ -14,6 +14,7 @@ from small_workloads import (
     recipe_of,
     same,
     single_stages,
+    two_data_sets,
     workspace_of,
 )
 from stage_outcomes import Script, files_of, judged
@@ -155,3 +156,13 @@ def test_an_unfinished_stage_has_no_trained_model(workspace: Workspace, tmp_path
     stage = next(iter(single_stages(workspace, recipe_of(Schedule()), tmp_path).values()))
     with pytest.raises(TrialError, match="no finished model in"):
         trained_model(stage, workspace)
+
+
+def test_single_task_models_are_judged_whatever_the_recipe_shares(tmp_path: Path) -> None:
+    workspace = workspace_of(two_data_sets())
+    tree = Component("tree", {"groups": [["digit", "ink"], ["odd"]], "depth": 1})
+    recipe = recipe_of(Schedule(1, 32), Schedule(1, 32), sharing=tree)
+    for task, stage in single_stages(workspace, recipe, tmp_path).items():
+        run_stage(stage, workspace)
+        found = run_stage(Stage("judged", "test", stage.tasks, recipe, stage.folder), workspace)
+        assert found["metrics"].keys() == {task}

@@ -44,10 +44,11 @@ class Sharing(ABC):
             ConfigError: The parameters do not fit the backbone or the tasks.
         """
         if sources:
-            alone = self.plan(tasks, blocks)
-            joined = alone.joined_by(sources) if alone.tree and len(tasks) > 1 else None
+            alone = self.plan(tasks, blocks) if len(tasks) > 1 else None
+            if alone is not None and alone.tree:
+                return alone.joined_by(sources)
             # Source tasks have no fine-tuned model: they take over what the tasks start from.
-            return joined or self.plan((*tasks, *sources), blocks).started_from(tasks)
+            return self.plan((*tasks, *sources), blocks).started_from(tasks)
         plan = self._plan(tuple(tasks), blocks)
         if plan.blocks != blocks:
             raise ConfigError([Problem("sharing", f"must give a plan for {blocks} blocks", plan.blocks)])
