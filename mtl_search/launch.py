@@ -136,8 +136,8 @@ def _base_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     """Rules between the bases of the space and the backbone or the source tasks."""
     problems: list[Problem] = []
     workers = study.config.resources.workers
-    for recipe in study.space.corners():
-        place, base = f"space.base.{recipe.base.name}", build(BASES, recipe.base)
+    for component in dict.fromkeys(recipe.base for recipe in study.space.corners()):
+        place, base = f"space.base.{component.name}", build(BASES, component)
         if isinstance(base, LearnedBase):
             datasets = {task.dataset for task in workload.data.source_tasks}
             least = max(workers, 1 if isinstance(base, MetaLearned) else len(datasets))
@@ -146,7 +146,7 @@ def _base_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
                 problems.append(Problem(f"{place}.batch_size", rule, base.schedule.batch_size))
             continue
         try:
-            workload.base_state(recipe.base, _fetch(study.config))
+            workload.base_state(component, _fetch(study.config))
         except MtlSearchError as error:
             found = error.problems if isinstance(error, ConfigError) else [Problem(place, str(error))]
             problems += [Problem(f"space.{p.place.removeprefix('space.')}", p.rule, p.value, p.choices) for p in found]

@@ -170,10 +170,11 @@ def load_champion(folder: StudyFolder) -> Champion:
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
     recipe = Recipe.from_dict(outcome["recipe"])
-    plan = build(SHARINGS, recipe.sharing).plan([task["name"] for task in data["tasks"]], data["blocks"])
-    if build(AUXILIARIES, recipe.auxiliary).trains and not plan.tree:
-        others = data["source_tasks"]
-        known |= {"tasks": [*data["tasks"], *others], "sources": [task["name"] for task in others]}
+    if build(AUXILIARIES, recipe.auxiliary).trains:
+        targets, sources = ([task["name"] for task in data[part]] for part in ("tasks", "source_tasks"))
+        # Where the tasks make a tree, the model was kept without its source tasks.
+        if not build(SHARINGS, recipe.sharing).plan(targets, data["blocks"], sources).tree:
+            known |= {"tasks": [*data["tasks"], *data["source_tasks"]], "sources": sources}
     try:
         return champion_from_dict(data | known, load_model(home))
     except (RuntimeError, SafetensorError) as error:

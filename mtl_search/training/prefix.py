@@ -133,17 +133,17 @@ class FrozenPrefix:
         if kept is None:
             self._refuse(key, depth, fault or "resources.activations has no room for them")
             return None
+        good = False
         try:
             _put(kept, out, piece)
             for piece in pieces:
                 _put(kept, self._run(piece.parts, depth), piece)
             good = holds is None or holds(kept)
-        except BaseException:
-            self._store.drop(key)
-            raise
+        finally:
+            if not good:
+                self._store.drop(key)
         if good:
             return kept
-        self._store.drop(key)
         self._refuse(key, depth, "what they give for a row depends on its place or companions in a batch")
         return None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, Schedule, seed_from
+from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.training.auxiliaries import Auxiliaries
 from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
 from mtl_search.training.control import Control, NoControl
@@ -94,11 +94,11 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     model = _start(stage, workspace)
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
     seed = seed_from(workspace.workload.seed, stage.key)
-    base = build(BASES, stage.recipe.base) if stage.kind == "pretrain" else None
+    base = _learned_base(stage)
     loop = Loop(
         model,
         workspace.splits,
-        _schedule(stage),
+        base.schedule if base else stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task,
         build(WEIGHTINGS, weighting),
         _objective(stage, model, workspace),
         workspace.metrics,
@@ -159,13 +159,13 @@ def _kept(
     return model, {name: state[name] for name in model.state_dict()}
 
 
-def _schedule(stage: Stage) -> Schedule:
-    """How the stage trains."""
-    if stage.kind == "pretrain":
-        base = build(BASES, stage.recipe.base)
-        assert isinstance(base, LearnedBase)
-        return base.schedule
-    return stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task
+def _learned_base(stage: Stage) -> LearnedBase | None:
+    """What a ``pretrain`` stage learns; None for any other stage."""
+    if stage.kind != "pretrain":
+        return None
+    base = build(BASES, stage.recipe.base)
+    assert isinstance(base, LearnedBase)
+    return base
 
 
 def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace) -> Objective:

@@ -87,7 +87,7 @@ class Workload:
 
         Args:
             tasks: Names, in the study's order.
-            sharing: How they share the blocks; None for all blocks in common. One task has nothing to share.
+            sharing: How they share the blocks; None for all blocks in common.
             alignment: How joint training aligns their data sets; None for a model that is not trained jointly.
 
         Raises:
@@ -96,7 +96,7 @@ class Workload:
         chosen = [self.task(name) for name in tasks]
         datasets = [name for name in self.data.datasets if any(task.dataset == name for task in chosen)]
         backbone, shape = build(BACKBONES, self.backbone), self.data.preparation.feature_shape
-        if sharing is None or len(tasks) == 1:
+        if sharing is None:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         align = None if alignment is None else build(ALIGNMENTS, alignment).align
         plan, couple = self._plan(tasks, sharing), build(SHARINGS, sharing).couple

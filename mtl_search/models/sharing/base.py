@@ -44,17 +44,18 @@ class Sharing(ABC):
             ConfigError: The parameters do not fit the backbone or the tasks.
         """
         if sources:
-            alone = self.plan(tasks, blocks) if len(tasks) > 1 else None
-            if alone is not None and alone.tree:
+            if len(tasks) > 1 and (alone := self.plan(tasks, blocks)).tree:
                 return alone.joined_by(sources)
             # Source tasks have no fine-tuned model: they take over what the tasks start from.
             return self.plan((*tasks, *sources), blocks).started_from(tasks)
+        if len(tasks) == 1:
+            return SharingPlan.separate(tasks, blocks)
         plan = self._plan(tuple(tasks), blocks)
         if plan.blocks != blocks:
             raise ConfigError([Problem("sharing", f"must give a plan for {blocks} blocks", plan.blocks)])
         if sorted(plan.tasks) != sorted(tasks):
             raise ConfigError([Problem("sharing", "must give a plan for the study's tasks", plan.tasks, tuple(tasks))])
-        return SharingPlan.separate(tasks, blocks) if len(tasks) == 1 else plan.ordered(tasks)
+        return plan.ordered(tasks)
 
     @final
     def couple(self, layout: Layout) -> Coupling:
