@@ -27,6 +27,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"search"}),
     frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
     frozenset({"listing", "launch"}),
+    frozenset({"commands"}),
     frozenset({"cli", "__main__"}),
 )
 WITHIN = {  # ... and these families from another

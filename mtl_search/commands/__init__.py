@@ -1,0 +1,20 @@
+"""Commands of ``mtl-search``: one file and one line each.
+
+Every module has ``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns the exit code; what takes
+time to import is imported in ``run``.
+"""
+
+from types import ModuleType
+
+from mtl_search.commands import export, extend, list_variants, report, schema, search, validate
+
+COMMANDS: dict[str, ModuleType] = {
+    "search": search,
+    "validate": validate,
+    "report": report,
+    "export": export,
+    "extend": extend,
+    "list": list_variants,
+    "schema": schema,
+}
+"""Command by its verb."""

@@ -1,0 +1,29 @@
+"""``mtl-search export``: the winner as files for deployment."""
+
+import argparse
+from pathlib import Path
+
+from mtl_search.commands.shared import OUTPUT, STUDY_NAME, print_line, study_folder
+
+HELP = "write a study's best model for deployment, checked against the trained one"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("study", help=STUDY_NAME)
+    parser.add_argument("--to", help="folder to write (default: STUDY-model)")
+    parser.add_argument("--format", default="pt2", help="pt2, onnx, or both with a comma (default: pt2)")
+    parser.add_argument("--output", help=OUTPUT)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command."""
+    from mtl_search.export import export_model
+
+    folder = study_folder(arguments)
+    to = Path(arguments.to or f"{folder.name}-model")
+    report = export_model(folder, to, [name.strip() for name in arguments.format.split(",")])
+    for line in report.lines():
+        print_line(line)
+    print_line(f"wrote {report.folder}: {', '.join(report.files)}")
+    return 0

@@ -1,0 +1,22 @@
+"""``mtl-search list``: the variants of each family."""
+
+import argparse
+
+from mtl_search.commands.shared import print_line
+
+HELP = "list the variants of each family with their parameters"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("family", nargs="?", help="only this family")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command."""
+    from mtl_search.catalog import FAMILIES
+    from mtl_search.listing import describe_families
+
+    for line in describe_families(FAMILIES, arguments.family):
+        print_line(line)
+    return 0
