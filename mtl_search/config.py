@@ -127,10 +127,19 @@ class TaskConfig(_Section):
     positive: bool | int | float | str | None = None
 
 
+class RepeatsConfig(_Section):
+    """Which trials are run again over fresh seeds before one of them is called the winner; 0 runs for none."""
+
+    trials: PositiveInt = 3
+    runs: NonNegativeInt = 3
+
+
 class SearchConfig(_Section):
     """How the space is searched."""
 
     trials: PositiveInt = 20
+    baseline_seeds: PositiveInt = 3
+    repeats: RepeatsConfig = RepeatsConfig()
     sampler: Variant = Component("tpe")
     stopper: Variant = Component("asha")
     objective: str = MEAN_IMPROVEMENT
@@ -162,6 +171,7 @@ class TrackingConfig(_Section):
 
     uri: str | None = None
     experiment: str | None = None
+    system_metrics: bool = False
 
 
 class StudyConfig(_Section):

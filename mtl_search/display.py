@@ -135,11 +135,11 @@ class Display:
         how = "found in the cache" if result.get("cached") else f"{result['wall_seconds']:.1f} s"
         self._note(f"base ({name}): {metrics} (best epoch {result['best_epoch']}, {how})")
 
-    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
         """A single-task model has finished an epoch."""
         self._baselines[task] = f"epoch {report['epoch']}: {report['metrics'][task]:.4g}"
 
-    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """A single-task model is done."""
         if result is None:
             self._baselines[task] = f"failed: {reason}"
@@ -148,6 +148,17 @@ class Display:
             value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
             self._baselines[task] = f"{value} (best epoch {result['best_epoch']}, {how})"
         self._note(f"single-task {task}: {self._baselines[task]}")
+
+    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+        """A trial's recipe is run again."""
+
+    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+        """A repeat has finished an epoch."""
+
+    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+        """A repeat is done."""
+        if result is not None:
+            self._note(f"repeat {run} of trial {number}: {result['best_score']:+.2f} {self._unit}")
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Task affinity is known."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.statistics import Estimate
 from mtl_search.training.objective import Goal, Objective
 from mtl_search.training.stages import Stage
 
@@ -22,6 +23,13 @@ class TaskOutcome:
         test_gain: Relative gain on test in percent.
         steps: The metric on validation of the ``base`` with a fresh head, of the model fine-tuned on the task alone
             (``single``), of the ``fused`` and of the ``joint`` model.
+        scale: Natural scale of the metric, see ``Goal``.
+        baseline_runs: Validation metric of the single-task model by seed; ``baseline`` is their mean.
+        test_baseline_runs: The same on test.
+        baseline_trial: The trial whose single-task part makes the baseline; None for the default recipe's.
+        repeated: Gain on validation over fresh runs of the winner; None where it was not run again.
+        repeated_test: The same on test.
+        worse: The alarm: with confidence worse than alone.
     """
 
     metric: str
@@ -33,9 +41,52 @@ class TaskOutcome:
     test_baseline: float
     test_gain: float
     steps: Mapping[str, float]
+    scale: float = 1.0
+    baseline_runs: tuple[float, ...] = ()
+    test_baseline_runs: tuple[float, ...] = ()
+    baseline_trial: int | None = None
+    repeated: Estimate | None = None
+    repeated_test: Estimate | None = None
+    worse: bool = False
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trial whose recipe was run again over fresh seeds.
+
+    Attributes:
+        number: The trial.
+        folder: Where its model lies.
+        improvement: What it came to in the search, in percent.
+        repeated: Improvement of the fresh runs on validation.
+        parameters: Of its model.
+        epoch_seconds: Mean time of a joint epoch.
+        tied: Whether it cannot be told from the winner.
+    """
+
+    number: int
+    folder: str
+    improvement: float
+    repeated: Estimate
+    parameters: int
+    epoch_seconds: float
+    tied: bool
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Another grouping of the tasks, where one does worse than alone.
+
+    Attributes:
+        groups: Tasks that should share a trunk.
+        parameters: Of a model with a trunk for each group.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    parameters: int
 
 
 @dataclass(frozen=True)
@@ -52,6 +103,12 @@ class Outcome:
         best_epoch: Epoch of joint training that the model comes from; 0 is right after fusion.
         parameters: Of the model; ``single_parameters``: of all single-task models together.
         multiply_adds: Of one sample through the model; ``single_multiply_adds``: through all single-task models.
+        repeated: Improvement on validation over fresh runs of the winner; None where it was not run again.
+        repeated_test: The same on test.
+        candidates: Trials that were run again, the winner first, the others by their mean.
+        ties: Numbers of all trials that cannot be told from the winner, those judged by their one run among them.
+        challenger: The cheapest of the candidates that are tied with the winner and cheaper; None where there is none.
+        proposal: A better grouping where a task does worse than alone and affinity is known.
     """
 
     number: int
@@ -65,6 +122,27 @@ class Outcome:
     single_parameters: int
     multiply_adds: int
     single_multiply_adds: int
+    repeated: Estimate | None = None
+    repeated_test: Estimate | None = None
+    candidates: tuple[Candidate, ...] = ()
+    ties: tuple[int, ...] = ()
+    challenger: int | None = None
+    proposal: Proposal | None = None
+
+    @property
+    def optimism(self) -> float | None:
+        """The search's figure of the winner less the mean of its fresh runs, in points of percent."""
+        return None if self.repeated is None else self.improvement - self.repeated.mean
+
+    @property
+    def worse(self) -> tuple[str, ...]:
+        """Tasks that do worse than alone, with confidence."""
+        return tuple(name for name, task in self.tasks.items() if task.worse)
+
+    @property
+    def objective(self) -> Objective:
+        """Improvement against the baselines that count in the end; judges any trial's metrics."""
+        return Objective({n: Goal(t.higher_is_better, t.baseline, t.scale) for n, t in self.tasks.items()})
 
     @classmethod
     def of(
@@ -124,7 +202,13 @@ class Outcome:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Outcome":
         """Inverse of ``to_dict``."""
-        return cls(**{**data, "tasks": {name: TaskOutcome(**task) for name, task in data["tasks"].items()}})
+        tasks = {name: TaskOutcome(**_estimates(task)) for name, task in data["tasks"].items()}
+        parts = {**_estimates(data), "tasks": tasks}
+        parts["candidates"] = tuple(Candidate(**_estimates(each)) for each in data.get("candidates", ()))
+        if data.get("proposal") is not None:
+            found = data["proposal"]
+            parts["proposal"] = Proposal(tuple(map(tuple, found["groups"])), found["parameters"])
+        return cls(**parts)
 
     def cost(self) -> str:
         """What the model takes, against the single-task models together."""
@@ -154,3 +238,12 @@ class Outcome:
         for name, task in self.tasks.items():
             lines.append(f"| {name} | {' | '.join(f'{value:.4g}' for value in task.steps.values())} |")
         return "\n".join(lines)
+
+
+def _estimates(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values with estimates made of mappings, and tuples of lists of numbers."""
+    made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    for name in ("repeated", "repeated_test"):
+        if data.get(name) is not None:
+            made[name] = Estimate(**data[name])
+    return made

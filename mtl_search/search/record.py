@@ -12,7 +12,18 @@ INTERRUPTED = "interrupted"
 """State, and user attribute, of a trial whose driver ended before it did; its recipe is tried again on resume."""
 REFUSED = "refused"
 """User attribute of a trial whose parts make no sense together: Optuna drew it, nobody trains, counts or shows it."""
-_COPIED = ("best_epoch", "parameters", "multiply_adds", "seconds", "duplicate_of", "retry_of")
+_COPIED = (
+    "best_epoch",
+    "parameters",
+    "multiply_adds",
+    "seconds",
+    "epoch_seconds",
+    "worker_seconds",
+    "peak_mib",
+    "job",
+    "duplicate_of",
+    "retry_of",
+)
 _STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
 
@@ -32,6 +43,10 @@ class TrialRecord:
         best_epoch: That epoch.
         parameters: Of the model; ``multiply_adds``: of one sample through it.
         seconds: From the trial's start to its end, waiting for a worker group included.
+        epoch_seconds: Mean time of a joint epoch.
+        worker_seconds: Time of its joint training, summed over the workers of its group.
+        peak_mib: Most memory that one of these workers held.
+        job: Key of its joint stage, the name of its folder among the study's trials.
         duplicate_of: The finished trial with the same recipe, whose end this one took over.
         retry_of: The interrupted trial that this one tries again.
     """
@@ -47,6 +62,10 @@ class TrialRecord:
     parameters: int | None = None
     multiply_adds: int | None = None
     seconds: float | None = None
+    epoch_seconds: float | None = None
+    worker_seconds: float | None = None
+    peak_mib: float | None = None
+    job: str | None = None
     duplicate_of: int | None = None
     retry_of: int | None = None
 

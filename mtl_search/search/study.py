@@ -105,10 +105,10 @@ class Study:
             (task,) = job.payload.tasks
             for report in update.reports:
                 for watcher in self._watchers:
-                    watcher.baseline_reported(task, report)
+                    watcher.baseline_reported(task, 0, report)
             if update.state.ended:
                 for watcher in self._watchers:
-                    watcher.baseline_ended(task, update.result, update.reason)
+                    watcher.baseline_ended(task, 0, update.result, update.reason)
 
         updates = pool.run(jobs, heard)
         failed = [

@@ -32,11 +32,20 @@ class StudyWatcher(Watcher, Protocol):
     def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
         """That base is done, or failed with a reason."""
 
-    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
-        """A task's single-task model has finished an epoch."""
+    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
+        """A task's single-task model has finished an epoch; ``run`` counts its seeds from 0, the study's own."""
 
-    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """A task's single-task model is done, or failed with a reason."""
+
+    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+        """A trial's recipe begins to be run again; ``run`` counts its fresh seeds from 1."""
+
+    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+        """A repeat has finished an epoch."""
+
+    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+        """A repeat is done, or failed with a reason."""
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Task affinity is known, and which groups it makes."""

@@ -82,18 +82,17 @@ class Recorder:
             tags = {"best_epoch": result["best_epoch"], "cached": "cached" in result}
             self._tracker.end_run("base", "FINISHED", tags)
 
-    def baseline_reported(self, task: str, report: dict[str, Any]) -> None:
+    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
         """Log an epoch of a single-task model."""
-        self._start_baseline(task)
-        self._log(f"baseline-{task}", report)
+        self._log(self._start_baseline(task, run), report)
 
-    def baseline_ended(self, task: str, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
-        key = f"baseline-{task}"
+        key = _baseline_key(task, run)
         if result is not None and result.get("cached") and self._tracker.started(key):
             self._tracker.end_run(key, "FINISHED")
             return
-        self._start_baseline(task)
+        self._start_baseline(task, run)
         for report in (result or {}).get("history", []):
             self._log(key, report)
         if result is None:
@@ -102,6 +101,22 @@ class Recorder:
         tags = {"best_epoch": result["best_epoch"], "parameters": result["parameters"], "cached": "cached" in result}
         self._tracker.log_metrics(key, {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
         self._tracker.end_run(key, "FINISHED", tags)
+
+    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+        """Open a repeat's run."""
+        tags = {"kind": "repeat", "of_trial": number}
+        self._tracker.start_run(_repeat_key(number, run), _repeat_key(number, run), recipe.flat(), tags)
+
+    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+        """Log an epoch of a repeat."""
+        self._log(_repeat_key(number, run), report)
+
+    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+        """Close a repeat's run."""
+        if result is None:
+            self._tracker.end_run(_repeat_key(number, run), "FAILED", {"reason": reason})
+        else:
+            self._tracker.end_run(_repeat_key(number, run), "FINISHED", {"best_epoch": result["best_epoch"]})
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Draw the affinity and write it down beside the picture."""
@@ -167,11 +182,12 @@ class Recorder:
             self._logged["base"] = set()
             self._tracker.start_run("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
-    def _start_baseline(self, task: str) -> None:
-        key = f"baseline-{task}"
+    def _start_baseline(self, task: str, run: int) -> str:
+        key = _baseline_key(task, run)
         if key not in self._logged:
             self._logged[key] = set()
-            self._tracker.start_run(key, key, {"task": task}, {"kind": "baseline"})
+            self._tracker.start_run(key, key, {"task": task, "run": run}, {"kind": "baseline"})
+        return key
 
     def _log(self, key: str, report: Mapping[str, Any]) -> None:
         """Log one epoch, once."""
@@ -190,6 +206,14 @@ class Recorder:
             **_cosines(report["cosines"]),
         }
         self._tracker.log_metrics(key, values, report["epoch"])
+
+
+def _baseline_key(task: str, run: int) -> str:
+    return f"baseline-{task}" if not run else f"baseline-{task}-{run}"
+
+
+def _repeat_key(number: int, run: int) -> str:
+    return f"repeat-{number}-{run}"
 
 
 def _cosines(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
