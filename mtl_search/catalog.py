@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mtl_search.binding import SCHEDULE_FAMILIES, Family, bind_component
-from mtl_search.config import StudyConfig, parse_component
+from mtl_search.config import StudyConfig
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.extension import EXTENSIONS
 from mtl_search.families import TRAINING_FAMILIES
+from mtl_search.fields import parse_component
 from mtl_search.fusion import Fusion
 from mtl_search.reading import parse_config, read_yaml
 from mtl_search.recipe import Component

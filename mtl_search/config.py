@@ -4,86 +4,19 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 ``catalog`` binds the parameters of its variants.
 """
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mtl_search.errors import NOTHING, Problem
+from mtl_search.fields import Columns, Name, Section, Variant
 from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
+from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig
 
-MEAN_IMPROVEMENT = "mean_improvement"
-WORST_TASK = "worst_task"
-JOURNAL = "journal"
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-NAME_RULE = "must start with a letter and hold letters, digits, '_' and '-' only (64 characters at most)"
 
 
-def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise ValueError(NAME_RULE)
-    return name
-
-
-def parse_component(raw: object) -> Component:
-    """Read ``name`` or ``{name: {parameter: value}}``.
-
-    Raises:
-        ValueError: The value has another form.
-    """
-    if isinstance(raw, Component):
-        return raw
-    if isinstance(raw, str):
-        return Component(raw)
-    if isinstance(raw, Mapping) and len(raw) == 1:
-        ((name, params),) = raw.items()
-        if isinstance(name, str) and (params is None or isinstance(params, Mapping)):
-            return Component(name, dict(params or {}))
-    raise ValueError("must be a variant's name, or a mapping of one name to its parameters")
-
-
-def _as_list(raw: object) -> object:
-    return raw if isinstance(raw, list) else [raw]
-
-
-def _check_storage(storage: str) -> str:
-    if storage != JOURNAL and "://" not in storage:
-        raise ValueError(f"must be '{JOURNAL}' (a file in the study's folder) or a database URL")
-    return storage
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-Variant = Annotated[
-    Component,
-    PlainValidator(parse_component),
-    PlainSerializer(Component.to_dict),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "minProperties": 1, "maxProperties": 1}]}),
-]
-Columns = Annotated[
-    list[str],
-    BeforeValidator(_as_list),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
-]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Parts of the training rows set aside where the source gives no such split."""
 
     validation: ProperFraction = 0.15
@@ -96,7 +29,7 @@ class SplitConfig(_Section):
         return self
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the rows come from: one ``source`` for all tasks, or several named ``sources``."""
 
     source: Variant | None = None
@@ -115,7 +48,7 @@ class DataConfig(_Section):
         return dict(self.sources) if self.sources is not None else {"main": self.source}  # type: ignore[dict-item]
 
 
-class TaskConfig(_Section):
+class TaskConfig(Section):
     """One learning task: what is predicted, from which data set, and how it is scored."""
 
     kind: Literal["classification", "binary", "regression", "multilabel"]
@@ -127,26 +60,7 @@ class TaskConfig(_Section):
     positive: bool | int | float | str | None = None
 
 
-class RepeatsConfig(_Section):
-    """Which trials are run again over fresh seeds before one of them is called the winner; 0 runs for none."""
-
-    trials: PositiveInt = 3
-    runs: NonNegativeInt = 3
-
-
-class SearchConfig(_Section):
-    """How the space is searched."""
-
-    trials: PositiveInt = 20
-    baseline_seeds: PositiveInt = 3
-    repeats: RepeatsConfig = RepeatsConfig()
-    sampler: Variant = Component("tpe")
-    stopper: Variant = Component("asha")
-    objective: str = MEAN_IMPROVEMENT
-    storage: Annotated[str, AfterValidator(_check_storage)] = JOURNAL
-
-
-class ActivationsConfig(_Section):
+class ActivationsConfig(Section):
     """What one worker may keep of the activations of frozen blocks, in MiB; 0 keeps nothing there."""
 
     device_mib: NonNegativeInt = 1024
@@ -154,7 +68,7 @@ class ActivationsConfig(_Section):
     disk_mib: NonNegativeInt = 4096
 
 
-class ResourcesConfig(_Section):
+class ResourcesConfig(Section):
     """What one worker group is made of, and how many run side by side."""
 
     workers: PositiveInt = 1
@@ -166,7 +80,7 @@ class ResourcesConfig(_Section):
     activations: ActivationsConfig = ActivationsConfig()
 
 
-class TrackingConfig(_Section):
+class TrackingConfig(Section):
     """Where MLflow writes; by default ``MLFLOW_TRACKING_URI``, or sqlite in the working folder."""
 
     uri: str | None = None
@@ -174,7 +88,7 @@ class TrackingConfig(_Section):
     system_metrics: bool = False
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """One study file. ``space`` stays as written here; ``space.SearchSpace`` reads it.
 
     ``source_tasks`` are learned from, as a base or beside the tasks, and never count in the objective.
@@ -183,7 +97,7 @@ class StudyConfig(_Section):
     name: Name
     data: DataConfig
     tasks: dict[Name, TaskConfig] = Field(min_length=1)
-    source_tasks: dict[Name, TaskConfig] = {}
+    source_tasks: dict[Name, TaskConfig] = Field(default_factory=dict)
     backbone: Variant
     space: dict[str, Any] = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
@@ -191,6 +105,22 @@ class StudyConfig(_Section):
     tracking: TrackingConfig = TrackingConfig()
     storage: str = "mtl_search_runs"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    def _objective_problems(self) -> list[Problem]:
+        """Rules between the objective and the tasks."""
+        place, wanted = "search.objective", self.search.objective
+        known = (MEAN_IMPROVEMENT, WORST_TASK, *self.tasks)
+        if isinstance(wanted, str):
+            rule = "must be an objective or a task"
+            return [] if wanted in known else [Problem(place, rule, wanted, known)]
+        problems = [
+            Problem(place, "must be tasks where there are several", name, tuple(self.tasks))
+            for name in wanted
+            if name not in self.tasks
+        ]
+        if len(set(wanted)) < len(wanted):
+            problems.append(Problem(place, "must name each task once", wanted))
+        return problems
 
     def cross_problems(self) -> list[Problem]:
         """Rules that tie sections together: data set names, the objective's task, reserved names."""
@@ -212,11 +142,7 @@ class StudyConfig(_Section):
             for name in datasets
             if name not in used and len(datasets) > 1
         ]
-        objectives = (MEAN_IMPROVEMENT, WORST_TASK, *self.tasks)
-        if self.search.objective not in objectives:
-            problems.append(
-                Problem("search.objective", "must be an objective or a task", self.search.objective, objectives)
-            )
+        problems += self._objective_problems()
         resources = self.resources
         device_mib = resources.activations.device_mib
         if not resources.gpus_per_worker and device_mib != ActivationsConfig().device_mib:

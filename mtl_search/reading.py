@@ -14,16 +14,17 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mtl_search.config import (
-    NAME_RULE,
+    ActivationsConfig,
     DataConfig,
     ResourcesConfig,
-    SearchConfig,
     SplitConfig,
     StudyConfig,
     TaskConfig,
     TrackingConfig,
 )
 from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
+from mtl_search.fields import NAME_RULE
+from mtl_search.search_config import RepeatsConfig, SearchConfig
 
 _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): StudyConfig,
@@ -31,7 +32,9 @@ _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("data", "split"): SplitConfig,
     ("tasks", "*"): TaskConfig,
     ("search",): SearchConfig,
+    ("search", "repeats"): RepeatsConfig,
     ("resources",): ResourcesConfig,
+    ("resources", "activations"): ActivationsConfig,
     ("tracking",): TrackingConfig,
 }
 _LONG = 100

@@ -11,7 +11,8 @@ from mtl_search.domains import Choice
 from mtl_search.errors import Problem
 from mtl_search.fusion import FUSIONS
 from mtl_search.recipe import Component, Schedule
-from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, SAMPLERS
+from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, ONE_OBJECTIVE, SAMPLERS
+from mtl_search.search.stoppers import STOPPERS, Never
 from mtl_search.space import SCHEDULES, SearchSpace
 from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.bases import LearnedBase
@@ -42,10 +43,14 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     elif sampler in NO_BRANCHES and space.has_branches:
         rule = "cannot learn from parameters that exist on some branches only; use tpe"
         problems.append(Problem("search.sampler", rule, name))
-    if not space.domains and config.search.trials > 2:
-        rule = (
-            f"must hold a domain for {config.search.trials} trials (without one: 2, the default and the plain recipe)"
-        )
+    several = len(config.search.objectives) > 1
+    if several and sampler in ONE_OBJECTIVE:
+        problems.append(Problem("search.sampler", "cannot maximise several objectives; use tpe or nsga2", name))
+    stopper = config.search.stopper.name
+    if several and variant(STOPPERS, stopper, "search.stopper") is not Never:
+        problems.append(Problem("search.stopper", "must be none with several objectives", stopper))
+    if not space.domains and config.search.most_trials > 2:
+        rule = f"must hold a domain for {config.search.budget} (without one: 2, the default and the plain recipe)"
         problems.append(Problem("space", rule, config.space))
     for section in SCHEDULES:
         problems += _schedule_problems(section, space)

@@ -20,7 +20,9 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
-    frozenset({"errors", "recipe", "variants", "domains", "binding", "space", "config", "reading"}),
+    frozenset(
+        {"errors", "recipe", "variants", "domains", "binding", "space", "fields", "search_config", "config", "reading"}
+    ),
     FAMILIES,
     frozenset({"training", "families"}),
     frozenset({"execution"}),

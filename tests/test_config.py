@@ -136,7 +136,7 @@ def test_a_good_study_is_frozen_data_with_its_defaults() -> None:
     config, found = parse_config(GOOD)
     assert found == []
     assert config is not None
-    assert (config.seed, config.search.trials, config.source_tasks) == (0, 20, {})
+    assert (config.seed, config.search.most_trials, config.source_tasks) == (0, 20, {})
     assert config.tasks["petal"].target == ["petal width (cm)"]
     assert config.data.datasets == {"main": Component("sklearn", {"name": "iris"})}
     assert StudyConfig.model_validate(config.model_dump()) == config

@@ -9,7 +9,7 @@ from mtl_search.execution.jobs import Job
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
-from mtl_search.training.stages import Stage
+from mtl_search.training.stages import CLOCKED, Stage
 from mtl_search.training.workspace import Workload
 
 TASKS = {
@@ -63,7 +63,7 @@ def jobs(study: Workload, of: Recipe, folder: Path, name: str = "", **options: A
 def told(result: dict[str, Any] | None) -> dict[str, Any]:
     """A result without what the clock says."""
     assert result is not None
-    timed = {"seconds", "wall_seconds", "cached"}
+    timed = {*CLOCKED, "cached"}
     history = [{name: value for name, value in epoch.items() if name not in timed} for epoch in result["history"]]
     return {name: value for name, value in result.items() if name not in timed} | {"history": history}
 

@@ -37,12 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     again = f"mtl-search search {arguments.study} --resume"
     with chatter_to(folder.log) as stream:
-        display = Display(stream, config.name, config.search.trials, unit, metrics, searched)
+        display = Display(stream, config.name, config.search.most_trials, unit, metrics, searched)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
             with display.shown():
-                display.say(f"study {config.name}: {config.search.trials} trials")
+                display.say(f"study {config.name}: {config.search.budget}")
                 outcome = run_study(prepared, [display], display.say, resume=arguments.resume)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")

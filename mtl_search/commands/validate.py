@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
         of = "task" if task in prepared.data.tasks else "source task"
         print_line(f"  {of} {task.name}: {kind}, judged by {task.metric.name}")
     searched = len(prepared.study.space.domains)
-    print_line(f"  {prepared.workload.blocks} blocks, {searched} searched parameters, {config.search.trials} trials")
+    print_line(f"  {prepared.workload.blocks} blocks, {searched} searched parameters, {config.search.budget}")
     return 0

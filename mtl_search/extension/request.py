@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mtl_search.binding import bind_component
-from mtl_search.config import StudyConfig, parse_component
+from mtl_search.config import StudyConfig
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.extension import EXTENSIONS, Extension
 from mtl_search.families import TRAINING_FAMILIES
+from mtl_search.fields import parse_component
 from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.reading import parse_config, read_yaml

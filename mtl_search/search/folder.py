@@ -130,6 +130,8 @@ class StudyFolder:
             changed = [part for part in _DECIDING if content_key(before.get(part)) != content_key(snapshot[part])]
             if before["search"]["objective"] != snapshot["search"]["objective"]:
                 changed.append("search.objective")
+            if before["search"].get("baseline_seeds", 1) != snapshot["search"]["baseline_seeds"]:
+                changed.append("search.baseline_seeds")
             if changed:
                 raise StudyError(
                     f"study {self.name} was begun with another {', '.join(changed)}: its trials would not compare; "
@@ -175,13 +177,17 @@ class StudyFolder:
         trials = self.optuna_study(url).get_trials(deepcopy=False)
         return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
 
-    def optuna_study(self, url: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
-        """The Optuna study, made if it is new; maximises."""
+    def optuna_study(self, url: str, objectives: int = 1) -> optuna.Study:
+        """The Optuna study, made if it is new; maximises.
+
+        Args:
+            url: As in ``search.storage``.
+            objectives: How many numbers a new study maximises.
+        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say on stderr that it found the study
         return optuna.create_study(
             study_name=self.name,
             storage=self.optuna_storage(url),
-            sampler=sampler,
-            direction="maximize",
+            directions=["maximize"] * objectives,
             load_if_exists=True,
         )

@@ -12,12 +12,12 @@ from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import settle
 from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE, save_base
+from mtl_search.training.checkpoint import MODEL_FILE, save_base, state_key
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage
-from mtl_search.training.workspace import Workload, state_key
+from mtl_search.training.workspace import Workload
 from mtl_search.transfer import BASES, TRANSFERS
 from mtl_search.transfer.bases import LearnedBase
 from mtl_search.transfer.bases.base import Fetch, no_models
@@ -47,15 +47,16 @@ class Jobs:
         workload: Data, backbone and seed.
         folder: The study's.
         fetch: Gives the trunk of an earlier model.
+        run: Which fresh seed the jobs are of; 0 for the study's own.
 
     Attributes:
         objective: What trials are judged by; knows the baselines once there are any.
         groups: Groups of tasks by the kind of affinity they were measured with.
     """
 
-    def __init__(self, workload: Workload, folder: StudyFolder, fetch: Fetch = no_models) -> None:
-        self._workload, self._folder, self._fetch = workload, folder, fetch
-        self._workload_key = workload.key
+    def __init__(self, workload: Workload, folder: StudyFolder, fetch: Fetch = no_models, run: int = 0) -> None:
+        self._workload, self._folder, self._fetch, self._run = workload.seeded(run), folder, fetch, run
+        self._workload_key = self._workload.key
         self._tasks = tuple(task.name for task in workload.data.tasks)
         self._goals = task_goals(workload.data)
         self._starts: dict[str, Start] = {}
@@ -80,7 +81,7 @@ class Jobs:
             key = content_key("single_task", self._workload_key, start.key, task, recipe.single_task.to_dict())
             objective = Objective({task: self._goals[task]}, task)
             folder = str(self._folder.cache / key)
-            stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder)
+            stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder, run=self._run)
             jobs.append(Job(key, stage, () if start.job is None else (start.job.key,)))
         return jobs
 
@@ -102,6 +103,7 @@ class Jobs:
             {job.payload.tasks[0]: job.payload.folder for job in singles},
             base=start.folder,
             sources=sources,
+            run=self._run,
         )
         before = [*([start.job] if start.job else []), *singles]
         return [*before, Job(key, stage, tuple(job.key for job in before), lockstep=True)]
@@ -110,7 +112,8 @@ class Jobs:
         sources = self._workload.data.source_tasks
         key = content_key("pretrain", self._workload_key, [task.name for task in sources], recipe.base.to_dict())
         folder, goals = str(self._folder.cache / key), task_goals(self._workload.data, sources)
-        stage = Stage(key, "pretrain", tuple(task.name for task in sources), recipe, folder, Objective(goals))
+        names = tuple(task.name for task in sources)
+        stage = Stage(key, "pretrain", names, recipe, folder, Objective(goals), run=self._run)
         return Start(key, folder, Job(key, stage))
 
     def _found(self, recipe: Recipe) -> Start:

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mtl_search.search.record import TrialRecord
 from mtl_search.search.statistics import Estimate
 from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -143,57 +141,6 @@ class Outcome:
     def objective(self) -> Objective:
         """Improvement against the baselines that count in the end; judges any trial's metrics."""
         return Objective({n: Goal(t.higher_is_better, t.baseline, t.scale) for n, t in self.tasks.items()})
-
-    @classmethod
-    def of(
-        cls,
-        trial: TrialRecord,
-        stage: Stage,
-        metric_names: Mapping[str, str],
-        objective: Objective,
-        baselines: Mapping[str, Mapping[str, Any]],
-        test: Mapping[str, Mapping[str, float]],
-    ) -> "Outcome":
-        """The outcome of a study whose best trial this is.
-
-        Args:
-            trial: Complete.
-            stage: Its joint stage, with the recipe as trained.
-            metric_names: Main metric by task.
-            objective: Knows the baselines on validation.
-            baselines: Result of each task's single-task stage.
-            test: Metrics by task on test, of the ``joint`` model and of the ``single`` ones.
-        """
-        goals, metrics = objective.goals, trial.metrics
-        against = {t: Goal(g.higher_is_better, test["single"][t], g.scale) for t, g in goals.items()}
-        test_objective = Objective(against, objective.kind)
-        gains, test_gains = objective.gains(metrics), test_objective.gains(test["joint"])
-        return cls(
-            number=trial.number,
-            recipe=stage.recipe.to_dict(),
-            folder=stage.folder,
-            improvement=objective.improvement(metrics),
-            test_improvement=test_objective.improvement(test["joint"]),
-            tasks={
-                task: TaskOutcome(
-                    metric=metric_names[task],
-                    higher_is_better=goal.higher_is_better,
-                    validation=metrics[task],
-                    baseline=baselines[task]["metrics"][task],
-                    gain=gains[task],
-                    test=test["joint"][task],
-                    test_baseline=test["single"][task],
-                    test_gain=test_gains[task],
-                    steps={name: values[task] for name, values in trial.steps.items()},
-                )
-                for task, goal in goals.items()
-            },
-            best_epoch=trial.best_epoch or 0,
-            parameters=trial.parameters or 0,
-            single_parameters=sum(result["parameters"] for result in baselines.values()),
-            multiply_adds=trial.multiply_adds or 0,
-            single_multiply_adds=sum(result["multiply_adds"] for result in baselines.values()),
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

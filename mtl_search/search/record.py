@@ -69,6 +69,11 @@ class TrialRecord:
     duplicate_of: int | None = None
     retry_of: int | None = None
 
+    @property
+    def price(self) -> tuple[int, float]:
+        """What its model costs: parameters, then the time of an epoch."""
+        return self.parameters or 0, self.epoch_seconds or 0.0
+
     @classmethod
     def of(cls, trial: FrozenTrial, state: TrialState | None = None, value: float | None = None) -> "TrialRecord":
         """Read a trial of Optuna's.
@@ -79,11 +84,12 @@ class TrialRecord:
             value: The value it is about to get.
         """
         notes: Mapping[str, Any] = trial.user_attrs
-        state, value = (state, value) if state is not None else (trial.state, trial.value)
+        if state is None:  # with several objectives there is no one value, and the score stands in the notes
+            state, value = trial.state, trial.value if len(trial.values or ()) == 1 else None
         return cls(
             number=trial.number,
             state=INTERRUPTED if INTERRUPTED in notes else _STATES[state.name],
-            value=value if state.name in ("COMPLETE", "PRUNED") else None,
+            value=notes.get("score", value) if state.name in ("COMPLETE", "PRUNED") else None,
             recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
             reason=str(notes.get("reason", "")),
             metrics=notes.get("metrics", {}),

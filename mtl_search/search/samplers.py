@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
+from annotated_types import Ge
 from optuna.samplers import BaseSampler
 
 from mtl_search.recipe import PositiveInt
@@ -75,9 +76,34 @@ class Gp:
         return optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed)
 
 
-SAMPLERS: Mapping[str, Callable[..., Any]] = {"tpe": Tpe, "random": Random, "cmaes": CmaEs, "gp": Gp}
+@dataclass(frozen=True)
+class Nsga2:
+    """Non-dominated sorting genetic algorithm: for several objectives and many trials.
+
+    Paper: Deb et al. 2002, "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II".
+
+    Attributes:
+        population: Trials of a generation; the first is drawn at random.
+    """
+
+    population: Annotated[int, Ge(2)] = 20
+
+    def build(self, seed: int) -> BaseSampler:
+        """The sampler itself."""
+        return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)
+
+
+SAMPLERS: Mapping[str, Callable[..., Any]] = {
+    "tpe": Tpe,
+    "random": Random,
+    "cmaes": CmaEs,
+    "gp": Gp,
+    "nsga2": Nsga2,
+}
 """Sampler by its name in ``search.sampler``."""
 NUMBERS_ONLY = (CmaEs,)
 """Samplers that would draw choices at random instead of learning from them."""
+ONE_OBJECTIVE = (CmaEs, Gp)
+"""Samplers that cannot maximise several numbers."""
 NO_BRANCHES = (CmaEs, Gp)
 """Samplers that would draw conditional parameters at random instead of learning from them."""

@@ -22,8 +22,17 @@ from mtl_search.space import Reference, SearchSpace
 
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
-_MEASURED = ("metrics", "steps", "best_epoch", "parameters", "multiply_adds")
-_COPIED = {*_MEASURED, "job"}
+_MEASURED = (
+    "metrics",
+    "steps",
+    "best_epoch",
+    "parameters",
+    "multiply_adds",
+    "epoch_seconds",
+    "worker_seconds",
+    "peak_mib",
+)
+_COPIED = {*_MEASURED, "job", "score"}
 """What a trial takes over from a finished one with the same recipe."""
 
 
@@ -48,6 +57,8 @@ class OptunaSearcher(Searcher):
         release: Called with that key when the trial has ended, whatever the reason.
         watchers: Hear of every trial.
         refuse: Says why a recipe's parts make no sense together; empty if they do.
+        values: What of a finished job's result Optuna maximises.
+        in_time: Whether there is time for another trial.
     """
 
     def __init__(
@@ -59,11 +70,15 @@ class OptunaSearcher(Searcher):
         release: Callable[[str], None],
         watchers: list[Watcher],
         refuse: Callable[[Recipe], str] = lambda _: "",
+        values: Callable[[dict[str, Any]], list[float]] = lambda result: [result["best_score"]],
+        in_time: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(metric="objective", mode="max")
         self._study, self._space = study, space
         self._submit, self._release = submit, release
         self._watchers, self._refuse = watchers, refuse
+        self._values, self._in_time = values, in_time
+        self._several = len(study.directions) > 1
         self._live: dict[str, _Live] = {}
         past = study.get_trials(deepcopy=False)
         counted = [t for t in past if t.state.is_finished() and not {INTERRUPTED, REFUSED} & t.user_attrs.keys()]
@@ -78,7 +93,7 @@ class OptunaSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
         """The next recipe's jobs; recipes tried before get their known end at once and are passed over."""
         refused = 0
-        while self._left > 0 and refused < _MOST_REFUSED:
+        while self._left > 0 and refused < _MOST_REFUSED and self._in_time():
             trial = self._study.ask()
             recipe = self._recipe(trial)
             if reason := self._refuse(recipe):
@@ -107,7 +122,8 @@ class OptunaSearcher(Searcher):
             return
         live.epoch = report["epoch"]
         live.best = report["best_score"]
-        live.trial.report(live.best, live.epoch)
+        if not self._several:  # Optuna takes no reports there, and nothing stops a trial early
+            live.trial.report(live.best, live.epoch)
         for watcher in self._watchers:
             watcher.trial_reported(live.trial.number, report)
 
@@ -126,11 +142,13 @@ class OptunaSearcher(Searcher):
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
             for name in _MEASURED:
-                live.trial.set_user_attr(name, outcome[name])
+                if name in outcome:  # a result kept by an earlier version knows less
+                    live.trial.set_user_attr(name, outcome[name])
             live.trial.set_user_attr("job", live.key)
-            self._end(live.trial, TrialState.COMPLETE, outcome["best_score"])
+            live.trial.set_user_attr("score", outcome["best_score"])
+            self._end(live.trial, TrialState.COMPLETE, self._values(outcome))
         elif news.state is JobState.RUNNING:
-            self._end(live.trial, TrialState.PRUNED, live.best)
+            self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
             close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)
         else:
@@ -169,16 +187,16 @@ class OptunaSearcher(Searcher):
         trial.set_user_attr("duplicate_of", earlier.number)
         for step, value in earlier.intermediate_values.items():
             trial.report(value, step)
-        self._end(trial, earlier.state, earlier.value, earlier.user_attrs.get("reason", ""))
+        self._end(trial, earlier.state, earlier.values or [], earlier.user_attrs.get("reason", ""))
 
-    def _end(self, trial: Trial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+    def _end(self, trial: Trial, state: TrialState, values: Sequence[float] = (), reason: str = "") -> None:
         """Close a trial. Watchers first: one that Optuna calls finished is closed everywhere, wherever a kill falls."""
         if reason:
             trial.set_user_attr("reason", reason)
-        record = TrialRecord.of(self._frozen(trial), state, value)
+        record = TrialRecord.of(self._frozen(trial), state, values[0] if len(values) == 1 else None)
         for watcher in self._watchers:
             watcher.trial_ended(record)
-        self._study.tell(trial, value if state is TrialState.COMPLETE else None, state=state)
+        self._study.tell(trial, list(values) if state is TrialState.COMPLETE else None, state=state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[trial.number]

@@ -53,7 +53,7 @@ class Recorder:
             "sampler": config.search.sampler.name,
             "stopper": config.search.stopper.name,
             "objective": config.search.objective,
-            "trials": config.search.trials,
+            "trials": config.search.budget,
             "workers": config.resources.workers,
             "seed": config.seed,
             **{f"rows.{split}": sum(rows.values()) for split, rows in description["rows"].items()},

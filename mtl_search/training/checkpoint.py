@@ -1,5 +1,6 @@
 """Models and checkpoints on disk: tensors and plain values, written whole or not at all, read without running code."""
 
+import hashlib
 import logging
 import pickle
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mtl_search.recipe import content_key
 from mtl_search.training.files import leftovers, replacing
 
 MODEL_FILE = "model.safetensors"
@@ -46,6 +48,15 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors by name to a safetensors file."""
     with replacing(path) as temporary:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, temporary)
+
+
+def state_key(state: Mapping[str, Tensor]) -> str:
+    """Content key of parameters and buffers on the CPU."""
+    forms = {name: [str(value.dtype), list(value.shape)] for name, value in state.items()}
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(state[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content_key(forms, digest.hexdigest())
 
 
 class StoredTensors(Mapping[str, Tensor]):

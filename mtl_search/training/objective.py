@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mtl_search.config import MEAN_IMPROVEMENT, WORST_TASK
+from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
 
 FLOOR = 0.01
 """A baseline counts as at least this part of its metric's natural scale, so that a gain stays finite near zero."""

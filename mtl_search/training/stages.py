@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from torch import Tensor
@@ -24,12 +25,16 @@ from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import RESULT_FILE, read_json, write_json
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
+from mtl_search.training.memory import PeakMemory
 from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS
+
+CLOCKED = ("seconds", "epoch_seconds", "wall_seconds", "worker_seconds", "peak_mib")
+"""What of a result tells of the machine, not of the model."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Stage:
         affinity: Task affinity that a joint stage measures on the way, ``cosine`` or ``look_ahead``; empty for none.
         base: Folder of the base; empty for random parameters.
         sources: Those of a joint stage's tasks that are only learned from.
+        run: Which fresh seed everything is drawn from; 0 for the study's own.
     """
 
     key: str
@@ -59,6 +65,7 @@ class Stage:
     affinity: str = ""
     base: str = ""
     sources: tuple[str, ...] = ()
+    run: int = 0
 
 
 def finished(stage: Stage) -> dict[str, Any] | None:
@@ -80,7 +87,8 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
 
     Returns:
         The result as plain data: ``metrics`` (main metric by task at the best epoch), ``best_epoch``, ``best_score``,
-        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``;
+        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``,
+        ``worker_seconds`` (over all workers), ``peak_mib`` (most memory that a worker held);
         of a joint stage ``steps``: main metric by task as ``base`` (with a fresh head), ``single`` (fine-tuned alone),
         ``fused`` and ``joint``.
 
@@ -90,7 +98,8 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     started = time.monotonic()
     if stage.kind == "test":
         return _test(stage, workspace)
-    folder = Path(stage.folder)
+    folder, workspace = Path(stage.folder), workspace.seeded(stage.run)
+    watch = PeakMemory(workspace.world.device)
     model = _start(stage, workspace)
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
     seed = seed_from(workspace.workload.seed, stage.key)
@@ -128,8 +137,11 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
         "steps": _steps(stage, progress.history[0]["metrics"], best["metrics"]),
         "seconds": sum(report["seconds"] for report in progress.history),
+        "epoch_seconds": fmean([report["seconds"] for report in progress.history[1:]] or [0.0]),
+        "peak_mib": workspace.world.largest(watch.mib()),
         "wall_seconds": time.monotonic() - started,
     }
+    result["worker_seconds"] = result["wall_seconds"] * workspace.world.size
     # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
     if workspace.world.rank == 0 and not progress.stopped:
         save_model(folder, state)

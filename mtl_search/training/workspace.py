@@ -4,14 +4,13 @@ The workload travels (numpy arrays and plain data); the workspace holds it on th
 but activations, keyed by content: they save a later stage time and change no bit of it.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch._functorch.config
 from torch import Tensor, nn
 from torchmetrics import Metric
 
@@ -25,7 +24,8 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
 from mtl_search.training.activations import Activations
-from mtl_search.training.checkpoint import base_of, load_model
+from mtl_search.training.checkpoint import base_of, load_model, state_key
+from mtl_search.training.compiling import compiled
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.metrics import metric_for
 from mtl_search.training.world import World
@@ -67,12 +67,20 @@ class Workload:
         compiled: bool = False,
     ) -> "Workload":
         """Draw random starting parameters and put everything a worker needs into one bundle."""
-        network = build(BACKBONES, backbone)
-        shape = data.preparation.feature_shape
-        state = RandomBase().state(lambda: network.blocks(shape), seed_from(seed, "base"))
-        blocks = len(network.blocks(shape))
-        arrays = {name: value.numpy() for name, value in state.items()}
-        return cls(data, backbone, blocks, arrays, seed, precision, compiled)
+        blocks = len(build(BACKBONES, backbone).blocks(data.preparation.feature_shape))
+        base = _random_base(backbone, data.preparation.feature_shape, seed)
+        return cls(data, backbone, blocks, base, seed, precision, compiled)
+
+    def seeded(self, run: int) -> "Workload":
+        """The workload of a fresh run: same data, another seed for all that is drawn, starting parameters included.
+
+        Args:
+            run: Counts fresh seeds from 1; 0 is the study's own.
+        """
+        if not run:
+            return self
+        seed = seed_from(self.seed, "run", run)
+        return replace(self, seed=seed, base=_random_base(self.backbone, self.data.preparation.feature_shape, seed))
 
     @property
     def key(self) -> str:
@@ -165,11 +173,24 @@ class Workspace:
         data = workload.data
         self.splits = {name: self._split(name) for name in ("train", "validation")}
         self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in data.all_tasks}
-        self.base: dict[str, Tensor] = {
-            name: torch.from_numpy(np.array(value)).to(world.device) for name, value in workload.base.items()
-        }
+        self.base = self._on_device(workload.base)
         self._read: tuple[str, dict[str, Tensor]] = ("", self.base)
+        self._seeded: tuple[int, Workspace] = (0, self)
         self.activations = Activations(budget or ActivationsConfig(), world.device)
+
+    def seeded(self, run: int) -> "Workspace":
+        """This workspace with the seed of a fresh run; data and activations are the same ones."""
+        if self._seeded[0] != run:
+            other = copy(self) if run else self
+            if run:
+                other.workload = self.workload.seeded(run)
+                other.base = self._on_device(other.workload.base)
+                other._read = ("", other.base)
+            self._seeded = (run, other)
+        return self._seeded[1]
+
+    def _on_device(self, base: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        return {name: torch.from_numpy(np.array(value)).to(self.world.device) for name, value in base.items()}
 
     def base_of(self, folder: str) -> dict[str, Tensor]:
         """Starting parameters that lie in a folder, keys ``{block}.<name>``; the random ones for an empty name."""
@@ -213,7 +234,7 @@ class Workspace:
         if self.workload.compiled:
             # The blocks alone: what balances the tasks stands between them and the heads, and stops and goes on there.
             for block in (block for copies in model.blocks for block in copies.children()):
-                block.forward = _compiled(block.forward)
+                block.forward = compiled(block.forward)
         return model
 
     def calibration_batches(self, model: MultiTaskModel) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
@@ -224,21 +245,6 @@ class Workspace:
             yield torch.cat(parts), tuple(map(len, parts))
 
 
-def state_key(state: Mapping[str, Tensor]) -> str:
-    """Content key of parameters and buffers on the CPU."""
-    forms = {name: [str(value.dtype), list(value.shape)] for name, value in state.items()}
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(state[name].detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return content_key(forms, digest.hexdigest())
-
-
-def _compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
-    # Kernels that free what they were given cannot go backward once per task, as balancing at shared parameters does.
-    torch._functorch.config.donated_buffer = False
-
-    def run(x: Tensor) -> Tensor:
-        return forward(x)
-
-    return torch.compile(run)
+def _random_base(backbone: Component, shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
+    state = RandomBase().state(lambda: build(BACKBONES, backbone).blocks(shape), seed_from(seed, "base"))
+    return {name: value.numpy() for name, value in state.items()}

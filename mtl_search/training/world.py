@@ -71,6 +71,14 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def largest(self, value: float) -> float:
+        """The largest of the ranks' values, on every rank."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found)
+
     def agree(self, flag: bool) -> bool:
         """Rank 0's flag, on every rank; returns only when all have asked."""
         if self.size == 1:

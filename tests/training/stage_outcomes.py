@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import read_json
-from mtl_search.training.stages import Stage, trained_model
+from mtl_search.training.stages import CLOCKED, Stage, trained_model
 from mtl_search.training.workspace import Workspace
 
 
@@ -42,7 +42,7 @@ class Script:
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
     """A result without what the clock decides."""
     history = [{name: value for name, value in report.items() if name != "seconds"} for report in result["history"]]
-    return {**result, "history": history, "seconds": None, "wall_seconds": None}
+    return {**result, "history": history, **dict.fromkeys(CLOCKED)}
 
 
 def files_of(stage: Stage) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

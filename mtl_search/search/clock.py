@@ -1,0 +1,55 @@
+"""The clock: whether another trial fits into a study's time budget, with room for running the best again after it."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from optuna.trial import FrozenTrial, TrialState
+
+from mtl_search.search_config import RepeatsConfig
+
+MARGIN = 1.1
+"""A stage may take so much longer than its like did."""
+
+
+class Clock:
+    """Runs from its making on.
+
+    Args:
+        budget: Seconds in all; None for no limit.
+    """
+
+    def __init__(self, budget: float | None) -> None:
+        self._started = time.monotonic()
+        self._budget = budget
+        self._alone = 0.0
+
+    @contextmanager
+    def baselines(self) -> Iterator[None]:
+        """Takes the time of training the baselines."""
+        started = time.monotonic()
+        yield
+        self._alone = time.monotonic() - started
+
+    def fits_another(self, trials: Sequence[FrozenTrial], groups: int, repeats: RepeatsConfig) -> bool:
+        """Whether a trial that starts now, and all that follows the search, ends in time.
+
+        The longest complete trial says how long a trial takes, the baselines how long single-task models of fresh
+        seeds do. As long as no trial is complete, nothing is known, and only the budget itself counts.
+
+        Args:
+            trials: Of the study.
+            groups: Worker groups.
+            repeats: What is run again.
+        """
+        if self._budget is None:
+            return True
+        left = self._budget - (time.monotonic() - self._started)
+        seconds = [t.user_attrs.get("seconds", 0.0) for t in trials if t.state is TrialState.COMPLETE]
+        if not seconds:
+            return left > 0
+        # One recipe more than asked for: the cheapest that may be tied is run again too, after the others.
+        rounds = math.ceil(repeats.trials * repeats.runs / groups) + math.ceil(repeats.runs / groups)
+        after = self._alone + max(seconds) * rounds if repeats.runs else 0.0
+        return bool(left > MARGIN * (max(seconds) + after))

@@ -1,0 +1,68 @@
+"""Repeats: the best recipes of a search trained again over fresh seeds, from the base on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mtl_search.execution.jobs import Job, Update
+from mtl_search.execution.pool import Pool
+from mtl_search.search.jobs import Jobs
+from mtl_search.search.record import TrialRecord
+from mtl_search.search.verdict import Rerun
+from mtl_search.search.watchers import StudyWatcher
+from mtl_search.training.stages import Stage
+
+
+@dataclass
+class Repeats:
+    """Trains recipes again.
+
+    Attributes:
+        jobs: The jobs of a fresh seed's run.
+        runs: How many of each recipe.
+        watchers: Hear of every run.
+        stages: Joint stages of the runs that ended well, by trial number.
+    """
+
+    jobs: Callable[[int], Jobs]
+    runs: int
+    watchers: Sequence[StudyWatcher]
+    stages: dict[int, list[Stage]] = field(default_factory=dict)
+
+    def run(self, pool: Pool, trials: Sequence[TrialRecord]) -> list[Rerun]:
+        """Train the recipes of these trials, all side by side."""
+        needed: dict[str, Job] = {}
+        of: dict[str, tuple[int, int]] = {}
+        joints: list[Job] = []
+        for trial in trials:
+            assert trial.recipe is not None
+            for run in range(1, self.runs + 1):
+                *before, joint = self.jobs(run).of(trial.recipe)
+                needed |= {job.key: job for job in before}
+                joints.append(replace(joint, lockstep=False))  # nobody stops it
+                of[joint.key] = (trial.number, run)
+                for watcher in self.watchers:
+                    watcher.repeat_started(trial.number, run, trial.recipe)
+        if not joints:
+            return []
+
+        def heard(job: Job, update: Update) -> None:
+            if job.key not in of:
+                return
+            number, run = of[job.key]
+            for watcher in self.watchers:
+                for report in update.reports:
+                    watcher.repeat_reported(number, run, report)
+                if update.state.ended:
+                    watcher.repeat_ended(number, run, update.result, update.reason)
+
+        updates = pool.run([*needed.values(), *joints], heard)[len(needed) :]
+        reruns = {trial.number: Rerun(trial) for trial in trials}
+        for joint, update in zip(joints, updates, strict=True):
+            number, _ = of[joint.key]
+            rerun = reruns[number]
+            if update.result is None:
+                reruns[number] = replace(rerun, failed=rerun.failed + 1)
+            else:
+                reruns[number] = replace(rerun, metrics=[*rerun.metrics, update.result["metrics"]])
+                self.stages.setdefault(number, []).append(joint.payload)
+        return list(reruns.values())
