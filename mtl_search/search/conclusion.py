@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
@@ -17,7 +18,7 @@ from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome, Proposal
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.repeats import Repeats
-from mtl_search.search.verdict import Judge, Rerun, Verdict
+from mtl_search.search.verdict import Judge, Verdict
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.files import write_json
 from mtl_search.training.objective import Objective
@@ -66,7 +67,8 @@ class Conclusion:
             reasons = {trial.reason or trial.state for trial in trials}
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         repeats = Repeats(self.jobs, self.config.search.repeats.runs, self.watchers)
-        verdict = self._verdict(pool, complete, repeats)
+        judge = Judge(self.objective, {task: baseline.metrics for task, baseline in self.baselines.items()})
+        verdict = judge.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
         winner = verdict.order[0].trial
         assert winner.recipe is not None
         *_, joint = self.jobs(0).of(winner.recipe)
@@ -81,26 +83,6 @@ class Conclusion:
     def _folder_of(self, trial: TrialRecord) -> str:
         assert trial.job is not None
         return str(self.folder.trials / trial.job)
-
-    def _verdict(self, pool: Pool, complete: Sequence[TrialRecord], repeats: Repeats) -> Verdict:
-        """Run the best trials again, and then the cheapest of those that one run cannot tell from the winner."""
-        wanted = self.config.search.repeats
-        judge = Judge(self.objective, {task: baseline.metrics for task, baseline in self.baselines.items()})
-        distinct = [trial for trial in complete if trial.duplicate_of is None]
-        ranked = sorted(distinct, key=lambda trial: (-self.objective.score(trial.metrics), trial.number))
-        if not wanted.runs:
-            return judge.verdict([Rerun(ranked[0])])
-        first, others = ranked[: wanted.trials], ranked[wanted.trials :]
-        reruns = repeats.run(pool, first)
-        verdict = judge.verdict(reruns, others)
-        known = {verdict.order[0].trial.number, *verdict.tied}
-        least = min(trial.price for trial in first if trial.number in known)
-        alike = [trial for trial in others if trial.number in verdict.alike and trial.price < least]
-        if not alike:
-            return verdict
-        another = min(alike, key=lambda trial: trial.price)
-        reruns += repeats.run(pool, [another])
-        return judge.verdict(reruns, [trial for trial in others if trial is not another])
 
     def _proposal(self, verdict: Verdict) -> Proposal | None:
         """Another grouping of the tasks, where one is worse off than alone and affinity tells which."""

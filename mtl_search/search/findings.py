@@ -124,5 +124,5 @@ class Findings:
     def _challenger(self, winner: TrialRecord, ran: Sequence[Rerun]) -> int | None:
         """The cheapest of those that are tied with the winner, where it is cheaper than that."""
         tied = [rerun.trial for rerun in ran if rerun.trial.number in self.verdict.tied]
-        cheapest = min([winner, *tied], key=lambda trial: trial.price)
-        return None if cheapest is winner else cheapest.number
+        cheapest = min(tied, key=lambda trial: trial.price, default=winner)
+        return cheapest.number if cheapest.cheaper_than(winner) else None

@@ -12,6 +12,8 @@ INTERRUPTED = "interrupted"
 """State, and user attribute, of a trial whose driver ended before it did; its recipe is tried again on resume."""
 REFUSED = "refused"
 """User attribute of a trial whose parts make no sense together: Optuna drew it, nobody trains, counts or shows it."""
+_CLEARLY = 0.8
+"""An epoch that takes less than this part of another's is the shorter one on any machine."""
 _COPIED = (
     "best_epoch",
     "parameters",
@@ -73,6 +75,11 @@ class TrialRecord:
     def price(self) -> tuple[int, float]:
         """What its model costs: parameters, then the time of an epoch."""
         return self.parameters or 0, self.epoch_seconds or 0.0
+
+    def cheaper_than(self, other: "TrialRecord") -> bool:
+        """Whether its model costs less; times of an epoch that differ by chance do not count."""
+        (mine, seconds), (others, other_seconds) = self.price, other.price
+        return mine < others or (mine == others and seconds < _CLEARLY * other_seconds)
 
     @classmethod
     def of(cls, trial: FrozenTrial, state: TrialState | None = None, value: float | None = None) -> "TrialRecord":

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
 """Of every interval."""
@@ -65,8 +65,9 @@ class Spread:
 def estimate(runs: Sequence[float], spread: Spread, reference: Sequence[float] = (), chosen_of: int = 1) -> Estimate:
     """The mean of some runs with its interval, the reference's own spread included (Welch 1947).
 
-    The best of several is too good on average. So the lower end of its interval is that of Sidak (1967) for as many
-    means, which keeps the probability to miss the truth at 5 % or below however close the others come.
+    The best of several is too good on average. So the lower end of its interval is Sidak's (1967) for as many means.
+    The closer the others come, the more the misses are all on that side: 5 % in all, where they are alike; where the
+    best stands apart, 2.5 % above it and less than that below.
 
     Args:
         runs: At least one.
@@ -85,8 +86,8 @@ def estimate(runs: Sequence[float], spread: Spread, reference: Sequence[float] =
         parts.append((against.variance / len(reference), against.freedom))
     error, freedom = _welch(parts)
     tail = (1 - LEVEL) / 2
-    down = student.ppf((1 - tail) ** (1 / chosen_of), freedom) * error
-    up = student.ppf(1 - tail, freedom) * error
+    down = stdtrit(freedom, max(1 - tail, LEVEL ** (1 / chosen_of))) * error
+    up = stdtrit(freedom, 1 - tail) * error
     return Estimate(mean, own, mean - float(down), mean + float(up), count)
 
 
@@ -103,7 +104,7 @@ def tied(best: Sequence[float], others: Sequence[Sequence[float]], spread: Sprea
     """
     if not others or not spread.freedom:
         return [True for _ in others]
-    quantile = student.ppf(LEVEL ** (1 / len(others)), spread.freedom)
+    quantile = stdtrit(spread.freedom, LEVEL ** (1 / len(others)))
     return [
         fmean(best) - fmean(runs) <= quantile * math.sqrt(spread.variance * (1 / len(best) + 1 / len(runs)))
         for runs in others
@@ -141,7 +142,7 @@ def _p_below_zero(runs: Sequence[float], spread: Spread, reference: Sequence[flo
     mean = fmean(runs)
     if not error:
         return 0.0 if mean < 0 else 1.0
-    return float(student.cdf(mean / error, freedom))
+    return float(stdtr(freedom, mean / error))
 
 
 def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
@@ -149,4 +150,4 @@ def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
     total = sum(variance for variance, _ in parts)
     if not total:
         return 0.0, float(sum(freedom for _, freedom in parts))
-    return math.sqrt(total), total**2 / sum(variance**2 / freedom for variance, freedom in parts)
+    return math.sqrt(total), 1 / sum((variance / total) ** 2 / freedom for variance, freedom in parts)

@@ -3,12 +3,13 @@
 Pure arithmetic on metrics; ``study`` has the runs made, ``outcome`` keeps what is found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.statistics import Estimate, Spread, estimate, tied, worse
+from mtl_search.search_config import RepeatsConfig
 from mtl_search.training.objective import Objective
 
 Metrics = Mapping[str, float]
@@ -65,6 +66,34 @@ class Judge:
         runs = [dict(zip(baselines, values, strict=True)) for values in zip(*baselines.values(), strict=False)]
         self._gains_alone = {task: [objective.gains(run)[task] for run in runs] for task in baselines}
         self._improvement_alone = [objective.improvement(run) for run in runs]
+
+    def decide(
+        self,
+        complete: Sequence[TrialRecord],
+        wanted: RepeatsConfig,
+        run_again: Callable[[Sequence[TrialRecord]], list[Rerun]],
+    ) -> Verdict:
+        """Have the best trials run again, then the cheapest that may be as good, and pick the winner.
+
+        Args:
+            complete: All complete trials.
+            wanted: How many trials, how often.
+            run_again: Runs recipes over fresh seeds.
+        """
+        distinct = [trial for trial in complete if trial.duplicate_of is None]
+        ranked = sorted(distinct, key=lambda trial: (-self._objective.score(trial.metrics), trial.number))
+        if not wanted.runs:
+            return self.verdict([Rerun(ranked[0])])
+        first, others = ranked[: wanted.trials], ranked[wanted.trials :]
+        reruns = run_again(first)
+        verdict = self.verdict(reruns, others)
+        known = [verdict.order[0].trial, *(trial for trial in first if trial.number in verdict.tied)]
+        alike = [trial for trial in others if trial.number in verdict.alike]
+        cheapest = min([*known, *alike], key=lambda trial: trial.price)
+        if cheapest in known or not all(cheapest.cheaper_than(trial) for trial in known):
+            return verdict
+        reruns = [*reruns, *run_again([cheapest])]
+        return self.verdict(reruns, [trial for trial in others if trial is not cheapest])
 
     def verdict(self, reruns: Sequence[Rerun], others: Sequence[TrialRecord] = ()) -> Verdict:
         """Pick the winner on the mean of its fresh runs.
