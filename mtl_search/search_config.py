@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mtl_search.fields import Section, Variant
 from mtl_search.recipe import Component, NonNegativeInt, PositiveInt
@@ -40,12 +40,12 @@ def seconds_of(span: str) -> float:
     return total
 
 
-def _check_span(span: str) -> str:
-    seconds_of(span)
+def _check_span(span: object) -> object:
+    seconds_of(span if isinstance(span, str) else "")
     return span
 
 
-TimeSpan = Annotated[str, AfterValidator(_check_span)]
+TimeSpan = Annotated[str, BeforeValidator(_check_span)]
 
 
 class RepeatsConfig(Section):

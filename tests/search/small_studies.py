@@ -37,7 +37,14 @@ def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) ->
             "single_task": {"epochs": 2, "batch_size": 32, "optimizer": {"adamw": {"lr": 0.01}}},
             "joint": joint,
         },
-        "search": {"trials": trials, "sampler": "random", "stopper": "none", **search},
+        "search": {
+            "trials": trials,
+            "sampler": "random",
+            "stopper": "none",
+            "baseline_seeds": 2,
+            "repeats": {"trials": 2, "runs": 2},
+            **search,
+        },
         "resources": {"concurrent_trials": 2},
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,24 @@ def records(storage: Path) -> list[TrialRecord]:
 
 
 def check_outcome(storage: Path, outcome: Outcome, kind: str) -> None:
-    """The winner is the best complete trial by the study's objective, and its files are there."""
+    """The winner is the best of the repeated trials, which are the search's best, and its files are there."""
     folder = folder_of(storage)
-    complete = [record for record in records(storage) if record.state == "complete"]
-    best = max(complete, key=lambda record: (record.value or 0.0, -record.number))
-    assert outcome.number == best.number
+    complete = {r.number: r for r in records(storage) if r.state == "complete" and r.duplicate_of is None}
+    ranked = sorted(complete.values(), key=lambda record: (-(record.value or 0.0), record.number))
+    ran = [candidate.number for candidate in outcome.candidates]
+    assert {record.number for record in ranked[:2]} <= set(ran)
+    assert outcome.number == ran[0]
+    best = complete[outcome.number]
+    if kind == "mean_improvement":
+        means = [candidate.repeated.mean for candidate in outcome.candidates]
+        assert means == sorted(means, reverse=True)
+        assert outcome.repeated == outcome.candidates[0].repeated
+        assert outcome.optimism == pytest.approx(outcome.improvement - means[0])
+    for task in outcome.tasks.values():
+        assert task.baseline == pytest.approx(sum(task.baseline_runs) / len(task.baseline_runs))
+        assert len(task.baseline_runs) == len(task.test_baseline_runs) == 2
+        assert task.repeated is not None
+        assert task.repeated.runs == 2
     gains = {name: task.gain for name, task in outcome.tasks.items()}
     score = {"mean_improvement": outcome.improvement, "worst_task": min(gains.values())}
     score["petal"] = -outcome.tasks["petal"].validation
@@ -87,7 +101,10 @@ def test_killing_the_trainables_in_mid_trial_loses_and_doubles_nothing(tmp_path:
     assert [record.state for record in ended] == ["complete"] * 4
     assert story.epochs == {number: list(range(9)) for number in range(4)}, "every epoch told once"
     assert sorted(story.ended, key=lambda record: record.number) == ended
-    assert len(list(folder_of(tmp_path / "runs").trials.iterdir())) == len({r.recipe.key for r in ended if r.recipe})
+    of_trials = {record.job for record in ended}
+    assert len(of_trials) == len({record.recipe.key for record in ended if record.recipe})
+    others = {path.name for path in folder_of(tmp_path / "runs").trials.iterdir()} - of_trials
+    assert len(others) == 2 * len(outcome.candidates), "two fresh runs of each"
     check_outcome(tmp_path / "runs", outcome, "petal")
 
 
@@ -109,3 +126,48 @@ def test_a_study_whose_single_task_models_fail_says_why(tmp_path: Path) -> None:
     raw["space"]["single_task"]["optimizer"] = {"sgd": {"lr": 1e30}}
     with pytest.raises(NothingSucceededError, match="single-task training failed: kind: diverged"):
         run_here(tmp_path / "runs", raw)
+
+
+def test_a_search_for_the_front_of_two_tasks_keeps_both_values_of_every_trial(tmp_path: Path) -> None:
+    joint = {"epochs": 2, "batch_size": 32, "optimizer": {"adamw": {"lr": {"float": [1e-4, 0.1], "log": True}}}}
+    raw = study_of(tmp_path, 5, joint, objective=["kind", "petal"], sampler={"nsga2": {"population": 2}})
+    del raw["search"]["stopper"]  # none is what such a study has
+    outcome = run_here(tmp_path / "runs", raw)
+    study = folder_of(tmp_path / "runs").optuna_study("journal")
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MAXIMIZE"]
+    for trial, record in zip(study.get_trials(), records(tmp_path / "runs"), strict=True):
+        assert record.value is not None
+        gains = outcome.objective.gains(record.metrics)
+        assert trial.values == pytest.approx([gains["kind"], gains["petal"]])
+        assert record.value == pytest.approx(sum(gains.values()) / 2)
+    check_outcome(tmp_path / "runs", outcome, "mean_improvement")
+
+
+def test_a_baseline_is_the_best_single_task_model_that_the_search_came_upon(tmp_path: Path) -> None:
+    raw = study_of(tmp_path, 6, {"epochs": 1, "batch_size": 32})
+    rates = {"choice": [1e-6, 0.03], "default": 1e-6}  # the default learns nothing: a straw man
+    raw["space"]["single_task"]["optimizer"] = {"adamw": {"lr": rates}}
+    outcome = run_here(tmp_path / "runs", raw)
+    found = {record.number: record for record in records(tmp_path / "runs")}
+    assert found[0].recipe is not None
+    for name, task in outcome.tasks.items():
+        assert task.baseline_trial is not None
+        better = found[task.baseline_trial].recipe
+        assert better is not None
+        assert better.single_task.optimizer.params["lr"] == 0.03
+        # Two fresh runs of it, not the one by which it was chosen.
+        assert len(task.baseline_runs) == 2
+        assert found[task.baseline_trial].steps["single"][name] not in task.baseline_runs
+    assert found[0].value is not None
+    assert outcome.objective.improvement(found[0].metrics) < found[0].value
+
+
+def test_a_time_budget_ends_the_search_and_leaves_room_for_what_follows(tmp_path: Path) -> None:
+    joint = {"epochs": 4, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 0.1], "log": True}}}}
+    raw = study_of(tmp_path, 200, joint, time_budget="45s")
+    started = time.monotonic()
+    outcome = run_here(tmp_path / "runs", raw)
+    assert time.monotonic() - started < 90  # closing the worker groups is no part of it, and machines may be busy
+    assert 1 <= len(records(tmp_path / "runs")) < 200
+    assert outcome.repeated is not None
+    assert outcome.repeated.runs == 2
