@@ -2,6 +2,7 @@
 
 import argparse
 import signal
+from functools import partial
 from types import FrameType
 
 from mtl_search.commands.shared import OUTPUT, STUDY_FILE, prepared_study
@@ -31,13 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    unit = "%" if config.search.objective not in config.tasks else ""
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
+    earlier = partial(folder.records, config.search.storage)
     again = f"mtl-search search {arguments.study} --resume"
     with chatter_to(folder.log) as stream:
-        display = Display(stream, config.name, config.search.trials, unit, metrics, searched)
+        display = Display(stream, config, metrics, searched, earlier if arguments.resume else tuple)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
