@@ -1,7 +1,7 @@
 """The board: what a running study's live table shows, drawn anew several times a second from another thread."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -13,6 +13,8 @@ from mtl_search.display.words import duration, sparkline
 
 ROWS = 10
 _SPARKS = 24
+_WIDEST = 40
+Row = tuple[str, str, str, str]
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Board:
     phase: str = "starting worker groups"
     baselines: dict[str, str] = field(default_factory=dict)
     repeats: dict[tuple[int, int], float | None] = field(default_factory=dict)
-    ended: deque[tuple[str, str, str, str]] = field(default_factory=lambda: deque(maxlen=ROWS))
+    ended: deque[Row] = field(default_factory=lambda: deque(maxlen=ROWS))
     recipes: dict[int, str] = field(default_factory=dict)
     scores: dict[int, str] = field(default_factory=dict)
 
@@ -58,13 +60,11 @@ class Board:
             lines.append(Text(f"{len(self.baselines)} of {self.baselines_to_come} single-task models are there"))
             for name, text in list(self.baselines.items())[-ROWS:]:
                 lines.append(Text(f"  single-task {name}: {text}", no_wrap=True, overflow="ellipsis"))
-        ended = _table_of("trial", "state", self.unit, "recipe")
-        for row in list(self.ended):
-            ended.add_row(*map(Text, row))
-        at_work = _table_of("group", "at work on", self.unit, "recipe")
-        for row in self._groups():
-            at_work.add_row(*map(Text, row), style="cyan")
-        return Group(*lines, *(table for table in (ended, at_work) if table.row_count))
+        if self.ended:
+            lines.append(_table_of(("trial", "state", self.unit, "recipe"), list(self.ended)))
+        if self.progress.busy:
+            lines.append(_table_of(("group", "at work on", self.unit, "recipe"), list(self._groups()), "cyan"))
+        return Group(*lines)
 
     @property
     def _searching(self) -> bool:
@@ -102,13 +102,16 @@ class Board:
         repeats = f"up to {self.repeats_to_come} repeats and " if self.repeats_to_come else ""
         return f"{_about(progress.search_left())}then {repeats}the test"
 
-    def _groups(self) -> Iterator[tuple[str, str, str, str]]:
+    def _groups(self) -> Iterator[Row]:
         """A line for each group; one that is silent while trials wait for their first epoch prepares one of them."""
         progress = self.progress
         waiting = [number for number in list(progress.running) if not progress.reported(number)]
+        quiet = f"preparing trial {' or '.join(map(str, waiting))}" if waiting else ""
+        if progress.free > len(waiting):
+            quiet += ", or idle" if waiting else "idle"
         for name, job, what in progress.at_work():
             if job is None:
-                yield name, f"preparing trial {' or '.join(map(str, waiting))}" if waiting else "idle", "", ""
+                yield name, quiet, "", ""
             elif isinstance(job, int):
                 since = progress.running.get(job)
                 spent = "" if since is None else f", {progress.clock() - since:.0f} s"
@@ -121,8 +124,13 @@ def _about(seconds: float | None) -> str:
     return "" if seconds is None else f"about {duration(seconds)} left, "
 
 
-def _table_of(*columns: str) -> Table:
+def _table_of(columns: Row, rows: Sequence[Row], style: str = "") -> Table:
+    """Rows with what the last column says cut off where the terminal ends."""
     table = Table(box=None, padding=(0, 1))
-    for column in columns:
-        table.add_column(column, overflow="ellipsis", no_wrap=True)
+    for place, column in enumerate(columns):
+        width = max(len(row[place]) for row in [columns, *rows])
+        last = place == len(columns) - 1
+        table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=None if last else min(width, _WIDEST))
+    for row in rows:
+        table.add_row(*map(Text, row), style=style)
     return table

@@ -93,9 +93,19 @@ class Progress:
             groups.append((f"{silent} more", None, ""))
         return groups
 
+    @property
+    def free(self) -> int:
+        """Groups of which no job is known."""
+        return max(self.groups, len(self._at)) - sum(job is not None for job, _ in list(self._at.values()))
+
+    @property
+    def busy(self) -> bool:
+        """Whether any group has something to do, as far as is known."""
+        return bool(self.running) or self.free < max(self.groups, len(self._at))
+
     def reported(self, number: int) -> bool:
         """Whether a group is known to train a trial."""
-        return any(job == number for job, _ in self._at.values())
+        return any(job == number for job, _ in list(self._at.values()))
 
     def search_left(self) -> float | None:
         """Seconds until the last trial ends; None where no trial has told how long one takes."""
