@@ -130,7 +130,11 @@ def test_a_long_recipe_leaves_room_for_the_rest() -> None:
     progress.trial_ended(TrialRecord(0, "complete", 1.0, seconds=20.0))
     board.ended.append(("0", "complete", "+1.00 %", "word " * 100))
     progress.started(1)
+    progress.heard(1, "trial 1", {"epoch": 0, "group": "group-0"})
+    board.recipes[1] = "word " * 100
     lines = told(board)
+    assert lines[-1].startswith("group-0 trial 1, epoch 0, 0 s word word")
+    assert lines[-1].endswith("…")
     assert lines[0] == "iris: 1/8 trials 1 running, 1 complete best +1.00 % (trial 0) ▁"
     assert lines[1] == "about 2 min 20 s left, then up to 9 repeats and the test"
     assert lines[3].startswith("0 complete +1.00 % word")

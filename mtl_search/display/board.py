@@ -13,7 +13,6 @@ from mtl_search.display.words import duration, sparkline
 
 ROWS = 10
 _SPARKS = 24
-_WIDEST = 40
 Row = tuple[str, str, str, str]
 
 
@@ -125,12 +124,10 @@ def _about(seconds: float | None) -> str:
 
 
 def _table_of(columns: Row, rows: Sequence[Row], style: str = "") -> Table:
-    """Rows with what the last column says cut off where the terminal ends."""
+    """Rows, of which the last column alone is cut off where the terminal ends."""
     table = Table(box=None, padding=(0, 1))
-    for place, column in enumerate(columns):
-        width = max(len(row[place]) for row in [columns, *rows])
-        last = place == len(columns) - 1
-        table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=None if last else min(width, _WIDEST))
-    for row in rows:
-        table.add_row(*map(Text, row), style=style)
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1])  # what may wrap is what gives way
+    for *first, last in rows:
+        table.add_row(*map(Text, first), Text(last, no_wrap=True, overflow="ellipsis"), style=style)
     return table
