@@ -35,33 +35,34 @@ def print_report(folder: StudyFolder) -> None:
     console = output_console()
     trials = folder.records(config.search.storage)
     tasks = tuple(config.tasks) if len(config.tasks) <= _MOST_TASKS else ()
-    _say(
+    say(
         console,
         f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({config.search.objective}), "
         "each task's metric on validation, what it cost, what it chose.",
     )
     console.print(_trials(trials, tasks))
     if not tasks:
-        _say(console, f"Metrics of the {len(config.tasks)} tasks: mtl-search report {folder.name} --json")
+        say(console, f"Metrics of the {len(config.tasks)} tasks: mtl-search report {folder.name} --json")
     written = folder.read_outcome()
     if written is None:
-        _say(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
+        say(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
         return
     outcome = Outcome.from_dict(written)
     for line in ["", *answer(config.name, outcome), *alarms(outcome, brief=False), *ties(outcome)]:
-        _say(console, line)
+        say(console, line)
     for sentence, table in _tables(outcome):
-        _say(console, f"\n{sentence}")
+        say(console, f"\n{sentence}")
         console.print(table)
-    _say(console, f"\nThe model has {outcome.cost()}. It lies in")
-    _say(console, outcome.folder)
-    _say(console, f"\nbest recipe (trial {outcome.number}, epoch {outcome.best_epoch}):")
-    _say(console, yaml.safe_dump(dict(outcome.recipe), sort_keys=False))
-    _say(console, f"with figures, for a browser: mtl-search report {folder.name} --html FILE")
-    _say(console, f"for scripts:                 mtl-search report {folder.name} --json")
+    say(console, f"\nThe model has {outcome.cost()}. It lies in")
+    say(console, outcome.folder)
+    say(console, f"\nbest recipe (trial {outcome.number}, epoch {outcome.best_epoch}):")
+    say(console, yaml.safe_dump(dict(outcome.recipe), sort_keys=False))
+    say(console, f"with figures, for a browser: mtl-search report {folder.name} --html FILE")
+    say(console, f"for scripts:                 mtl-search report {folder.name} --json")
 
 
-def _say(console: Console, line: str) -> None:
+def say(console: Console, line: str) -> None:
+    """Print a line that is neither marked up nor cut."""
     console.print(line, markup=False, soft_wrap=True)
 
 
@@ -69,15 +70,13 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Col
     """A plain table.
 
     Args:
-        columns: Their titles; the last is folded where it is too long.
-        rows: Cells, a column each.
+        columns: Their titles.
+        rows: Cells, a column each; the widest are folded where the terminal is too narrow.
         numbers: Columns to be set flush right.
     """
     table = Table(box=None)
     for column in columns:
-        last = column == columns[-1]
-        side = "right" if column in numbers else "left"
-        table.add_column(column, justify=side, overflow="fold" if last else "ellipsis")  # type: ignore[arg-type]
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
@@ -111,8 +110,10 @@ def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:
     """What an outcome holds, each table with a sentence that says what it shows."""
     alone = max((len(task.baseline_runs) for task in outcome.tasks.values()), default=0)
     seeds = f" (mean of {alone} seeds on validation)" if alone > 1 else ""
+    fresh = "" if outcome.repeated is None else "; gains with an interval are of the fresh runs"
     yield (
-        f"Each task's metric against that of its single-task model{seeds}, and the relative gain; positive is better.",
+        f"Each task's metric against that of its single-task model{seeds}, and its relative gain, better where positive"
+        f"{fresh}.",
         table_of(
             ("task", "metric", "on test", "alone", "gain on test", "on validation", "alone ", "gain on validation"),
             [

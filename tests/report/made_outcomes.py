@@ -1,12 +1,16 @@
 """Outcomes made by hand, with every field that a study may fill."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tiny_studies import recipe
 
+from mtl_search.config import StudyConfig
+from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
 from mtl_search.search.statistics import Estimate
+from mtl_search.training.files import write_json
 
 
 def task(gain: float, *, worse: bool = False, repeated: bool = True, **fields: Any) -> TaskOutcome:
@@ -63,3 +67,35 @@ def outcome(gains: Sequence[float], *, repeated: bool = True, **fields: Any) -> 
             "proposal": Proposal((("task_0",), ("task_1", "task_2")), 1800) if min(gains) < -2 else None,
         }
     return Outcome(**{**known, **fields})
+
+
+def finished(storage: Path, name: str, found: Outcome | None, **changes: Any) -> StudyFolder:
+    """The folder of a study on iris that found this, or has not ended.
+
+    Args:
+        storage: Where it lies.
+        name: Its name.
+        found: Its outcome.
+        changes: ``seed`` of the study, ``key`` of its data, ``metric`` of its tasks, ``tasks`` by number.
+    """
+    numbers = range(len(found.tasks) if found else 1)
+    tasks = [f"task_{number}" for number in changes.get("tasks", numbers)]
+    config = {
+        "name": name,
+        "data": {"source": {"sklearn": {"name": "iris"}}},
+        "tasks": {task: {"kind": "classification", "target": "target"} for task in tasks},
+        "backbone": "mlp",
+        "seed": changes.get("seed", 0),
+    }
+    known = {"kind": "classification", "dataset": "main", "target": "target", "labels": ["a", "b"]}
+    metric = {"name": changes.get("metric", "accuracy"), "params": {}}
+    folder = StudyFolder(storage, name)
+    folder.path.mkdir(parents=True)
+    write_json(folder.config_file, StudyConfig.model_validate(config).model_dump(mode="json"))
+    card = [{**known, "name": task, "metric": metric} for task in tasks]
+    rows = {"train": {"main": 90}}
+    plain = {"tasks": card, "source_tasks": [], "description": {"rows": rows}, "key": changes.get("key", "iris")}
+    write_json(folder.data_file, plain)
+    if found is not None:
+        write_json(folder.outcome_file, found.to_dict())
+    return folder
