@@ -26,7 +26,7 @@ def print_comparison(comparison: Comparison) -> None:
         console,
         "\nWhat each study found: improvement over its single-task models, cost of winner and search.",
     )
-    console.print(table_of(("", *labels), list(_figures(comparison.sides))))
+    console.print(table_of(("", *labels), [row for row in _figures(comparison.sides) if any(row[1:])]))
     shown, left_out = _tasks(comparison.sides)
     more = f"; {left_out} more tasks, in which they differ less: --json" if left_out else ""
     say(console, f"\nEach task of the winners: metric on test (gain there), then gain on validation{more}.")
