@@ -19,19 +19,14 @@ The file is written after every finished job, and a run with the same file goes 
 change of the code start a new file.
 """
 
-import argparse
-import os
 import shutil
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import results
-from real_sets import QUICK_SETS, README_SETS, SETS
-from results import SINGLE, Job, Results, Row, say, spread
+from real_sets import SETS
+from results import SINGLE, Job, Results, Row, spread
 
 from mtl_search.errors import ConfigError, TrialError
 from mtl_search.fusion import FUSIONS
@@ -194,42 +189,13 @@ def metric_of(rows: Sequence[Row], epochs: int) -> str:
 
 
 def main() -> None:
-    """Run what is missing, print the tables."""
-    parser = argparse.ArgumentParser(description="Every fusion on real data, against joint training from the base.")
-    parser.add_argument("--quick", action="store_true", help="small sizes, on sets of scikit-learn")
-    parser.add_argument("--json", type=Path, help="keep the figures in this file, and go on from what it holds")
-    parser.add_argument("--data", type=Path, help="folder that holds the data sets, a folder each")
-    parser.add_argument("--sets", help=f"some of {', '.join(SETS)}, with commas between")
-    parser.add_argument("--seeds", type=int, help="number of seeds, 3 if not given")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="jobs side by side")
-    parser.add_argument("--work", type=Path, help="folder for single-task models, kept")
-    arguments = parser.parse_args()
-    names = arguments.sets.split(",") if arguments.sets else list(QUICK_SETS if arguments.quick else README_SETS)
-    if unknown := set(names) - set(SETS):
-        parser.error(f"--sets: must be some of {', '.join(SETS)}, got {', '.join(sorted(unknown))}")
-    if arguments.data is None and (lacking := [name for name in names if name not in QUICK_SETS]):
-        parser.error(f"--data: must name the folder that holds {', '.join(lacking)}")
-    results.start_process()
-    data = (arguments.data or Path()).resolve()
-    seeds = range(arguments.seeds or (2 if arguments.quick else 3))
-    found = Results(arguments.json)
-    with tempfile.TemporaryDirectory() as temporary:
-        beside = None if arguments.json is None else arguments.json.with_suffix(".work")
-        work = arguments.work or beside or Path(temporary)
-        jobs = {
-            name: [Job(name, seed, start, data, work, arguments.quick) for seed in seeds for start in (SINGLE, *STARTS)]
-            for name in names
-        }
-        results.run_all([job for each in jobs.values() for job in each], found, arguments.processes, run_job)
-        if beside is not None and arguments.work is None:
-            for folder in {job.folder for each in jobs.values() for job in each}:
-                shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # not empty: another run with this file needs it
-                beside.rmdir()
-    for name in names:
-        say("")
-        for text in report(name, jobs[name], found):
-            say(text)
+    """Every fusion."""
+    results.run_command(
+        "Every fusion on real data, against joint training from the base.",
+        lambda _: (SINGLE, *STARTS),
+        run_job,
+        report,
+    )
 
 
 if __name__ == "__main__":

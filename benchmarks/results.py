@@ -37,11 +37,12 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,7 @@ class Results:
                 self.add_step(row)
 
 
-def run_all(jobs: Sequence[Job], results: Results, processes: int, run: Callable[[Job], Row] = run_job) -> None:
+def run_all(jobs: Sequence[Job], results: Results, processes: int, run: Callable[[Job], Row]) -> None:
     """Run what is not in the results yet: single-task models first, then what is held against them."""
     singles = {(job.set, job.seed): job for job in jobs if job.method is SINGLE}
     waiting = [job for job in jobs if results.row(job) is None]
@@ -435,12 +436,15 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    """Run what is missing, print the tables."""
-    parser = argparse.ArgumentParser(
-        description="Weightings and sharings on real data, held against single-task models."
-    )
-    parser.add_argument("--quick", action="store_true", help="small sizes, under a minute for the sets of scikit-learn")
+def run_command(
+    about: str,
+    methods: Callable[[str], Sequence[Method]],
+    run: Callable[[Job], Row],
+    report: Callable[[str, Sequence[Job], Results], Iterable[str]],
+) -> None:
+    """Read the command line, run the methods of each set as far as results are missing, report on every set."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help="small sizes, on sets of scikit-learn")
     parser.add_argument("--json", type=Path, help="keep the figures in this file, and go on from what it holds")
     parser.add_argument("--data", type=Path, help="folder that holds the data sets, a folder each")
     parser.add_argument("--sets", help=f"some of {', '.join(SETS)}, with commas between")
@@ -454,21 +458,17 @@ def main() -> None:
     if arguments.data is None and (lacking := [name for name in names if name not in QUICK_SETS]):
         parser.error(f"--data: must name the folder that holds {', '.join(lacking)}")
     start_process()
-    data = (arguments.data or Path()).resolve()
-    seeds = range(arguments.seeds or (2 if arguments.quick else 3))
+    data, quick = (arguments.data or Path()).resolve(), arguments.quick
+    seeds = range(arguments.seeds or (2 if quick else 3))
     results = Results(arguments.json)
     with tempfile.TemporaryDirectory() as temporary:
         beside = None if arguments.json is None else arguments.json.with_suffix(".work")
         work = arguments.work or beside or Path(temporary)
         jobs = {
-            name: [
-                Job(name, seed, method, data, work, arguments.quick)
-                for seed in seeds
-                for method in (FEW if SETS[name].counts else ALL)
-            ]
+            name: [Job(name, seed, method, data, work, quick) for seed in seeds for method in methods(name)]
             for name in names
         }
-        run_all([job for each in jobs.values() for job in each], results, arguments.processes)
+        run_all([job for each in jobs.values() for job in each], results, arguments.processes, run)
         if beside is not None and arguments.work is None:
             for folder in {job.folder for each in jobs.values() for job in each}:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -478,10 +478,20 @@ def main() -> None:
         say("")
         for text in report(name, jobs[name], results):
             say(text)
-        if SETS[name].counts:
-            for text in growth(name, data, arguments.quick, results):
-                say(text)
     results.save()
+
+
+def main() -> None:
+    """Weightings and sharings."""
+    run_command(
+        "Weightings and sharings on real data, held against single-task models.",
+        lambda name: FEW if SETS[name].counts else ALL,
+        run_job,
+        lambda name, jobs, results: chain(
+            report(name, jobs, results),
+            growth(name, jobs[0].data, jobs[0].quick, results) if SETS[name].counts else (),
+        ),
+    )
 
 
 if __name__ == "__main__":

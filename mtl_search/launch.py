@@ -220,6 +220,7 @@ def _data_card(prepared: Prepared) -> dict[str, object]:
         "preparation": data.preparation.to_dict(),
         "sample": data.sample,
         "description": data.describe(),
+        "key": data.key,
         "datasets": list(data.datasets),
         "blocks": prepared.workload.blocks,
     }

@@ -14,20 +14,21 @@ from typing import TextIO
 
 
 @contextmanager
-def chatter_to(log: Path) -> Iterator[TextIO]:
+def chatter_to(log: Path, past: int = 1) -> Iterator[TextIO]:
     """Send standard output and error of this process to a file for a while.
 
     Args:
         log: Grows by what is printed.
+        past: What the user should see goes here, 1 for standard output, 2 for standard error.
 
     Yields:
-        A stream to the standard output as it was.
+        A stream to that as it was.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    with log.open("a", encoding="utf-8") as file, os.fdopen(os.dup(kept[0]), "w", encoding="utf-8") as user:
+    with log.open("a", encoding="utf-8") as file, os.fdopen(os.dup(kept[past - 1]), "w", encoding="utf-8") as user:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         logging.captureWarnings(capture=True)

@@ -49,7 +49,7 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     stopper = config.search.stopper.name
     if several and variant(STOPPERS, stopper, "search.stopper") is not Never:
         problems.append(Problem("search.stopper", "must be none with several objectives", stopper))
-    if not space.domains and config.search.most_trials > 2:
+    if not space.domains and (config.search.most_trials is None or config.search.most_trials > 2):
         rule = f"must hold a domain for {config.search.budget} (without one: 2, the default and the plain recipe)"
         problems.append(Problem("space", rule, config.space))
     for section in SCHEDULES:

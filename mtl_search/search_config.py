@@ -12,8 +12,8 @@ from mtl_search.recipe import Component, NonNegativeInt, PositiveInt
 MEAN_IMPROVEMENT = "mean_improvement"
 WORST_TASK = "worst_task"
 JOURNAL = "journal"
-_TRIALS, _ANY_NUMBER = 20, 1_000_000
-"""Trials of a study that names neither number nor time; and of one that names the time."""
+_TRIALS = 20
+"""Trials of a study that names neither number nor time."""
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _SPAN = re.compile(rf"(?:{_NUMBER}\s*h)?\s*(?:{_NUMBER}\s*m(?:in)?)?\s*(?:{_NUMBER}\s*s)?")
 
@@ -78,9 +78,9 @@ class SearchConfig(Section):
         return raw
 
     @property
-    def most_trials(self) -> int:
-        """Trials in all."""
-        return self.trials or (_TRIALS if self.time_budget is None else _ANY_NUMBER)
+    def most_trials(self) -> int | None:
+        """Trials in all; None where the time alone is the limit."""
+        return self.trials or (_TRIALS if self.time_budget is None else None)
 
     @property
     def seconds(self) -> float | None:
@@ -90,7 +90,7 @@ class SearchConfig(Section):
     @property
     def budget(self) -> str:
         """Both limits in words."""
-        trials = [f"{self.most_trials} trials"] if self.trials or self.time_budget is None else []
+        trials = [] if self.most_trials is None else [f"{self.most_trials} trials"]
         return " or ".join([*trials, *([self.time_budget] if self.time_budget is not None else [])])
 
     @property

@@ -175,6 +175,7 @@ def test_files_and_names_that_are_not_there_are_told(validate: Run, capsys: pyte
         (["search", "none.yaml"], "the study file must be readable (No such file or directory), got 'none.yaml'"),
         (["validate", "quikstart"], "must be a study file or the name of a shipped one, got 'quikstart' (choices: "),
         (["report", "nothing"], "no study 'nothing' in "),
+        (["compare", "nothing", "neither"], "no study 'nothing' in "),
         (["export", "nothing"], "no study 'nothing' in "),
         (["extend", "nothing", "none.yaml"], "nothing is no exported model: name a folder that "),
     ):
@@ -184,9 +185,10 @@ def test_files_and_names_that_are_not_there_are_told(validate: Run, capsys: pyte
 
 def test_the_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str]) -> None:
     options = {
-        "search": {"--trials", "--resume", "--seed", "--output"},
+        "search": {"--trials", "--resume", "--seed", "--output", "--json"},
         "validate": set(),
-        "report": {"--output"},
+        "report": {"--output", "--json"},
+        "compare": {"--output", "--json"},
         "export": {"--to", "--format", "--output"},
         "extend": {"--output"},
         "list": set(),

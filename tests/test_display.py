@@ -1,17 +1,37 @@
-"""A recipe on one line: short, and still clear which part each word belongs to."""
+"""A running study on the terminal: recipes on one line, what is done, who is at work, how long it takes."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 from tiny_studies import recipe
 
-from mtl_search.display import recipe_words
+from mtl_search.config import StudyConfig
+from mtl_search.display import Display, duration, recipe_words
+from mtl_search.display.board import Board
+from mtl_search.display.progress import Progress, seconds_left
+from mtl_search.display.words import sparkline
 from mtl_search.recipe import Component, Schedule
+from mtl_search.search.record import TrialRecord
 
 KEYS = {
     *("sharing", "sharing.depth", "fusion", "base", "base.epochs", "transfer", "auxiliary"),
     *("joint.epochs", "joint.unfreezing", "joint.unfreezing.epochs", "joint.decay", "joint.optimizer.lr"),
     *("single_task.unfreezing", "single_task.epochs"),
 }
+CONFIG = StudyConfig.model_validate(
+    {
+        "name": "iris",
+        "data": {"source": {"sklearn": {"name": "iris"}}},
+        "tasks": {"petal": {"kind": "regression", "target": "petal"}},
+        "backbone": "mlp",
+        "search": {"trials": 8},
+    }
+)
 
 
 def test_words_tell_which_part_they_belong_to() -> None:
@@ -21,3 +41,144 @@ def test_words_tell_which_part_they_belong_to() -> None:
         "hard depth=1 mean single.epochs=2 single.unfreezing=all epochs=3 lr=0.01 cosine unfreezing=gradual "
         "unfreezing.epochs=2 base=pretrain base.epochs=8 transfer=parameters auxiliary=none"
     )
+
+
+def test_a_length_of_time_is_told_in_its_two_largest_units() -> None:
+    assert [duration(s) for s in (0.4, 59.4, 200, 3599.6, 7500)] == [
+        *("0 s", "59 s", "3 min 20 s", "1 h 00 min", "2 h 05 min"),
+    ]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), max_size=60), st.integers(1, 30))
+def test_a_sparkline_has_a_bar_for_each_number_or_each_share_of_them(values: list[float], width: int) -> None:
+    bars = sparkline(values, width)
+    assert len(bars) == min(width, len(values))
+    if values and max(values) > min(values):
+        assert (bars[-1] == "█") == (round((values[-1] - min(values)) / (max(values) - min(values)) * 7) == 7)
+
+
+def test_a_sparkline_of_the_best_so_far_grows() -> None:
+    assert sparkline([0.0, 1.0, 7.0], 8) == "▁▂█"
+    assert sparkline([2.0, 2.0], 8) == "▁▁"
+    assert sparkline(range(16), 4) == "▂▄▆█"
+
+
+def test_time_left_counts_what_runs_and_what_has_not_begun() -> None:
+    assert seconds_left([], [1.0], 3, 2) is None
+    assert seconds_left([10.0, 20.0], [5.0, 15.0], 4, 2) == pytest.approx((10 + 0 + 4 * 15) / 2)
+    assert seconds_left([10.0], [2.0], 0, 4) == pytest.approx(8.0), "one running job cannot be shared"
+    assert seconds_left([10.0], [30.0], 0, 1) == 0.0
+
+
+def test_only_what_uses_up_the_budget_counts_as_done() -> None:
+    progress = Progress(8)
+    for number, (state, value) in enumerate(
+        [("complete", 1.0), ("interrupted", None), ("pruned", 5.0), ("complete", 0.5), ("failed", None)]
+    ):
+        progress.trial_ended(TrialRecord(number, state, value, seconds=2.0))
+    assert progress.done == 4
+    assert progress.best == (1.0, 0), "a pruned trial is never the best"
+    assert progress.bests == [1.0, 1.0]
+
+
+def told(board: Board) -> list[str]:
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(board.table())
+    assert isinstance(console.file, io.StringIO)
+    assert all(len(line) <= 100 for line in console.file.getvalue().splitlines())
+    return [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+
+
+def at_work(groups: int) -> tuple[Progress, Board]:
+    progress = Progress(8, groups, clock=lambda: 100.0)
+    return progress, Board("iris", "%", progress, 3, 9)
+
+
+def test_the_board_says_which_group_trains_what() -> None:
+    progress, board = at_work(4)
+    for number in (3, 4):
+        progress.started(number)
+    progress.heard(3, "trial 3", {"epoch": 2, "group": "group-1"})
+    progress.heard(("single-task", "petal"), "single-task petal", {"epoch": 7, "group": "group-0"})
+    board.recipes[3], board.scores[3] = "hard depth=1", "+0.40"
+    assert told(board)[-3:] == [
+        "group-0 single-task petal, epoch 7",
+        "group-1 trial 3, epoch 2, 0 s +0.40 hard depth=1",
+        "2 more preparing trial 4, or idle",
+    ]
+    progress.ended(("single-task", "petal"))
+    progress.heard(3, "trial 3", {"epoch": 3, "group": "group-0"})  # group-1 died
+    assert told(board)[-3:] == [
+        "group-0 trial 3, epoch 3, 0 s +0.40 hard depth=1",
+        "group-1 preparing trial 4, or idle",
+        "2 more preparing trial 4, or idle",
+    ]
+
+
+def test_the_board_shows_no_more_groups_than_fit() -> None:
+    progress, board = at_work(100)
+    for number in range(20):
+        progress.started(number)
+        progress.heard(number, f"trial {number}", {"epoch": 0, "group": f"group-{number}"})
+    lines = told(board)
+    assert len(lines) < 24
+    assert lines[-3:] == ["group-7 trial 7, epoch 0, 0 s", "12 more 12 at work", "80 more idle"]
+
+
+def test_a_long_recipe_leaves_room_for_the_rest() -> None:
+    progress, board = at_work(1)
+    progress.trial_ended(TrialRecord(0, "complete", 1.0, seconds=20.0))
+    board.ended.append(("0", "complete", "+1.00 %", "word " * 100))
+    progress.started(1)
+    progress.heard(1, "trial 1", {"epoch": 0, "group": "group-0"})
+    board.recipes[1] = "word " * 100
+    lines = told(board)
+    assert lines[-1].startswith("group-0 trial 1, epoch 0, 0 s word word")
+    assert lines[-1].endswith("…")
+    assert lines[0] == "iris: 1/8 trials 1 running, 1 complete best +1.00 % (trial 0) ▁"
+    assert lines[1] == "about 2 min 20 s left, then up to 9 repeats and the test"
+    assert lines[3].startswith("0 complete +1.00 % word")
+
+
+def test_after_the_search_the_board_counts_repeats() -> None:
+    progress, board = at_work(2)
+    board.ended.append(("0", "complete", "+1.00 %", ""))
+    progress.trial_ended(TrialRecord(0, "complete", 1.0, seconds=20.0))
+    board.repeats = {(0, 1): 8.0, (0, 2): None, (0, 3): None}
+    assert told(board)[1] == "1 of 3 repeats done; about 8 s left, then the test"
+    board.repeats = {(0, 1): 8.0}
+    assert told(board)[1] == "1 of 1 repeats done; choosing and testing the winner"
+
+
+def piped(earlier: Sequence[TrialRecord] = ()) -> tuple[Display, io.StringIO]:
+    stream = io.StringIO()
+    return Display(stream, CONFIG, {"petal": "rmse"}, {"sharing", "sharing.depth"}, lambda: earlier), stream
+
+
+def test_piped_output_is_a_line_for_each_end() -> None:
+    display, stream = piped()
+    result = {"metrics": {"petal": 0.25}, "best_epoch": 3, "seconds": 1.5, "wall_seconds": 2.0, "best_score": 1.25}
+    with display.shown():
+        display.pool_started(2)
+        display.baseline_ended("petal", 0, result, "")
+        display.baseline_ended("petal", 2, {**result, "cached": True}, "")
+        display.trial_started(0, recipe())
+        display.trial_reported(0, {"epoch": 1, "best_score": 0.5, "group": "group-0"})
+        display.trial_ended(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0))
+        display.repeat_started(0, 1, recipe())
+        display.repeat_ended(0, 1, result, "")
+        display.repeat_ended(0, 2, None, "diverged")
+    assert stream.getvalue().splitlines() == [
+        "2 worker groups ready",
+        "single-task petal: rmse 0.25 (best epoch 3, 1.5 s)",
+        "single-task petal, seed 3: rmse 0.25 (best epoch 3, from cache)",
+        "trial   0 complete     +1.25 %   3.0 s  hard depth=1",
+        "repeat 1 of trial 0: +1.25 %",
+        "repeat 2 of trial 0: failed: diverged",
+    ]
+
+
+def test_a_resumed_study_counts_what_it_had_finished() -> None:
+    display, stream = piped([TrialRecord(0, "complete", 1.0), TrialRecord(1, "interrupted"), TrialRecord(2, "pruned")])
+    display.pool_started(1)
+    assert stream.getvalue().splitlines()[-1] == "2 of 8 trials were done before"

@@ -104,7 +104,7 @@ def test_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     verbs = {line.split()[1] for line in lines if line.split()[0].endswith("mtl-search")}
     verbs |= set(re.findall(r"^\| `mtl-search (\w+)", README, re.MULTILINE))
-    assert verbs == {"validate", "search", "report", "export", "extend", "list", "schema"}
+    assert verbs == {"validate", "search", "report", "compare", "export", "extend", "list", "schema"}
     for verb in verbs:
         with pytest.raises(SystemExit) as ended:
             main([verb, "--help"])

@@ -6,12 +6,13 @@ time to import is imported in ``run``.
 
 from types import ModuleType
 
-from mtl_search.commands import export, extend, list_variants, report, schema, search, validate
+from mtl_search.commands import compare, export, extend, list_variants, report, schema, search, validate
 
 COMMANDS: dict[str, ModuleType] = {
     "search": search,
     "validate": validate,
     "report": report,
+    "compare": compare,
     "export": export,
     "extend": extend,
     "list": list_variants,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mtl_search.commands.shared import OUTPUT, STUDY_NAME, study_folder
+from mtl_search.commands.shared import JSON, OUTPUT, STUDY_NAME, print_line, study_folder
 
 HELP = "show a study's trials and its best recipe"
 
@@ -11,11 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("study", help=STUDY_NAME)
     parser.add_argument("--output", help=OUTPUT)
+    parser.add_argument("--json", action="store_true", help=JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.report import print_report
+    from mtl_search.report import print_report, study_document, to_json
 
-    print_report(study_folder(arguments))
+    folder = study_folder(arguments)
+    if arguments.json:
+        print_line(to_json(study_document(folder)))
+    else:
+        print_report(folder)
     return 0

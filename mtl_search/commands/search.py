@@ -2,9 +2,15 @@
 
 import argparse
 import signal
+from functools import partial
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from mtl_search.commands.shared import OUTPUT, STUDY_FILE, prepared_study
+from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study, print_line
+
+if TYPE_CHECKING:
+    from mtl_search.config import StudyConfig
+    from mtl_search.search.folder import StudyFolder
 
 HELP = "search for the best multi-task model, and register it"
 
@@ -16,14 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the study of this name")
     parser.add_argument("--seed", type=int, help="seed of everything (default: the study file's)")
     parser.add_argument("--output", help=OUTPUT)
+    parser.add_argument("--json", action="store_true", help=JSON)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.display import Display, recipe_words, varying
-    from mtl_search.launch import run_study, storage_of, tracking_uri
+    from mtl_search.display import Display, varying
+    from mtl_search.launch import run_study, storage_of
     from mtl_search.quiet import chatter_to
-    from mtl_search.recipe import Recipe
+    from mtl_search.report import study_document, summary, to_json
     from mtl_search.search.folder import StudyFolder
 
     names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
@@ -31,13 +38,13 @@ def run(arguments: argparse.Namespace) -> int:
     prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    unit = "%" if config.search.objective not in config.tasks else ""
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
+    earlier = partial(folder.records, config.search.storage)
     again = f"mtl-search search {arguments.study} --resume"
-    with chatter_to(folder.log) as stream:
-        display = Display(stream, config.name, config.search.most_trials, unit, metrics, searched)
+    with chatter_to(folder.log, 2 if arguments.json else 1) as stream:
+        display = Display(stream, config, metrics, searched, earlier if arguments.resume else tuple)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
@@ -47,30 +54,25 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
-        uri = tracking_uri(config)
-        lines = [
-            "",
-            f"{config.name}: improvement over single-task models {outcome.improvement:+.2f} % on validation, "
-            f"{outcome.test_improvement:+.2f} % on test",
-        ]
-        for name, task in outcome.tasks.items():
-            lines.append(
-                f"  {name}: {task.metric} on test {task.test:.4g} against {task.test_baseline:.4g} alone "
-                f"({task.test_gain:+.2f} %; validation {task.gain:+.2f} %)"
-            )
-        lines += [
-            f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
-            f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}",
-            f"model: {outcome.folder} ({outcome.cost()})",
-            f"export it:  mtl-search export {config.name}" + _output_flag(config.storage),
-            f"look at it: mlflow ui --backend-store-uri {uri}"
-            if "://" in uri and not uri.startswith("http")
-            else f"look at it: {uri}",
-            f"log:        {folder.log}",
-        ]
-        for line in lines:
+        for line in summary(config.name, outcome, searched, _commands(config, folder)):
             display.say(line)
+    if arguments.json:
+        print_line(to_json(study_document(folder)))
     return 0
+
+
+def _commands(config: "StudyConfig", folder: "StudyFolder") -> list[str]:
+    """How to go on, a line each."""
+    from mtl_search.launch import tracking_uri
+
+    flag, uri = _output_flag(config.storage), tracking_uri(config)
+    served = "://" in uri and not uri.startswith("http")
+    return [
+        f"export it:  mtl-search export {config.name}{flag}",
+        f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
+        f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
+        f"log:        {folder.log}",
+    ]
 
 
 def _output_flag(storage: str) -> str:

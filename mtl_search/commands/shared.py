@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from mtl_search.search.folder import StudyFolder
 
 STUDY_FILE = "a study file, or the name of a shipped one (see search_spaces/)"
-STUDY_NAME = "a study's name or its study file"
+STUDY_NAME = "a study's name, its study file, or its folder"
+JSON = "print one JSON document on standard output, and everything else on standard error"
 OUTPUT = "storage folder (default: the study file's, else mtl_search_runs)"
 
 
@@ -29,11 +30,11 @@ def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
 
 
 def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "StudyFolder":
-    """The folder of a study that is named, or whose file is.
+    """The folder of a study that is named, or whose file or folder is.
 
     Args:
         arguments: ``output``, and ``study`` where no name is given.
-        name: The study's name or file.
+        name: The study's name, file or folder.
 
     Raises:
         StudyError: There is no such study.
@@ -48,6 +49,9 @@ def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "Stu
         name = str(raw.get("name", path.stem)) if isinstance(raw, dict) else path.stem
         storage = str(raw.get("storage", storage)) if isinstance(raw, dict) else storage
     folder = StudyFolder(Path(arguments.output or storage).expanduser().resolve(), name)
+    own = path.expanduser().resolve()
+    if len(own.parents) > 1 and (there := StudyFolder(own.parents[1], own.name)).path == own and there.exists:
+        folder = there
     folder.read_config()
     return folder
 

@@ -39,6 +39,7 @@ class Messages:
     def __init__(self, mailbox: Any, group: str, incarnation: str) -> None:
         self._mailbox = mailbox
         self._who = (group, incarnation)
+        self.group = group
         self.taken = 0
 
     def take(self) -> Ticket | Retire:
@@ -61,8 +62,8 @@ class JobControl:
         self._messages, self._ticket = messages, ticket
 
     def report(self, epoch: dict[str, Any]) -> None:
-        """Send an epoch's report."""
-        self._messages.say("report", self._ticket, epoch)
+        """Send an epoch's report. Who trained it stands in the message alone: results are the same on every group."""
+        self._messages.say("report", self._ticket, {**epoch, "group": self._messages.group})
 
     def proceed(self, epoch: int) -> bool:
         """Ask for an epoch's verdict."""

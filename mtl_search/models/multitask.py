@@ -118,10 +118,7 @@ class MultiTaskModel(nn.Module):
             ValueError: ``sizes`` does not describe ``x``.
         """
         known = self._sizes(x, sizes, known=bool(entry))
-        if entry:
-            features = self.coupling(self._copies(), x, known, passing, entry)
-        else:
-            features = self.coupling(self._copies(), x, known, passing)
+        features = self.coupling(self._copies(), x, known, passing, entry)
         if passing is not None and self.alignment is not None:
             if not known:
                 raise ValueError("training needs the rows of each data set: the alignment tells them apart")

@@ -91,6 +91,19 @@ def estimate(runs: Sequence[float], spread: Spread, reference: Sequence[float] =
     return Estimate(mean, own, mean - float(down), mean + float(up), count)
 
 
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """The mean of ``a`` less that of ``b`` with its interval (Welch 1947), from how the runs of each differ.
+
+    What both are measured against must be the same runs: its own spread moves both alike and drops out.
+    """
+    mean, count = a.mean - b.mean, a.runs + b.runs
+    if a.std is None or b.std is None:
+        return Estimate(mean, runs=count)
+    error, freedom = _welch([(each.std**2 / each.runs, each.runs - 1) for each in (a, b) if each.std is not None])
+    reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    return Estimate(mean, low=mean - reach, high=mean + reach, runs=count)
+
+
 def tied(best: Sequence[float], others: Sequence[Sequence[float]], spread: Spread) -> list[bool]:
     """Which others cannot be told from the best: with 95 % confidence the truly best is it or one of those.
 

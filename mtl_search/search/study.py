@@ -43,6 +43,8 @@ from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
 
+_ANY_NUMBER = 1_000_000
+"""Trials where the time alone is the limit; Tune and Optuna make them one by one."""
 _log = logging.getLogger(__name__)
 
 
@@ -163,7 +165,7 @@ class Study:
         searcher = OptunaSearcher(
             study,
             self._space,
-            search.most_trials,
+            search.most_trials or _ANY_NUMBER,
             lambda recipe: pool.submit(self._jobs().of(recipe)),
             pool.drop,
             list(self._watchers),

@@ -14,7 +14,7 @@ class Watcher(Protocol):
         """A trial begins."""
 
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        """A trial has finished an epoch."""
+        """A trial has finished an epoch; ``group`` in the report is the worker group that trained it."""
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended."""

@@ -15,6 +15,7 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.sparse import Features
 from mtl_search.data.task import Task
 from mtl_search.models.heads import predict
+from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.metrics import in_raw_units, measure
@@ -58,13 +59,10 @@ def evaluate(
         By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, lower is better). The
         same on every rank.
     """
-    was_training = model.training
-    model.eval()
     features = [split.features[name] for name in model.datasets]
-    raw = _raw_outputs(model, features, world, passes or passes_of(features, world))
-    results = {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
-    model.train(was_training)
-    return results
+    with evaluating(model):
+        raw = _raw_outputs(model, features, world, passes or passes_of(features, world))
+    return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
 
 
 def slices_of(features: Sequence[Features], world: World) -> list[list[slice]]:

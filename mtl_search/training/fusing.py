@@ -22,6 +22,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
+from mtl_search.training.evaluation import joined
 from mtl_search.training.files import RESULT_FILE, read_json
 from mtl_search.training.labels import Labels
 from mtl_search.training.portion import portions
@@ -151,7 +152,7 @@ def _epoch(
     features = [split.features[name] for name in merged.model.datasets]
     labels = [Labels.of(task, merged.model, split) for task in merged.tasks]
     for batch in batches(number):
-        x = torch.cat([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
+        x = joined([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
         yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, labels, batch))
 
 

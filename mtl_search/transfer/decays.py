@@ -60,7 +60,28 @@ class Constant(Decay):
         return 1.0
 
 
-class Cosine(Decay):
+class Falling(Decay):
+    """A curve from the peak down to a floor.
+
+    Args:
+        warmup: Share of the steps in which the factor rises in a line to 1.
+        floor: Factor at the end.
+    """
+
+    def __init__(self, warmup: Fraction = 0.0, floor: Fraction = 0.0) -> None:
+        super().__init__(warmup)
+        self.floor = floor
+
+    @final
+    def _after_warmup(self, progress: float) -> float:
+        return self.floor + (1 - self.floor) * self._left(progress)
+
+    @abstractmethod
+    def _left(self, progress: float) -> float:
+        """How much of the way from floor to peak is left, from 1 to 0."""
+
+
+class Cosine(Falling):
     """Half a cosine from the peak down to the floor.
 
     Paper: Loshchilov and Hutter, SGDR, ICLR 2017, https://arxiv.org/abs/1608.03983
@@ -70,15 +91,11 @@ class Cosine(Decay):
         floor: Factor at the end.
     """
 
-    def __init__(self, warmup: Fraction = 0.0, floor: Fraction = 0.0) -> None:
-        super().__init__(warmup)
-        self.floor = floor
-
-    def _after_warmup(self, progress: float) -> float:
-        return self.floor + (1 - self.floor) * (1 + cos(pi * progress)) / 2
+    def _left(self, progress: float) -> float:
+        return (1 + cos(pi * progress)) / 2
 
 
-class Linear(Decay):
+class Linear(Falling):
     """A line from the peak down to the floor.
 
     Args:
@@ -86,12 +103,8 @@ class Linear(Decay):
         floor: Factor at the end.
     """
 
-    def __init__(self, warmup: Fraction = 0.0, floor: Fraction = 0.0) -> None:
-        super().__init__(warmup)
-        self.floor = floor
-
-    def _after_warmup(self, progress: float) -> float:
-        return self.floor + (1 - self.floor) * (1 - progress)
+    def _left(self, progress: float) -> float:
+        return 1 - progress
 
 
 DECAYS: dict[str, type[Decay]] = {

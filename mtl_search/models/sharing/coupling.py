@@ -84,7 +84,7 @@ class Coupling(nn.Module, ABC):
                 the other.
             sizes: Rows of each data set in ``x``; empty where every task sees all rows.
             passing: Takes down boundaries and penalties of a pass in training; None outside.
-            entry: Number of leading blocks that ``x`` has been through, at most ``entrance``; left out where 0.
+            entry: Number of leading blocks that ``x`` has been through, at most ``entrance``.
 
         Returns:
             By task (n_task, features): over the rows of its data set, or all.

@@ -1,0 +1,176 @@
+"""The display: a study while it runs; a live table on a terminal, plain lines where output is piped."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+
+from mtl_search.config import StudyConfig
+from mtl_search.display.board import Board
+from mtl_search.display.progress import COUNTED, Progress
+from mtl_search.display.words import recipe_words
+from mtl_search.recipe import Recipe
+from mtl_search.search.grouping import AffinityMatrix, Groups
+from mtl_search.search.record import TrialRecord
+from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
+
+
+class Display:
+    """Shows a study while it runs (a ``search.watchers.StudyWatcher``).
+
+    Args:
+        stream: Where to.
+        config: The study file.
+        metrics: Main metric by task.
+        searched: Parameters worth showing of each recipe.
+        earlier: Reads the trials of the study's earlier runs, once this process holds the study.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO,
+        config: StudyConfig,
+        metrics: Mapping[str, str],
+        searched: Collection[str],
+        earlier: Callable[[], Sequence[TrialRecord]] = tuple,
+    ) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
+        self._metrics, self._searched, self._earlier = metrics, searched, earlier
+        search = config.search
+        self._progress = Progress(search.most_trials, search.seconds)
+        self._board = Board(
+            config.name,
+            "%" if search.kind in (MEAN_IMPROVEMENT, WORST_TASK) else "",
+            self._progress,
+            len(config.tasks) * search.baseline_seeds,
+            search.repeats.trials * search.repeats.runs,
+        )
+        self._live: Live | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator["Display"]:
+        """Keep a live table on a terminal while the block runs."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        bars = not self._console.options.ascii_only
+        self._live = Live(
+            get_renderable=lambda: self._board.table(bars),
+            console=self._console,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,  # what other libraries print belongs in the log
+            redirect_stderr=False,
+        )
+        try:
+            with self._live:
+                yield self
+        finally:
+            self._live = None
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, markup=False)
+
+    def pool_started(self, groups: int) -> None:
+        """Worker groups are up."""
+        self._progress.groups = groups
+        self._board.phase = f"{groups} worker group{'s' if groups > 1 else ''} ready"
+        self._note(self._board.phase)
+        self._board.phase += ", training single-task models"
+        for trial in self._earlier():
+            if trial.state in COUNTED:
+                self._progress.trial_ended(trial)
+        if self._progress.done:
+            of = "" if self._progress.trials is None else f" of {self._progress.trials}"
+            self.say(f"{self._progress.done}{of} trials were done before")
+
+    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+        """Show an epoch of the base."""
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in report["metrics"].items())
+        self._board.phase = f"base ({name}), epoch {report['epoch']}: {metrics}"
+        self._progress.heard("base", f"base {name}", report)
+
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+        """Show how the base came out."""
+        self._progress.ended("base")
+        if result is None:
+            self._note(f"base ({name}) failed: {reason}")
+            return
+        self._board.phase = f"base ({name}) is there, training single-task models"
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in result["metrics"].items())
+        how = "found in the cache" if result.get("cached") else f"{result['wall_seconds']:.1f} s"
+        self._note(f"base ({name}): {metrics} (best epoch {result['best_epoch']}, {how})")
+
+    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
+        """A single-task model has finished an epoch."""
+        name = _name(task, run)
+        self._progress.heard(("single-task", name), f"single-task {name}", report)
+
+    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
+        """A single-task model is done."""
+        name = _name(task, run)
+        self._progress.ended(("single-task", name))
+        if result is None:
+            came_to = f"failed: {reason}"
+        else:
+            how = "from cache" if result.get("cached") else f"{result['seconds']:.1f} s"
+            value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
+            came_to = f"{value} (best epoch {result['best_epoch']}, {how})"
+        self._board.baselines[name] = came_to
+        self._note(f"single-task {name}: {came_to}")
+
+    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+        """A trial's recipe is run again."""
+        self._board.repeats[number, run] = None
+
+    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+        """A repeat has finished an epoch."""
+        self._progress.heard(("repeat", number, run), f"repeat {run} of trial {number}", report)
+
+    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+        """A repeat is done."""
+        self._progress.ended(("repeat", number, run))
+        self._board.repeats[number, run] = 0.0 if result is None else result["wall_seconds"]
+        score = "" if result is None else f"{result['best_score']:+.2f} {self._board.unit}".rstrip()
+        self._board.ended.append((str(number), f"repeat {run}", score, reason))
+        self._note(f"repeat {run} of trial {number}: {score or f'failed: {reason}'}")
+
+    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Task affinity is known."""
+        self._note(f"task affinity ({kind}) makes the groups {' | '.join('+'.join(group) for group in groups)}")
+
+    def trial_started(self, number: int, recipe: Recipe) -> None:
+        """A trial begins."""
+        self._board.recipes[number] = recipe_words(recipe, self._searched)
+        self._progress.started(number)
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        """A trial has finished an epoch."""
+        self._board.scores[number] = f"{report['best_score']:+.2f}"
+        self._progress.heard(number, f"trial {number}", report)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
+        self._progress.trial_ended(trial)
+        self._board.scores.pop(trial.number, None)
+        shown = "" if trial.value is None else f"{trial.value:+.2f} {self._board.unit}"
+        words = self._board.recipes.pop(trial.number, "")
+        if trial.duplicate_of is not None:
+            words = f"same as trial {trial.duplicate_of}"
+        self._board.ended.append((str(trial.number), trial.state, shown, trial.reason or words))
+        seconds = "" if trial.seconds is None else f"{trial.seconds:.1f} s"
+        reason = f"  [{trial.reason}]" if trial.reason else ""
+        self._note(f"trial {trial.number:3d} {trial.state:9} {shown:>10} {seconds:>7}  {words}{reason}")
+
+    def _note(self, line: str) -> None:
+        """A plain line, where there is no live table to show the same."""
+        if self._live is None:
+            self.say(line.rstrip())
+
+
+def _name(task: str, run: int) -> str:
+    """A single-task model's; the study's own seed goes without saying."""
+    return f"{task}, seed {run + 1}" if run else task

@@ -1,0 +1,157 @@
+"""Findings: what an outcome says, in sentences for a terminal; and the summary that a search ends with, one screen."""
+
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from mtl_search.display import recipe_words
+from mtl_search.recipe import Recipe
+from mtl_search.search.outcome import Outcome, TaskOutcome
+from mtl_search.search.statistics import Estimate
+
+LINES, COLUMNS = 24, 100
+"""Of the screen that the summary fits."""
+_FEWEST_TASKS = 4
+_MOST_ALARMS = 3
+_MOST_TIES = 10
+_RECIPE_LINES = 3
+
+
+def percent(estimate: Estimate) -> str:
+    """``-3.10 % [-4.00, -2.20]``, without the interval where none is known."""
+    mean = f"{estimate.mean:+.2f} %"
+    return mean if estimate.low is None else f"{mean} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+
+
+def task_gain(task: TaskOutcome) -> Estimate:
+    """A task's gain on validation, of fresh runs where there are any."""
+    return task.repeated or Estimate(task.gain)
+
+
+def answer(name: str, outcome: Outcome) -> list[str]:
+    """The improvement in a line, and in another how far the search's own figure is to be believed."""
+    test = outcome.test_improvement
+    if outcome.repeated is None:
+        return [
+            f"{name}: improvement over single-task models {outcome.improvement:+.2f} % on validation, "
+            f"{test:+.2f} % on test",
+            "not run again: the figure on validation is the best of all trials, and so too good on average",
+        ]
+    on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else f"{test:+.2f} %"
+    gap = outcome.improvement - outcome.repeated.mean
+    return [
+        f"{name}: improvement over single-task models {percent(outcome.repeated)} on validation, {on_test} on test",
+        f"figures are of {outcome.repeated.runs} fresh runs of trial {outcome.number}, with 95 % intervals; the search "
+        f"had it at {outcome.improvement:+.2f} %, {abs(gap):.2f} points too {'high' if gap >= 0 else 'low'}"
+        + (f"; the model itself has {test:+.2f} % on test" if outcome.repeated_test is not None else ""),
+    ]
+
+
+def alarms(outcome: Outcome, *, brief: bool = True) -> list[str]:
+    """Tasks that do worse than alone, the worst first, and what to do about it; empty where there is none.
+
+    Args:
+        outcome: What was found.
+        brief: Name a few tasks, count the rest, and cut off a long proposal.
+    """
+    most = _MOST_ALARMS if brief else len(outcome.tasks)
+    found = sorted(outcome.worse, key=lambda name: task_gain(outcome.tasks[name]).mean)
+    lines = [
+        f"ALARM: task {name} does worse than alone: {percent(task_gain(outcome.tasks[name]))}" for name in found[:most]
+    ]
+    if len(found) > most:
+        lines.append(f"ALARM: {len(found) - most} more tasks do worse than alone")
+    if outcome.proposal is not None:
+        groups = " | ".join("+".join(group) for group in outcome.proposal.groups)
+        if brief and len(groups) > COLUMNS:
+            groups = f"{len(outcome.proposal.groups)} groups ({groups[: COLUMNS // 2]}...)"
+        cost = outcome.proposal.parameters / max(outcome.parameters, 1)
+        lines.append(
+            f"proposal: a trunk each for {groups}: {outcome.proposal.parameters:,} parameters, "
+            f"{cost:.0%} of this model's"
+        )
+    return lines
+
+
+def ties(outcome: Outcome) -> list[str]:
+    """Which trials are as good as the winner as far as can be told, and which of them is cheaper."""
+    others = [number for number in outcome.ties if number != outcome.number]
+    if not others:
+        return []
+    named = ", ".join(map(str, others[:_MOST_TIES]))
+    if len(others) > _MOST_TIES:
+        named += f" and {len(others) - _MOST_TIES} more"
+    line = f"tied with trial {outcome.number}, as far as can be told: {named}"
+    cheapest = next((each for each in outcome.candidates if each.number == outcome.challenger), None)
+    if cheapest is not None:
+        winner = next((each for each in outcome.candidates if each.number == outcome.number), None)
+        pace = "" if winner is None else f" against {winner.epoch_seconds:.2g}"
+        line += (
+            f"; challenger, cheaper: trial {cheapest.number} ({cheapest.parameters / max(outcome.parameters, 1):.0%} "
+            f"of the parameters, {cheapest.epoch_seconds:.2g} s an epoch{pace})"
+        )
+    return [line]
+
+
+def summary(
+    name: str, outcome: Outcome, searched: Collection[str], commands: Sequence[str], lines: int = LINES
+) -> list[str]:
+    """What a search ends with: one screen, whatever the number of tasks.
+
+    Args:
+        name: The study's.
+        outcome: What it found.
+        searched: Parameters worth showing of its recipe.
+        commands: How to go on, a line each.
+        lines: Of the screen.
+    """
+    head = [part for line in [*answer(name, outcome), *alarms(outcome)] for part in _wrapped(line)]
+    recipe = (
+        f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
+        f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}"
+    )
+    tail = [part for line in ties(outcome) for part in _wrapped(line)]
+    tail += _wrapped(recipe, _RECIPE_LINES)
+    tail += [f"model: {_nearby(outcome.folder)}", *_wrapped(f"  {outcome.cost()}"), *commands]
+    room = max(_FEWEST_TASKS, lines - len(head) - len(tail) - 1)
+    return ["", *head, *_task_lines(outcome, room), *tail]
+
+
+def _task_lines(outcome: Outcome, room: int) -> Iterator[str]:
+    """A line for each task; where these are too many, the worst, how many are left out, and the best."""
+    names = list(outcome.tasks)
+    if len(names) > room:
+        names.sort(key=lambda name: task_gain(outcome.tasks[name]).mean)
+        best = (room - 1) // 2
+        worst = room - 1 - best
+        left_out = len(names) - worst - best
+        names = [*names[:worst], "", *names[len(names) - best :]]
+    width = max(map(len, names)) + 1
+    for name in names:
+        if not name:
+            yield f"  ... {left_out} tasks between these ..."
+            continue
+        task = outcome.tasks[name]
+        yield (
+            f"  {name + ':':<{width}} {task.metric} on test {task.test:.4g} against {task.test_baseline:.4g} alone "
+            f"({task.test_gain:+.2f} %); validation {percent(task_gain(task))}"
+        )
+
+
+def _wrapped(line: str, most: int | None = None) -> list[str]:
+    return textwrap.wrap(
+        line,
+        COLUMNS,
+        subsequent_indent="  ",
+        max_lines=most,
+        placeholder=" ...",
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+
+
+def _nearby(folder: str) -> str:
+    """A path as seen from the working folder, where it lies below it."""
+    path, here = Path(folder), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else folder

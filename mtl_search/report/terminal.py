@@ -1,0 +1,170 @@
+"""The terminal report: every trial, then what was found: each task against its baseline, ties, the way, the recipe."""
+
+import sys
+from collections.abc import Collection, Iterator, Sequence
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mtl_search.display import recipe_words, varying
+from mtl_search.report.findings import alarms, answer, percent, task_gain, ties
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import TrialRecord
+
+_MOST_TASKS = 6
+"""Columns of more tasks would leave the others no room."""
+_STEPS = ("base", "single", "fused", "joint")
+_PIPED_WIDTH = 160
+
+
+def output_console() -> Console:
+    """A console on standard output that does not cut what is piped."""
+    return Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def print_report(folder: StudyFolder) -> None:
+    """Print a study's trials and, once it has ended, its outcome.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    config = folder.read_config()
+    console = output_console()
+    trials = folder.records(config.search.storage)
+    tasks = tuple(config.tasks) if len(config.tasks) <= _MOST_TASKS else ()
+    say(
+        console,
+        f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({config.search.objective}), "
+        "each task's metric on validation, what it cost, what it chose.",
+    )
+    console.print(_trials(trials, tasks))
+    if not tasks:
+        say(console, f"Metrics of the {len(config.tasks)} tasks: mtl-search report {folder.name} --json")
+    written = folder.read_outcome()
+    if written is None:
+        say(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
+        return
+    outcome = Outcome.from_dict(written)
+    for line in ["", *answer(config.name, outcome), *alarms(outcome, brief=False), *ties(outcome)]:
+        say(console, line)
+    for sentence, table in _tables(outcome):
+        say(console, f"\n{sentence}")
+        console.print(table)
+    say(console, f"\nThe model has {outcome.cost()}. It lies in")
+    say(console, outcome.folder)
+    say(console, f"\nbest recipe (trial {outcome.number}, epoch {outcome.best_epoch}):")
+    say(console, yaml.safe_dump(dict(outcome.recipe), sort_keys=False))
+    say(console, f"with figures, for a browser: mtl-search report {folder.name} --html FILE")
+    say(console, f"for scripts:                 mtl-search report {folder.name} --json")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line that is neither marked up nor cut."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str] = ()) -> Table:
+    """A plain table.
+
+    Args:
+        columns: Their titles.
+        rows: Cells, a column each; the widest are folded where the terminal is too narrow.
+        numbers: Columns to be set flush right.
+    """
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _trials(trials: Sequence[TrialRecord], tasks: Sequence[str]) -> Table:
+    searched = varying([trial.recipe for trial in trials if trial.recipe is not None])
+    measured = [name for name in ("seconds", "worker_seconds", "peak_mib") if any(getattr(t, name) for t in trials)]
+    titles = {"seconds": "seconds", "worker_seconds": "worker-s", "peak_mib": "peak MiB"}
+    numbers = ("trial", "objective", *tasks, *(titles[name] for name in measured))
+    rows = []
+    for trial in trials:
+        words = recipe_words(trial.recipe, searched) if trial.recipe is not None else ""
+        if trial.duplicate_of is not None:
+            words = f"same as trial {trial.duplicate_of}"
+        costs = [getattr(trial, name) for name in measured]
+        rows.append(
+            [
+                str(trial.number),
+                trial.state,
+                "" if trial.value is None else f"{trial.value:+.3f}",
+                *(f"{trial.metrics[task]:.4g}" if task in trial.metrics else "" for task in tasks),
+                *("" if cost is None else f"{cost:.1f}" for cost in costs),
+                f"{words}  [{trial.reason}]" if trial.reason else words,
+            ]
+        )
+    return table_of(("trial", "state", *numbers[1:], "recipe"), rows, numbers)
+
+
+def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:
+    """What an outcome holds, each table with a sentence that says what it shows."""
+    alone = max((len(task.baseline_runs) for task in outcome.tasks.values()), default=0)
+    seeds = f" (mean of {alone} seeds on validation)" if alone > 1 else ""
+    fresh = "" if outcome.repeated is None else "; gains with an interval are of the fresh runs"
+    yield (
+        f"Each task's metric against that of its single-task model{seeds}, and its relative gain, better where positive"
+        f"{fresh}.",
+        table_of(
+            ("task", "metric", "on test", "alone", "gain on test", "on validation", "alone ", "gain on validation"),
+            [
+                [
+                    name + (" (ALARM)" if task.worse else ""),
+                    task.metric,
+                    *(f"{value:.4g}" for value in (task.test, task.test_baseline)),
+                    f"{task.test_gain:+.2f} %" if task.repeated_test is None else percent(task.repeated_test),
+                    *(f"{value:.4g}" for value in (task.validation, task.baseline)),
+                    percent(task_gain(task)),
+                ]
+                for name, task in outcome.tasks.items()
+            ],
+            ("on test", "alone", "on validation", "alone "),
+        ),
+    )
+    if outcome.candidates:
+        yield (
+            "The trials that were run again over fresh seeds, winner first: what the search had, and what is left.",
+            table_of(
+                ("trial", "in the search", "fresh runs", "parameters", "s an epoch", ""),
+                [
+                    [
+                        str(each.number),
+                        f"{each.improvement:+.2f} %",
+                        percent(each.repeated),
+                        f"{each.parameters:,}",
+                        f"{each.epoch_seconds:.2g}",
+                        _standing(outcome, each.number, tied=each.tied),
+                    ]
+                    for each in outcome.candidates
+                ],
+                ("trial", "parameters", "s an epoch"),
+            ),
+        )
+    yield (
+        "The way there, on validation: the base with a fresh head, fine-tuned alone, fused, trained jointly.",
+        table_of(
+            ("task", "base", "alone", "fused", "joint"),
+            [
+                [name, *(f"{task.steps[step]:.4g}" if step in task.steps else "" for step in _STEPS)]
+                for name, task in outcome.tasks.items()
+            ],
+            ("base", "alone", "fused", "joint"),
+        ),
+    )
+
+
+def _standing(outcome: Outcome, number: int, *, tied: bool) -> str:
+    if number == outcome.number:
+        return "winner"
+    if number == outcome.challenger:
+        return "challenger: tied and cheaper"
+    return "tied" if tied else "worse"

@@ -1,0 +1,77 @@
+"""What a search ends with: one screen that says the answer, what to doubt of it, and how to go on."""
+
+from dataclasses import replace
+
+import pytest
+from made_outcomes import outcome
+
+from mtl_search.report import summary
+from mtl_search.report.findings import COLUMNS, LINES, alarms, answer, percent, ties
+from mtl_search.search.outcome import Outcome, Proposal
+from mtl_search.search.statistics import Estimate
+
+COMMANDS = ["export it", "all trials", "look at it", "log"]
+
+
+def screen(found: Outcome) -> list[str]:
+    return summary("iris", found, ("sharing", "sharing.depth", "fusion", "weighting", "joint.optimizer.lr"), COMMANDS)
+
+
+def test_the_summary_of_three_tasks() -> None:
+    assert screen(outcome([-3.1, 0.5, 2.0])) == [
+        "",
+        "iris: improvement over single-task models +1.20 % [+0.40, +2.00] on validation, +0.70 % [-0.10,",
+        "  +1.50] on test",
+        "figures are of 3 fresh runs of trial 5, with 95 % intervals; the search had it at +1.50 %, 0.30",
+        "  points too high; the model itself has +0.90 % on test",
+        "ALARM: task task_0 does worse than alone: -3.10 % [-4.10, -2.10]",
+        "proposal: a trunk each for task_0 | task_1+task_2: 1,800 parameters, 180% of this model's",
+        "  task_0: accuracy on test 0.81 against 0.8 alone (+1.25 %); validation -3.10 % [-4.10, -2.10]",
+        "  task_1: accuracy on test 0.81 against 0.8 alone (+1.25 %); validation +0.50 % [-0.50, +1.50]",
+        "  task_2: accuracy on test 0.81 against 0.8 alone (+1.25 %); validation +2.00 % [+1.00, +3.00]",
+        "tied with trial 5, as far as can be told: 2, 9; challenger, cheaper: trial 2 (50% of the parameters,",
+        "  1 s an epoch against 2)",
+        "best recipe (trial 5, epoch 4): hard depth=1 mean fixed lr=0.01",
+        "model: /somewhere/trials/abc",
+        "  1,000 parameters, 50% of the single-task models; 900 multiply-adds a sample, 50%",
+        *COMMANDS,
+    ]
+
+
+def test_a_study_without_repeats_says_that_its_figure_is_too_good() -> None:
+    lines = answer("iris", outcome([1.0], repeated=False))
+    assert lines[0] == "iris: improvement over single-task models +1.50 % on validation, +0.90 % on test"
+    assert "too good on average" in lines[1]
+    assert alarms(outcome([1.0], repeated=False)) == ties(outcome([1.0], repeated=False)) == []
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+@pytest.mark.parametrize("tasks", [1, 3, 16, 139])
+def test_the_summary_fits_one_screen(tasks: int, repeated: bool) -> None:
+    proposal = Proposal(tuple((f"task_{number}",) for number in range(tasks)), 9000) if repeated else None
+    found = outcome([number / 10 - 5 for number in range(tasks)], repeated=repeated, proposal=proposal)
+    lines = screen(replace(found, ties=(5, *range(100, 200)) if repeated else ()))
+    assert len(lines) <= LINES
+    assert all(len(line) <= COLUMNS for line in lines)
+    named = [int(line.split(":")[0].removeprefix("  task_")) for line in lines if line.startswith("  task_")]
+    left_out = [line for line in lines if "tasks between these" in line]
+    if tasks <= 3:
+        assert named == list(range(tasks))
+    else:
+        assert named[0] == 0, "the worst first"
+        assert named[-1] == tasks - 1, "the best last"
+        assert left_out == [f"  ... {tasks - len(named)} tasks between these ..."]
+
+
+def test_alarms_name_the_worst_and_count_the_rest() -> None:
+    lines = alarms(outcome([-3.0, -9.0, -5.0, -4.0, 1.0], proposal=None))
+    assert [line.split(":")[1] for line in lines[:3]] == [
+        *(" task task_1 does worse than alone", " task task_2 does worse than alone"),
+        " task task_3 does worse than alone",
+    ]
+    assert lines[3] == "ALARM: 1 more tasks do worse than alone"
+
+
+def test_an_estimate_without_interval_shows_none() -> None:
+    assert percent(Estimate(1.0)) == "+1.00 %"
+    assert percent(Estimate(1.0, 0.1, 0.5, 1.5, 3)) == "+1.00 % [+0.50, +1.50]"
