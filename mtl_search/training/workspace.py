@@ -23,6 +23,7 @@ from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
+from mtl_search.objects import NO_OBJECTS, Luggage
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model
@@ -47,6 +48,7 @@ class Workload:
         seed: The study's seed.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         compiled: Whether blocks are compiled with ``torch.compile``, once per worker and shape.
+        objects: What a user handed over in Python, by the name that components have for it.
     """
 
     data: StudyData
@@ -56,6 +58,7 @@ class Workload:
     seed: int
     precision: str = "auto"
     compiled: bool = False
+    objects: Luggage = NO_OBJECTS
 
     @classmethod
     def prepare(
@@ -65,6 +68,7 @@ class Workload:
         seed: int,
         precision: str = "auto",
         compiled: bool = False,
+        objects: Luggage = NO_OBJECTS,
     ) -> "Workload":
         """Draw random starting parameters and put everything a worker needs into one bundle."""
         network = build(BACKBONES, backbone)
@@ -72,7 +76,7 @@ class Workload:
         state = RandomBase().state(lambda: network.blocks(shape), seed_from(seed, "base"))
         blocks = len(network.blocks(shape))
         arrays = {name: value.numpy() for name, value in state.items()}
-        return cls(data, backbone, blocks, arrays, seed, precision, compiled)
+        return cls(data, backbone, blocks, arrays, seed, precision, compiled, objects)
 
     @property
     def key(self) -> str:
