@@ -3,8 +3,12 @@
 import argparse
 import signal
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mtl_search.commands.shared import OUTPUT, STUDY_FILE, prepared_study
+
+if TYPE_CHECKING:
+    from mtl_search.launch import Prepared
 
 HELP = "search for the best multi-task model, and register it"
 
@@ -20,22 +24,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
+    names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
+    chosen = {place: getattr(arguments, name) for name, place in names.items()}
+    prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
+    return carry_out(prepared, f"mtl-search search {arguments.study} --resume", resume=arguments.resume)
+
+
+def carry_out(prepared: "Prepared", again: str, *, resume: bool) -> int:
+    """Run a study and say what it found.
+
+    Args:
+        prepared: The study.
+        again: The command that goes on with it.
+        resume: Whether to go on with a study of this name.
+    """
     from mtl_search.display import Display, recipe_words, varying
     from mtl_search.launch import run_study, storage_of, tracking_uri
     from mtl_search.quiet import chatter_to
     from mtl_search.recipe import Recipe
     from mtl_search.search.folder import StudyFolder
 
-    names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
-    chosen = {place: getattr(arguments, name) for name, place in names.items()}
-    prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
     unit = "%" if config.search.objective not in config.tasks else ""
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
-    again = f"mtl-search search {arguments.study} --resume"
     with chatter_to(folder.log) as stream:
         display = Display(stream, config.name, config.search.trials, unit, metrics, searched)
         for note in prepared.notes:
@@ -43,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.trials} trials")
-                outcome = run_study(prepared, [display], display.say, resume=arguments.resume)
+                outcome = run_study(prepared, [display], display.say, resume=resume)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
