@@ -69,8 +69,8 @@ def recall(name: str, place: str) -> object:
     """
     if name not in _KNOWN:
         rule = (
-            "needs the Python object that the study was given: files hold no objects, so go on in Python with "
-            "mtl_search.run_study(..., resume=True) or mtl_search.open_study(NAME, backbone=..., objects=[...])"
+            "needs the Python object that the study was given, which no file holds: in Python, "
+            "mtl_search.run_study and train take it again, and open_study(NAME, backbone=..., objects=[...])"
         )
         raise ConfigError([Problem(place, rule, name)])
     return _KNOWN[name]

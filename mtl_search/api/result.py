@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mtl_search.errors import StudyError
 from mtl_search.export import Champion, ExportReport, export_model, load_champion
 from mtl_search.export.answers import answers
 from mtl_search.objects import known
+from mtl_search.one_recipe import recipe_of
 from mtl_search.recipe import Recipe
 from mtl_search.report import print_report
 from mtl_search.search.folder import StudyFolder
@@ -56,11 +56,14 @@ class StudyResult:
     Attributes:
         folder: Where it lies.
         name: Its name.
+        storage: Where it and others lie.
+        objects: What its components name that was handed over in Python.
     """
 
     def __init__(self, folder: StudyFolder, objects: Mapping[str, object]) -> None:
         self._folder, self.objects = folder, dict(objects)
-        self.folder, self.name = folder.path, folder.name
+        self._read: tuple[str, Champion] | None = None
+        self.folder, self.name, self.storage = folder.path, folder.name, folder.storage
 
     def __repr__(self) -> str:
         written = self._folder.read_outcome()
@@ -102,6 +105,14 @@ class StudyResult:
             Path(outcome.folder),
         )
 
+    def recipe_of(self, trial: int | None = None) -> dict[str, Any]:
+        """A trial's recipe as it was tried, plain; the winner's for None.
+
+        Raises:
+            StudyError: There is no such trial, or the study has not ended.
+        """
+        return recipe_of(self._folder, trial)
+
     @property
     def trials(self) -> pd.DataFrame:
         """A row for every trial, see ``api.frames.trials_frame``."""
@@ -119,10 +130,13 @@ class StudyResult:
         """The best model against them, a row for every task, see ``api.frames.tasks_frame``."""
         return tasks_frame(self.outcome)
 
-    @cached_property
     def _champion(self) -> Champion:
-        with known(self.objects):
-            return load_champion(self._folder)
+        """The winner's model, read anew where a longer search has found another."""
+        home = self.outcome.folder
+        if self._read is None or self._read[0] != home:
+            with known(self.objects):
+                self._read = home, load_champion(self._folder)
+        return self._read[1]
 
     def model(self) -> nn.Module:
         """The trained model on the CPU, in evaluation mode.
@@ -135,7 +149,7 @@ class StudyResult:
             StudyError: The study has not ended.
             ConfigError: The model needs an object that is not there, see ``open_study``.
         """
-        return self._champion.deployed
+        return self._champion().deployed
 
     def predict(self, rows: Any) -> pd.DataFrame:
         """What the trained model says of raw rows.
@@ -151,7 +165,7 @@ class StudyResult:
             StudyError: The study has not ended.
             ExportError: A column is missing, or holds what the model cannot take.
         """
-        return answers(self._champion, rows)
+        return answers(self._champion(), rows)
 
     def export(self, to: str | Path | None = None, formats: Sequence[str] = ("pt2",)) -> ExportReport:
         """Write the model for deployment, checked against the trained one.

@@ -11,7 +11,7 @@ from mtl_search.catalog import LoadedStudy, find_study, load_study
 from mtl_search.errors import ConfigError, Problem, StudyError
 from mtl_search.launch import prepare, storage_of, use_folder_of
 from mtl_search.objects import is_object, known
-from mtl_search.one_recipe import holds_a_study, load_one_recipe, recipe_of
+from mtl_search.one_recipe import holds_a_study, load_one_recipe
 from mtl_search.reading import read_yaml
 from mtl_search.recipe import Recipe
 from mtl_search.search.folder import StudyFolder
@@ -84,26 +84,37 @@ def train(
         ConfigError: Every rule that is broken.
         StudyError: There is no such study or trial, or one of the new study's name exists and is not to be resumed.
     """
-    ran = study if isinstance(study, StudyResult) else _opened(study, sections.get("storage"))
-    base = {} if ran is not None or study is None else _sections(study)  # type: ignore[arg-type]
-    if ran is not None:
-        base = ran.config.model_dump(mode="json")
-    plain = _recipe(recipe)
-    if trial is not None and (plain is not None or ran is None):
-        raise ConfigError([Problem("trial", "must go with a study that was run, and without a recipe", trial)])
-    if plain is None and ran is not None:
-        plain = recipe_of(ran._folder, trial)
-    if holds_a_study(plain):
+    base, plain, objects = _chosen(recipe, study, trial, sections.get("storage", STORAGE))
+    given = hand_over({**base, **sections} | ({} if plain is None else {"space": plain}))
+    given = HandedOver(given.plain, {**objects, **given.objects})
+    with known(given.objects):
+        fixed = None if plain is None else given.plain["space"]
+        loaded = load_one_recipe(given.plain, fixed, name=sections.get("name"), epochs=epochs)
+        return _run(loaded, given, resume, verbose)
+
+
+def _chosen(
+    recipe: str | Path | Mapping[str, Any] | Recipe | None,
+    study: StudyResult | Study | None,
+    trial: int | None,
+    storage: str | Path,
+) -> tuple[dict[str, Any], dict[str, Any] | None, Mapping[str, object]]:
+    """A study's sections, the recipe (None for the one that its space holds), and the objects that they name."""
+    recipe = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
+    plain = None if recipe is None else _values(recipe, "recipe file")
+    if plain is not None and holds_a_study(plain):
         if study is not None:
             raise ConfigError([Problem("study", "has no effect: the recipe's file is a study of its own")])
-        base, plain = dict(plain or {}), None
-    given = hand_over({**base, **sections, **({} if plain is None else {"space": plain})})
-    objects = {**(ran.objects if ran is not None else {}), **given.objects}
-    with known(objects):
-        own = given.plain if plain is None else given.plain | {"name": base.get("name", "recipe")}
-        fixed = None if plain is None else given.plain["space"]
-        loaded = load_one_recipe(own, fixed, name=sections.get("name"), epochs=epochs)
-        return _run(loaded, HandedOver(given.plain, objects), resume, verbose)
+        return plain, None, {}
+    ran = study if isinstance(study, StudyResult) else _opened(study, storage)
+    if trial is not None and (plain is not None or ran is None):
+        raise ConfigError([Problem("trial", "must go with a study that was run, and without a recipe", trial)])
+    if ran is not None:
+        use_folder_of(Path.cwd() / ran.name)
+        base = ran.config.model_dump(mode="json") | {"storage": str(ran.storage)}
+        return base, ran.recipe_of(trial) if plain is None else plain, ran.objects
+    assert not isinstance(study, StudyResult)
+    return _sections(study), plain, {}
 
 
 def open_study(
@@ -151,10 +162,7 @@ def _sections(config: Study | None) -> dict[str, Any]:
         return dict(config or {})
     path = find_study(str(config))
     use_folder_of(path)
-    raw = read_yaml(path)
-    if not isinstance(raw, Mapping):
-        raise ConfigError([Problem("", "the study file must be a mapping of sections", raw)])
-    return dict(raw)
+    return _values(path, "study file")
 
 
 def _opened(study: Study | None, storage: str | Path | None) -> StudyResult | None:
@@ -167,13 +175,9 @@ def _opened(study: Study | None, storage: str | Path | None) -> StudyResult | No
         return None
 
 
-def _recipe(recipe: str | Path | Mapping[str, Any] | Recipe | None) -> dict[str, Any] | None:
-    """A recipe's plain values, read where they are in a file."""
-    if isinstance(recipe, Recipe):
-        return recipe.to_dict()
-    if recipe is None or isinstance(recipe, Mapping):
-        return None if recipe is None else dict(recipe)
-    raw = read_yaml(Path(recipe), "recipe file")
+def _values(source: str | Path | Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Plain values of a mapping, or of the file that holds one."""
+    raw = source if isinstance(source, Mapping) else read_yaml(Path(source), what)
     if not isinstance(raw, Mapping):
-        raise ConfigError([Problem("", "the recipe file must be a mapping of a recipe's parts", raw)])
+        raise ConfigError([Problem("", f"the {what} must be a mapping", raw)])
     return dict(raw)
