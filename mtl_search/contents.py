@@ -41,7 +41,7 @@ def content_of(value: object, place: str) -> str:
     digest = _Digest()
     try:
         digest.add(value)
-    except (TypeError, AttributeError, NotImplementedError, RuntimeError, RecursionError) as error:
+    except (TypeError, ValueError, AttributeError, NotImplementedError, RuntimeError) as error:
         rule = f"must be made of tensors, arrays, plain values and modules ({type(error).__name__}: {error})"
         raise ConfigError([Problem(place, rule, type(value).__name__)]) from error
     return digest.key()

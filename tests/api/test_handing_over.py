@@ -1,6 +1,7 @@
 """Studies written in Python: objects become names that tell their content, and mistakes are told by place."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,15 +9,18 @@ import pytest
 import torch
 from torch import nn
 
+import mtl_search
 from mtl_search.api.handing_over import hand_over
 from mtl_search.catalog import load_study
 from mtl_search.data.sources import Rows
-from mtl_search.errors import ConfigError, MtlSearchError
+from mtl_search.errors import ConfigError, MtlSearchError, StudyError
 from mtl_search.launch import Prepared, prepare
 from mtl_search.models.backbones import BACKBONES, Mlp
 from mtl_search.models.sharing.hard import Hard
 from mtl_search.objects import known
 from mtl_search.recipe import Component
+from mtl_search.search.folder import StudyFolder
+from mtl_search.transfer.bases.pretrain import Pretrain
 from mtl_search.variants import build
 from mtl_search.weighting import WEIGHTINGS, Fixed, Uncertainty, Weighting
 
@@ -138,7 +142,47 @@ def test_mistakes_are_told_by_place(changes: dict[str, Any], words: str) -> None
         prepared()
 
 
+def test_a_base_that_learns_from_source_tasks_may_be_an_object() -> None:
+    tasks, sources = {"kind": TASKS["kind"]}, {"size": TASKS["size"]}
+    given = hand_over(study(tasks=tasks, source_tasks=sources, space={"base": Pretrain(epochs=1)}))
+    with known(given.objects):
+        assert prepare(load_study(given.plain)).workload.objects.objects.keys() >= {
+            name for name in given.objects if "Pretrain" in name
+        }
+
+
 def test_without_its_object_a_name_means_nothing() -> None:
     given = hand_over(study(backbone=Mlp(width=4)))
     with pytest.raises(ConfigError, match=r"needs the Python object that the study was given.*open_study"):
         build(BACKBONES, Component(given.plain["backbone"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"trial": 3, **study()}, "trial: must go with a study that was run, and without a recipe, got 3"),
+        ({"recipe": study(), "study": "quickstart"}, "study: has no effect: the recipe's file is a study of its own"),
+        ({"recipe": {"fusion": ["mean", "ties"]}, **study()}, "space.fusion: must be fixed, with no domain"),
+        ({"recipe": {"fusion": "mena"}, **study()}, "space.fusion: must be a known variant .* got 'mena'"),
+        ({"study": "quickstart"}, "space.sharing: must be fixed"),
+        ({"study": "nosuch"}, "must be a study file or the name of a shipped one, got 'nosuch'"),
+    ],
+)
+def test_training_one_recipe_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=words):
+        mtl_search.train(**arguments)
+
+
+def test_opening_a_study_says_what_it_has_no_use_for(tmp_path: Path) -> None:
+    given = load_study({**hand_over(study(backbone="mlp", data={"sklearn": {"name": "iris"}})).plain})
+    StudyFolder(tmp_path, "small").begin(given.config, resume=False)
+    with pytest.raises(ConfigError, match="backbone: has no effect: the study's backbone was not handed over"):
+        mtl_search.open_study("small", storage=tmp_path, backbone=blocks())
+    opened = mtl_search.open_study("small", storage=tmp_path)
+    assert "has not ended" in repr(opened)
+    assert opened.trials.empty
+    with pytest.raises(StudyError, match="has not ended"):
+        _ = opened.best

@@ -102,10 +102,13 @@ def test_model_predicts_and_exports_where_its_objects_are(study: mtl_search.Stud
 
 
 def test_resume_with_the_same_objects_goes_on_and_with_others_does_not(
-    study: mtl_search.StudyResult, folder: Path
+    study: mtl_search.StudyResult, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = mtl_search.run_study(**pieces(folder), trials=3, resume=True)
+    more = mtl_search.run_study(**pieces(folder, verbose=True), trials=3, resume=True)
     assert len(more.trials) == 3
+    lines = capsys.readouterr().out.splitlines()  # where Python's output is not the process's, as in a notebook
+    assert [line for line in lines if line.startswith("trial   2 complete")]
+    assert len(lines) < 15
     with pytest.raises(StudyError, match="was begun with another backbone"):
         mtl_search.run_study(**pieces(folder, backbone=blocks(1)), trials=3, resume=True)
     with pytest.raises(StudyError, match="study flowers exists"):
