@@ -62,12 +62,16 @@ def find_study(name: str) -> Path:
     raise ConfigError([Problem("", "must be a study file or the name of a shipped one", name, tuple(shipped))])
 
 
-def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> LoadedStudy:
+def load_study(
+    source: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, tried: bool = False
+) -> LoadedStudy:
     """Read and check a study file.
 
     Args:
         source: Path, shipped name, or the file's plain values.
         overrides: Values by key path (``search.trials``) that replace the file's.
+        tried: Whether the space is a recipe that a study has tried, each part of which stands written: then a part
+            without effect beside the others is no mistake.
 
     Raises:
         ConfigError: Every rule of form that is broken.
@@ -91,7 +95,12 @@ def load_study(source: str | Mapping[str, Any], overrides: Mapping[str, Any] | N
         problems += _construction_problems(space, tasks)
     if config is not None:
         config = StudyConfig.model_validate(_override(config.model_dump(), bound))
-    if config is not None and space is not None and not any(p.place.startswith("search.") for p in problems):
+    if (
+        not tried
+        and config is not None
+        and space is not None
+        and not any(p.place.startswith("search.") for p in problems)
+    ):
         problems += rule_problems(config, space, sound=not problems)
     if problems or config is None or space is None:
         raise ConfigError(problems)

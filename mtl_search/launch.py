@@ -22,6 +22,7 @@ from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.objects import Luggage
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
@@ -83,7 +84,9 @@ def prepare(study: LoadedStudy) -> Prepared:
     data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
     task_goals(data, data.all_tasks)
     resources = config.resources
-    workload = Workload.prepare(data, config.backbone, config.seed, resources.precision, resources.compile)
+    parts = [config.backbone, *(part for recipe in study.space.corners() for part in recipe.components)]
+    objects = Luggage.of(part.name for part in parts)
+    workload = Workload.prepare(data, config.backbone, config.seed, resources.precision, resources.compile, objects)
     problems = [*_fit_problems(study, workload), *_base_problems(study, workload)]
     if problems:
         raise ConfigError(problems)

@@ -150,6 +150,13 @@ class Recipe:
         """Content key: equal for equal recipes, in any process."""
         return content_key(self.to_dict())
 
+    @property
+    def components(self) -> list[Component]:
+        """Every component, those inside the schedules among them."""
+        parts = [getattr(self, section.name) for section in fields(self)]
+        inner = [vars(part).values() if isinstance(part, Schedule) else [part] for part in parts]
+        return [part for some in inner for part in some if isinstance(part, Component)]
+
     def flat(self) -> dict[str, Scalar]:
         """One readable level, e.g. ``{"sharing": "hard", "sharing.depth": 2, "joint.optimizer.lr": 0.001}``."""
         flat: dict[str, Scalar] = {}

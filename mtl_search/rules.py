@@ -10,6 +10,7 @@ from mtl_search.config import StudyConfig
 from mtl_search.domains import Choice
 from mtl_search.errors import Problem
 from mtl_search.fusion import FUSIONS
+from mtl_search.objects import is_object
 from mtl_search.recipe import Component, Schedule
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, ONE_OBJECTIVE, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS, Never
@@ -67,6 +68,7 @@ def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     users = {}
     for recipe in space.corners():
         base = variant(BASES, recipe.base.name, "space.base")
+        base = type(base()) if is_object(recipe.base.name) else base
         if isinstance(base, type) and issubclass(base, LearnedBase):
             users[f"space.base.{recipe.base.name}"] = recipe.base.name
         if build(AUXILIARIES, recipe.auxiliary).trains:

@@ -97,10 +97,8 @@ class SearchSpace:
         problems: list[Problem] = []
         known = (*COMPONENTS, *SCHEDULES)
         problems += [Problem(f"space.{key}", "is not a known key", NOTHING, known) for key in raw if key not in known]
-        if len(tasks) == 1:
-            rule = "has no effect with a single task"
-            idle = BETWEEN_TARGETS if sources else (*BETWEEN_TARGETS, *BETWEEN_TASKS)
-            problems += [Problem(f"space.{name}", rule, raw[name]) for name in idle if name in raw]
+        rule = "has no effect with a single task"
+        problems += [Problem(f"space.{n}", rule, raw[n]) for n in idle_sections(tasks, sources) if n in raw]
         sections: dict[str, Node] = {}
         for name in COMPONENTS:
             default = next(iter(families[name]))
@@ -217,6 +215,13 @@ class SearchSpace:
         elif isinstance(node, dict):
             for key, child in node.items():
                 self._collect(child, f"{name}.{key}")
+
+
+def idle_sections(tasks: Sequence[str], sources: Sequence[str]) -> tuple[str, ...]:
+    """Sections that have no effect with these tasks and source tasks."""
+    if len(tasks) != 1:
+        return ()
+    return BETWEEN_TARGETS if sources else (*BETWEEN_TARGETS, *BETWEEN_TASKS)
 
 
 def _wanted(values: Mapping[str, Any], name: str) -> Any:

@@ -1,11 +1,13 @@
 """Variants: from a component's name to the constructor in its family, or a user's own, and to what it constructs."""
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
+from mtl_search.objects import is_object, recall
 from mtl_search.recipe import Component
 
 T = TypeVar("T")
@@ -40,6 +42,8 @@ def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Ca
     Raises:
         ConfigError: The family has no such variant, or a user's own is not what the family is made of.
     """
+    if is_object(name):
+        return _given(family, name, place)
     if ":" in name:
         return _own(family, name, place)
     if name not in family:
@@ -47,11 +51,28 @@ def variant(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Ca
     return family[name]
 
 
+def _base_of(family: Mapping[str, Callable[..., T]]) -> type | None:
+    """What the classes of a family are derived from."""
+    lineage = getattr(next(iter(family.values())), "__mro__", ())
+    return next((ancestor for ancestor in reversed(lineage) if inspect.isabstract(ancestor)), None)
+
+
+def _given(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
+    """An object that a user handed over; each use gets a copy of its own, for it may come to hold a job's state."""
+    found, base = recall(name, place), _base_of(family)
+    if base is not None and not isinstance(found, base):
+        rule = f"must be an object of a class derived from {base.__module__}.{base.__name__}"
+        raise ConfigError([Problem(place, rule, name)])
+
+    def fresh() -> T:
+        return copy.deepcopy(found)  # type: ignore[return-value]
+
+    return fresh
+
+
 def _own(family: Mapping[str, Callable[..., T]], name: str, place: str) -> Callable[..., T]:
     """A user's own variant: a class like those of the family."""
-    found = import_object(name, place)
-    lineage = getattr(next(iter(family.values())), "__mro__", ())
-    base = next((ancestor for ancestor in reversed(lineage) if inspect.isabstract(ancestor)), None)
+    found, base = import_object(name, place), _base_of(family)
     if base is None:
         if not callable(found):
             raise ConfigError([Problem(place, "must name a class or a function", name)])

@@ -21,14 +21,16 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset(
-        {"errors", "recipe", "variants", "domains", "binding", "space", "fields", "search_config", "config", "reading"}
+        {"errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
+        | {"fields", "search_config", "config", "reading"}
     ),
     FAMILIES,
     frozenset({"training", "families"}),
     frozenset({"execution"}),
     frozenset({"search"}),
     frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
-    frozenset({"listing", "launch"}),
+    frozenset({"listing", "launch", "one_recipe"}),
+    frozenset({"api"}),
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),
 )

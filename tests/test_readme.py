@@ -1,6 +1,7 @@
 """The README's code blocks run: study files load and prepare, Python blocks work, commands exist."""
 
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,7 +92,10 @@ def test_own_backbone_is_found_beside_the_study(tmp_path: Path, monkeypatch: pyt
 
 def test_own_weighting_weighs() -> None:
     names: dict[str, object] = {}
-    exec(next(block for block in blocks("python") if "class ByLoss" in block), names)
+    exec(
+        next(block for block in blocks("python") if block.startswith("import torch\n") and "class ByLoss" in block),
+        names,
+    )
     by_loss = names["ByLoss"]
     assert isinstance(by_loss, type)
     assert issubclass(by_loss, Weighting)
@@ -100,11 +104,24 @@ def test_own_weighting_weighs() -> None:
     assert torch.allclose(weighting(torch.tensor([1.0, 3.0])), torch.tensor([0.2, 1.8]))
 
 
+@pytest.mark.timeout(600)
+def test_python_example_runs_in_a_fresh_process(tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(next(block for block in blocks("python") if block.startswith("# %%")))
+    command = [sys.executable, "example.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    assert "Best(number=" in done.stdout
+    assert "object:ByLoss-" in done.stdout
+    assert (tmp_path / "half-digits" / "model.pt2").is_file()
+
+
 def test_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     verbs = {line.split()[1] for line in lines if line.split()[0].endswith("mtl-search")}
     verbs |= set(re.findall(r"^\| `mtl-search (\w+)", README, re.MULTILINE))
-    assert verbs == {"validate", "search", "report", "compare", "export", "extend", "list", "schema"}
+    known = {"validate", "search", "train", "report", "compare", "export", "extend", "list", "schema"}
+    assert verbs == known
     for verb in verbs:
         with pytest.raises(SystemExit) as ended:
             main([verb, "--help"])

@@ -6,10 +6,11 @@ time to import is imported in ``run``.
 
 from types import ModuleType
 
-from mtl_search.commands import compare, export, extend, list_variants, report, schema, search, validate
+from mtl_search.commands import compare, export, extend, list_variants, report, schema, search, train, validate
 
 COMMANDS: dict[str, ModuleType] = {
     "search": search,
+    "train": train,
     "validate": validate,
     "report": report,
     "compare": compare,

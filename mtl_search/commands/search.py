@@ -10,6 +10,7 @@ from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study,
 
 if TYPE_CHECKING:
     from mtl_search.config import StudyConfig
+    from mtl_search.launch import Prepared
     from mtl_search.search.folder import StudyFolder
 
 HELP = "search for the best multi-task model, and register it"
@@ -27,36 +28,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
+    names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
+    chosen = {place: getattr(arguments, name) for name, place in names.items()}
+    prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
+    return carry_out(
+        prepared, f"mtl-search search {arguments.study} --resume", resume=arguments.resume, json=arguments.json
+    )
+
+
+def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = False) -> int:
+    """Run a study and say what it found.
+
+    Args:
+        prepared: The study.
+        again: The command that goes on with it.
+        resume: Whether to go on with a study of this name.
+        json: Whether standard output gets one JSON document and nothing else.
+    """
     from mtl_search.display import Display, varying
     from mtl_search.launch import run_study, storage_of
     from mtl_search.quiet import chatter_to
     from mtl_search.report import study_document, summary, to_json
     from mtl_search.search.folder import StudyFolder
 
-    names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
-    chosen = {place: getattr(arguments, name) for name, place in names.items()}
-    prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
     earlier = partial(folder.records, config.search.storage)
-    again = f"mtl-search search {arguments.study} --resume"
-    with chatter_to(folder.log, 2 if arguments.json else 1) as stream:
-        display = Display(stream, config, metrics, searched, earlier if arguments.resume else tuple)
+    with chatter_to(folder.log, 2 if json else 1) as stream:
+        display = Display(stream, config, metrics, searched, earlier if resume else tuple)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")
-                outcome = run_study(prepared, [display], display.say, resume=arguments.resume)
+                outcome = run_study(prepared, [display], display.say, resume=resume)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
         for line in summary(config.name, outcome, searched, _commands(config, folder)):
             display.say(line)
-    if arguments.json:
+    if json:
         print_line(to_json(study_document(folder)))
     return 0
 

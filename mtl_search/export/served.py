@@ -7,6 +7,7 @@ installed: it imports torch, numpy, pandas and mlflow only, and takes the encodi
 
 import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,26 @@ class ServedModel(PythonModel):
     def load_context(self, context: Any) -> None:
         """Read program, labels and encoding from the model's own artifacts."""
         document = json.loads(Path(context.artifacts["labels"]).read_text(encoding="utf-8"))
-        self._tasks: dict[str, dict[str, Any]] = document["tasks"]
-        self._spec: dict[str, Any] = document["inputs"]
-        self._program = torch.export.load(context.artifacts["program"]).module()
+        program = torch.export.load(context.artifacts["program"]).module()
         # Not through sys.path: two such models in one process may hold different versions of the file.
         spec = importlib.util.spec_from_file_location("encoding", context.artifacts["encoding"])
         if spec is None or spec.loader is None:
             raise MlflowException(f"cannot read {context.artifacts['encoding']}")
         encoding = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(encoding)
-        self._encode = encoding.encode_sparse
+        self.hold(document, program, encoding.encode_sparse)
+
+    def hold(self, document: dict[str, Any], program: Callable[..., Any], encode: Callable[..., Any]) -> None:
+        """Answer by this program from now on.
+
+        Args:
+            document: Tasks with their labels, and what the input columns are.
+            program: Encoded rows to one tensor per task.
+            encode: Raw columns to encoded rows and, apart, their text.
+        """
+        self._tasks: dict[str, dict[str, Any]] = document["tasks"]
+        self._spec: dict[str, Any] = document["inputs"]
+        self._program, self._encode = program, encode
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predictions for raw rows.

@@ -36,7 +36,7 @@ class Clock:
         """Whether a trial that starts now, and all that follows the search, ends in time.
 
         The longest complete trial says how long a trial takes, the baselines how long single-task models of fresh
-        seeds do. As long as no trial is complete, nothing is known, and only the budget itself counts.
+        seeds do. As long as no trial is complete nothing is known, and only the budget itself counts.
 
         Args:
             trials: Of the study.
@@ -47,8 +47,8 @@ class Clock:
             return True
         left = self._budget - (time.monotonic() - self._started)
         seconds = [t.user_attrs.get("seconds", 0.0) for t in trials if t.state is TrialState.COMPLETE]
-        if not seconds:
-            return left > 0
+        if not seconds:  # a study has one trial, however short its time
+            return left > 0 or all(trial.state is TrialState.WAITING for trial in trials)
         # One recipe more than asked for: the cheapest that may be tied is run again too, after the others.
         rounds = math.ceil(repeats.trials * repeats.runs / groups) + math.ceil(repeats.runs / groups)
         after = self._alone + max(seconds) * rounds if repeats.runs else 0.0

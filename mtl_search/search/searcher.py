@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from mtl_search.execution.jobs import JobState, Update
-from mtl_search.recipe import Recipe
+from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
 from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
@@ -222,10 +222,11 @@ def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher])
 
 
 def prepare_study(study: optuna.Study, references: Sequence[Reference], watchers: Sequence[Watcher] = ()) -> None:
-    """Queue what a study must try: the reference recipes of a new one, the interrupted recipes of an old one."""
+    """Queue what a study must try: reference recipes that it does not know, the interrupted recipes of an old one."""
     trials = study.get_trials(deepcopy=False)
-    if not trials:
-        for reference in {reference.recipe.key: reference for reference in references}.values():
+    known = {content_key(trial.user_attrs["recipe"]) for trial in trials if "recipe" in trial.user_attrs}
+    for reference in {reference.recipe.key: reference for reference in references}.values():
+        if reference.recipe.key not in known:
             attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
             if reference.params is None:
                 attributes["outside"] = True

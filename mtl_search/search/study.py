@@ -161,7 +161,7 @@ class Study:
         study = self._folder.optuna_study(search.storage, len(search.objectives))
         past = len(study.get_trials(deepcopy=False))
         study.sampler = build(SAMPLERS, search.sampler).build(seed_from(self._config.seed, "sampler", past))
-        prepare_study(study, [self._space.default(), self._space.plain()], self._watchers)
+        prepare_study(study, [self._space.default(), self._space.plain()][: search.trials], self._watchers)
         searcher = OptunaSearcher(
             study,
             self._space,

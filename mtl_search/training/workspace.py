@@ -22,6 +22,7 @@ from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
+from mtl_search.objects import NO_OBJECTS, Luggage
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
@@ -47,6 +48,7 @@ class Workload:
         seed: The study's seed.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         compiled: Whether blocks are compiled with ``torch.compile``, once per worker and shape.
+        objects: What a user handed over in Python, by the name that components have for it.
     """
 
     data: StudyData
@@ -56,6 +58,7 @@ class Workload:
     seed: int
     precision: str = "auto"
     compiled: bool = False
+    objects: Luggage = NO_OBJECTS
 
     @classmethod
     def prepare(
@@ -65,18 +68,15 @@ class Workload:
         seed: int,
         precision: str = "auto",
         compiled: bool = False,
+        objects: Luggage = NO_OBJECTS,
     ) -> "Workload":
         """Draw random starting parameters and put everything a worker needs into one bundle."""
         blocks = len(build(BACKBONES, backbone).blocks(data.preparation.feature_shape))
         base = _random_base(backbone, data.preparation.feature_shape, seed)
-        return cls(data, backbone, blocks, base, seed, precision, compiled)
+        return cls(data, backbone, blocks, base, seed, precision, compiled, objects)
 
     def seeded(self, run: int) -> "Workload":
-        """The workload of a fresh run: same data, another seed for all that is drawn, starting parameters included.
-
-        Args:
-            run: Counts fresh seeds from 1; 0 is the study's own.
-        """
+        """Same data, another seed for all that is drawn, starting parameters included; run 0 is the study's own."""
         if not run:
             return self
         seed = seed_from(self.seed, "run", run)

@@ -70,7 +70,7 @@ class Driver:
         self.listener = Listener()
         self.submitted: list[Recipe] = []
         self.released: list[str] = []
-        prepare_study(self.study, [space.default(), space.plain()], [self.listener])
+        prepare_study(self.study, [space.default(), space.plain()][:budget], [self.listener])
         self.searcher = OptunaSearcher(self.study, space, budget, self._submit, self.released.append, [self.listener])
         self._count = 0
 
@@ -121,6 +121,19 @@ class Driver:
 @pytest.fixture
 def drive(tmp_path: Path) -> Callable[..., Driver]:
     return lambda budget=10, raw=SPACE: Driver(tmp_path / "journal", budget, raw)
+
+
+def test_a_study_of_one_trial_tries_the_default_alone_and_the_plain_recipe_once_it_is_extended(
+    drive: Callable[..., Driver],
+) -> None:
+    driver = drive(1)
+    driver.run_to_the_end()
+    assert driver.states == ["complete"]
+    assert driver.submitted == [space_of(SPACE).default().recipe]
+    extended = drive(3)
+    extended.run_to_the_end()
+    assert extended.states == ["complete"] * 3
+    assert extended.submitted[0] == space_of(SPACE).plain().recipe
 
 
 def test_a_finished_trial_is_complete_with_the_best_epoch_s_score(drive: Callable[..., Driver]) -> None:

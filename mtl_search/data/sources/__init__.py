@@ -3,6 +3,7 @@
 from mtl_search.data.sources.arrays import ArraysSource
 from mtl_search.data.sources.base import SPLITS, Columns, Source
 from mtl_search.data.sources.python_source import PythonSource
+from mtl_search.data.sources.rows import Rows
 from mtl_search.data.sources.sklearn_source import SklearnSource
 from mtl_search.data.sources.table import TableSource
 
@@ -13,4 +14,4 @@ SOURCES: dict[str, type[Source]] = {
     "python": PythonSource,
 }
 
-__all__ = ["SOURCES", "SPLITS", "Columns", "Source"]
+__all__ = ["SOURCES", "SPLITS", "Columns", "Rows", "Source"]

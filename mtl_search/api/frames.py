@@ -1,0 +1,94 @@
+"""Frames: a study's trials, baselines and tasks as data frames of pandas."""
+
+from collections.abc import Sequence
+from statistics import stdev
+from typing import Any
+
+import pandas as pd
+
+from mtl_search.config import StudyConfig
+from mtl_search.search.outcome import Outcome
+from mtl_search.search.record import TrialRecord
+from mtl_search.search.statistics import Estimate
+from mtl_search.search_config import MEAN_IMPROVEMENT
+
+_FIGURES = (
+    *("best_epoch", "parameters", "multiply_adds", "seconds", "epoch_seconds", "worker_seconds", "peak_mib"),
+    *("duplicate_of", "reason"),
+)
+
+
+def trials_frame(records: Sequence[TrialRecord], config: StudyConfig, outcome: Outcome | None) -> pd.DataFrame:
+    """A row for every trial that was begun, by its number.
+
+    Args:
+        records: All trials.
+        config: The study's.
+        outcome: What it found; None where it has not ended. With it, improvement is over the final baselines.
+
+    Returns:
+        ``state``, ``value`` (the objective), ``improvement`` in percent; ``metrics.TASK`` on validation at the best
+        epoch and, with an outcome, ``gains.TASK`` in percent; costs; the recipe's columns as in ``Recipe.flat``.
+    """
+    begun = [record for record in records if record.state != "waiting"]
+    objective = None if outcome is None else outcome.objective
+    rows = []
+    for record in begun:
+        value = record.value if record.value is not None else float("nan")
+        row: dict[str, Any] = {"state": record.state, "value": value, "improvement": float("nan")}
+        if objective is not None and record.metrics:
+            row["improvement"] = objective.improvement(record.metrics)
+        elif config.search.objective == MEAN_IMPROVEMENT:
+            row["improvement"] = value
+        row |= {f"metrics.{task}": record.metrics.get(task, float("nan")) for task in config.tasks}
+        if objective is not None:
+            gains = objective.gains(record.metrics) if record.metrics else {}
+            row |= {f"gains.{task}": gains.get(task, float("nan")) for task in config.tasks}
+        row |= {name: getattr(record, name) for name in _FIGURES}
+        rows.append(row | ({} if record.recipe is None else record.recipe.flat()))
+    index = pd.Index([record.number for record in begun], name="trial")
+    return pd.DataFrame(rows, index=index)
+
+
+def baselines_frame(outcome: Outcome) -> pd.DataFrame:
+    """The single-task models, by task: metric, runs, mean and standard deviation over seeds, on validation and test."""
+    rows = {}
+    for name, task in outcome.tasks.items():
+        runs, test_runs = task.baseline_runs or (task.baseline,), task.test_baseline_runs or (task.test_baseline,)
+        rows[name] = {
+            "metric": task.metric,
+            "higher_is_better": task.higher_is_better,
+            "runs": len(runs),
+            "validation": task.baseline,
+            "validation_std": _std(runs),
+            "test": task.test_baseline,
+            "test_std": _std(test_runs),
+        }
+    return _by_task(rows)
+
+
+def tasks_frame(outcome: Outcome) -> pd.DataFrame:
+    """The best multi-task model, by task: metrics, gains over the single-task model in percent, intervals, alarm."""
+    rows = {}
+    for name, task in outcome.tasks.items():
+        row = {"metric": task.metric, "validation": task.validation, "gain": task.gain}
+        row |= {"test": task.test, "test_gain": task.test_gain}
+        for part in ("repeated", "repeated_test"):
+            row |= _ends(part, getattr(task, part))
+        rows[name] = row | {"worse": task.worse}
+    return _by_task(rows)
+
+
+def _ends(name: str, estimate: Estimate | None) -> dict[str, float]:
+    """Mean and interval of fresh runs; NaN where there were none."""
+    ends = [None] * 3 if estimate is None else [estimate.mean, estimate.low, estimate.high]
+    keys = (name, f"{name}_low", f"{name}_high")
+    return {key: float("nan") if end is None else end for key, end in zip(keys, ends, strict=True)}
+
+
+def _by_task(rows: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows.values()), index=pd.Index(list(rows), name="task"))
+
+
+def _std(runs: Sequence[float]) -> float:
+    return stdev(runs) if len(runs) > 1 else float("nan")

@@ -1,0 +1,58 @@
+"""Running: a prepared study is searched from Python, in a script or a notebook, with or without a display."""
+
+import logging
+import sys
+from functools import partial
+from typing import TextIO
+
+from mtl_search.display import Display, varying
+from mtl_search.launch import Prepared, run_study, storage_of
+from mtl_search.quiet import chatter_to
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.outcome import Outcome
+
+_log = logging.getLogger("mtl_search")
+
+
+def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
+    """Run a study; what Ray, Optuna and MLflow say goes to its log file.
+
+    Args:
+        prepared: Data, workload and space.
+        resume: Whether to go on with a study of this name.
+        verbose: Whether to show how it goes: as a live table on a terminal, by plain lines elsewhere. What a user
+            should know is said in any case, quietly as warnings of the logger ``mtl_search``.
+
+    Raises:
+        StudyError: Another driver runs the study, it exists, or nothing succeeded.
+    """
+    config = prepared.study.config
+    told: list[str] = [f"note: {note}" for note in prepared.notes]
+    with chatter_to(StudyFolder(storage_of(config), config.name).log) as terminal:
+        if verbose:
+            display = display_of(prepared, _own_output() or terminal, resume=resume)
+            for line in told:
+                display.say(line)
+            with display.shown():
+                return run_study(prepared, [display], display.say, resume=resume)
+        outcome = run_study(prepared, [], told.append, resume=resume)
+    for line in told:  # not before: until here the standard error is the log
+        _log.warning(line)
+    return outcome
+
+
+def display_of(prepared: Prepared, stream: TextIO, *, resume: bool) -> Display:
+    """What shows a study while it runs; where it goes on, its earlier trials count."""
+    config = prepared.study.config
+    metrics = {task.name: task.metric.name for task in prepared.data.tasks}
+    earlier = partial(StudyFolder(storage_of(config), config.name).records, config.search.storage)
+    searched = varying(prepared.study.space.corners())
+    return Display(stream, config, metrics, searched, earlier if resume else tuple)
+
+
+def _own_output() -> TextIO | None:
+    """Python's standard output where that is not the process's own, as in a notebook; None where it is."""
+    try:
+        return None if sys.stdout.fileno() == 1 else sys.stdout
+    except (OSError, ValueError, AttributeError):
+        return sys.stdout

@@ -1,0 +1,109 @@
+"""``mtl-search train``: one recipe at full length, as a study of its own."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mtl_search.commands.search import carry_out
+from mtl_search.commands.shared import OUTPUT, study_folder
+from mtl_search.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from mtl_search.catalog import LoadedStudy
+
+HELP = "train one recipe at full length, with baselines and tracking, and register its model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    what = parser.add_mutually_exclusive_group()
+    parser.add_argument(
+        "recipe",
+        nargs="?",
+        help="a recipe, as an export holds it (recipe.yaml), or a study file with a fixed space; with --trial a study",
+    )
+    what.add_argument("--best", metavar="STUDY", help="train the best recipe of a study")
+    what.add_argument("--trial", type=int, metavar="N", help="train the recipe of this trial of the study named")
+    parser.add_argument("--study", help="study, or its file, that gives a recipe file its data, tasks and backbone")
+    parser.add_argument("--epochs", type=int, help="epochs of joint training (default: the recipe's)")
+    parser.add_argument("--name", help="name of the new study (default: STUDY-train)")
+    parser.add_argument("--resume", action="store_true", help="go on with the training of this name")
+    parser.add_argument("--seed", type=int, help="seed of everything (default: the study's)")
+    parser.add_argument("--output", help=OUTPUT)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the command."""
+    from mtl_search.launch import prepare
+
+    prepared = prepare(_loaded(arguments))
+    words = {name: getattr(arguments, name) for name in ("best", "trial", "study", "epochs", "name", "seed", "output")}
+    options = [f"--{name} {value}" for name, value in words.items() if value is not None]
+    again = " ".join(["mtl-search train", *options, *([arguments.recipe] if arguments.recipe else []), "--resume"])
+    return carry_out(prepared, again, resume=arguments.resume)
+
+
+def _loaded(arguments: argparse.Namespace) -> "LoadedStudy":
+    """The study of one recipe that the arguments ask for.
+
+    Raises:
+        ConfigError: They do not say which recipe, or of which study; or the recipe breaks a rule.
+        StudyError: There is no such study or trial.
+    """
+    from mtl_search.launch import use_folder_of
+    from mtl_search.one_recipe import holds_a_study, load_one_recipe, recipe_of
+    from mtl_search.reading import read_yaml
+
+    recipe: Mapping[str, Any] | None
+    if arguments.best is not None or arguments.trial is not None:
+        name = arguments.best if arguments.best is not None else arguments.recipe
+        if name is None or (arguments.best is not None and arguments.recipe is not None):
+            raise ConfigError([Problem("train", "needs one study: --best STUDY, or --trial N STUDY")])
+        if arguments.study is not None:
+            raise ConfigError([Problem("--study", "has no effect: the recipe's own study counts", arguments.study)])
+        folder = study_folder(arguments, name)
+        study, recipe = folder.read_config().model_dump(mode="json"), recipe_of(folder, arguments.trial)
+        use_folder_of(Path(name))
+    elif arguments.recipe is None:
+        raise ConfigError([Problem("train", "needs a recipe: RECIPE.yaml, --best STUDY, or --trial N STUDY")])
+    else:
+        file = Path(arguments.recipe)
+        recipe = _mapping(read_yaml(file, "recipe file"), file)
+        if holds_a_study(recipe):
+            if arguments.study is not None:
+                raise ConfigError([Problem("--study", "has no effect: the file is a study of its own", str(file))])
+            use_folder_of(file)
+            study, recipe = dict(recipe), None
+        else:
+            study = _study(arguments)
+    names = {"seed": "seed", "output": "storage"}
+    chosen = {place: getattr(arguments, name) for name, place in names.items()}
+    overrides = {place: value for place, value in chosen.items() if value is not None}
+    return load_one_recipe(study, recipe, name=arguments.name, epochs=arguments.epochs, overrides=overrides)
+
+
+def _study(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Plain values of the study that a recipe file belongs to: from its file, or from what was written when it ran."""
+    from mtl_search.catalog import find_study
+    from mtl_search.errors import StudyError
+    from mtl_search.launch import use_folder_of
+    from mtl_search.reading import read_yaml
+
+    if arguments.study is None:
+        rule = "is needed beside a recipe file: the study, or its file, with data, tasks and backbone"
+        raise ConfigError([Problem("--study", rule)])
+    use_folder_of(Path(arguments.study))
+    if Path(arguments.study).suffix not in (".yaml", ".yml"):
+        try:
+            return study_folder(arguments, arguments.study).read_config().model_dump(mode="json")
+        except StudyError:
+            pass  # a shipped study that was never run, perhaps
+    path = find_study(arguments.study)
+    return dict(_mapping(read_yaml(path), path))
+
+
+def _mapping(raw: object, file: Path) -> Mapping[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise ConfigError([Problem("", "must be a file of a recipe's parts, or of a study's sections", str(file))])
+    return raw
