@@ -92,10 +92,8 @@ def test_own_backbone_is_found_beside_the_study(tmp_path: Path, monkeypatch: pyt
 
 def test_own_weighting_weighs() -> None:
     names: dict[str, object] = {}
-    exec(
-        next(block for block in blocks("python") if block.startswith("import torch\n") and "class ByLoss" in block),
-        names,
-    )
+    (own,) = (block for block in blocks("python") if "class ByLoss(Weighting)" in block)
+    exec(own, names)
     by_loss = names["ByLoss"]
     assert isinstance(by_loss, type)
     assert issubclass(by_loss, Weighting)
