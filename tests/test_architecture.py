@@ -26,7 +26,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"execution"}),
     frozenset({"search"}),
     frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
-    frozenset({"listing", "launch"}),
+    frozenset({"listing", "launch", "publishing"}),
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),
 )

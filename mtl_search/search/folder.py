@@ -84,11 +84,6 @@ class StudyFolder:
         return self.path / "optuna.journal"
 
     @property
-    def registered_file(self) -> Path:
-        """Which model was registered last, and where."""
-        return self.path / "registered.json"
-
-    @property
     def exists(self) -> bool:
         """Whether a study of this name was begun here."""
         return self.config_file.exists()
