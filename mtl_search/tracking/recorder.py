@@ -4,6 +4,7 @@ One parent run for the study; nested in it a run for the base, each single-task 
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -182,11 +183,12 @@ class Recorder:
             trials: All of the study; judged anew where other baselines count in the end than during the search.
             before: The best trial when the study ended the last time.
         """
+        later = time.time_ns() // 1_000_000 + 1  # of two points at one step MLflow shows the later one
         self._judged |= {trial_key(t.number): (t.metrics, t.best_epoch or 0) for t in trials if t.metrics}
         for key, (metrics, epoch) in self._judged.items():
             final = outcome.objective.improvement(metrics)
             if self._improvement.get(key) != final:
-                self._tracker.log_metrics(key, {"improvement": final}, epoch)
+                self._tracker.log_metrics(key, {"improvement": final}, epoch, later)
         if before not in (None, outcome.number):
             self._tracker.set_tags(trial_key(before), {"best": False})
         self._tracker.set_tags(trial_key(outcome.number), {"best": True})
