@@ -27,7 +27,7 @@ from mtl_search.export.failure import explaining
 from mtl_search.export.parity import compare
 from mtl_search.export.programs import PT2_FILE, trace, write_pt2
 from mtl_search.export.pyfunc import open_pyfunc, save_pyfunc
-from mtl_search.export.version import description, figures
+from mtl_search.export.version import description, figures, summary
 from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking.destination import quick_http
 
@@ -36,7 +36,7 @@ CHALLENGER = "challenger"
 """Alias of a cheaper model that cannot be told from the champion."""
 RECORD_FOLDER = "trained"
 """In a logged model: what the model can be rebuilt from."""
-_JOB, _MODEL = "job", "model_id"
+_JOB, _MODEL = "mtl_search.job", "mtl_search.model_id"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def register_challenger(folder: StudyFolder, uri: str, run_id: str | None, name:
 
 def _put(champion: Champion, alias: str, uri: str, run_id: str | None, name: str, experiment: str) -> Registration:
     """Find the model's version or make it, and let the alias point at it."""
-    tags = figures(champion) | {_JOB: Path(champion.outcome["folder"]).name}
+    tags = summary(champion) | {_JOB: Path(champion.outcome["folder"]).name}
     with quick_http(), explaining(f"cannot register the model in MLflow at {uri}"):
         client = MlflowClient(uri, uri)
         _ensure_model(client, champion, name)
@@ -133,7 +133,7 @@ def _make(
     experiment: str,
 ) -> ModelVersion:
     logged = client.create_logged_model(
-        _experiment(experiment, client, run_id), name, run_id, tags, model_type="multi-task"
+        _experiment(experiment, client, run_id), name, run_id, figures(champion), model_type="multi-task"
     )
     identity = Model(
         artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id

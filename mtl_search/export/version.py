@@ -13,28 +13,25 @@ from mtl_search.search.statistics import Estimate
 _OF_TASK = ("validation", "baseline", "gain", "test", "test_baseline", "test_gain")
 
 
-def figures(champion: Champion) -> dict[str, str]:
-    """What the study measured, as tags; what it did not is left out."""
-    outcome = champion.outcome
-    numbers = {"improvement": outcome["improvement"], "test_improvement": outcome["test_improvement"]}
-    repeated = _repeated(outcome)
+def summary(champion: Champion) -> dict[str, str]:
+    """What it comes down to, as tags: the registry's table of versions shows every one of them."""
+    outcome, repeated = champion.outcome, _repeated(champion.outcome)
+    tags = {"study": champion.name, "trial": str(outcome["number"]), "improvement": f"{outcome['improvement']:+.2f}"}
+    if outcome["test_improvement"] is not None:
+        tags["test_improvement"] = f"{outcome['test_improvement']:+.2f}"
     if repeated is not None:
-        numbers |= {"repeated": repeated.mean, "repeated_low": repeated.low, "repeated_high": repeated.high}
-        numbers |= {"optimism": outcome["improvement"] - repeated.mean}
-    for task, found in outcome["tasks"].items():
-        for name in _OF_TASK:
-            numbers[f"{name}.{task}"] = found[name]
-    tags = {name: f"{value:.6g}" for name, value in numbers.items() if value is not None and math.isfinite(value)}
-    plain = {
-        "study": champion.name,
-        "trial": outcome["number"],
-        "recipe": champion.recipe.key,
-        "parameters": outcome["parameters"],
-        "single_parameters": outcome["single_parameters"],
-    }
+        tags |= {"repeated": str(repeated), "optimism": f"{outcome['improvement'] - repeated.mean:+.2f}"}
     if any(found.get("worse") is not None for found in outcome["tasks"].values()):
-        plain["worse"] = ", ".join(_worse(outcome)) or "none"
-    return tags | {name: str(value) for name, value in plain.items()}
+        tags["worse"] = ", ".join(_worse(outcome)) or "none"
+    return tags | {"parameters": str(outcome["parameters"]), "recipe": champion.recipe.key}
+
+
+def figures(champion: Champion) -> dict[str, str]:
+    """All that the study measured, as tags of the logged model; what it did not is left out."""
+    outcome = champion.outcome
+    numbers = {f"{name}.{task}": found[name] for task, found in outcome["tasks"].items() for name in _OF_TASK}
+    tags = {name: f"{value:.6g}" for name, value in numbers.items() if value is not None and math.isfinite(value)}
+    return tags | summary(champion) | {"single_parameters": str(outcome["single_parameters"])}
 
 
 def description(champion: Champion) -> str:

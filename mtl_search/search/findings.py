@@ -16,8 +16,8 @@ def findings(outcome: Outcome) -> str:
     """What was found, from the answer down to how it came about."""
     parts = [
         _headline(outcome),
-        *_trust(outcome),
         *_alarm(outcome),
+        *_trust(outcome),
         _tasks(outcome),
         f"One model of {outcome.cost()}.",
         *_candidates(outcome),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from made_outcomes import METRICS, outcome_of, record_of, recipe_of, report_of, small_study
+from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
 
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT
