@@ -167,15 +167,26 @@ class StudyFolder:
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order."""
-        trials = self.optuna_study(url).get_trials(deepcopy=False)
-        return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
+        storage = self.optuna_storage(url)
+        try:
+            trials = self._study(storage).get_trials(deepcopy=False)
+            return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
+        finally:
+            if isinstance(storage, RDBStorage):  # a server has few connections to give
+                storage.remove_session()
+                storage.engine.dispose()
 
     def optuna_study(self, url: str, sampler: optuna.samplers.BaseSampler | None = None) -> optuna.Study:
         """The Optuna study, made if it is new; maximises."""
+        return self._study(self.optuna_storage(url), sampler)
+
+    def _study(
+        self, storage: optuna.storages.BaseStorage, sampler: optuna.samplers.BaseSampler | None = None
+    ) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say on stderr that it found the study
         return optuna.create_study(
             study_name=self.name,
-            storage=self.optuna_storage(url),
+            storage=storage,
             sampler=sampler,
             direction="maximize",
             load_if_exists=True,
