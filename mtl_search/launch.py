@@ -20,7 +20,7 @@ from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.publishing import Say, log_figures, register, say_start
+from mtl_search.publishing import Say, delivered, log_figures, register, say_start
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
@@ -193,7 +193,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
                 raise
             log_figures(folder, tracker, say)
             recorder.study_ended(outcome, folder.records(config.search.storage), before)
-            waiting = tracker.flush(30)
+            waiting = delivered(tracker)
             if waiting:
                 say(
                     f"MLflow at {uri} cannot be reached ({tracker.problem}): {waiting} writes wait in "

@@ -22,6 +22,7 @@ from mtl_search.tracking.environment import environment, git_tags
 from mtl_search.tracking.recorder import Recorder
 
 Say = Callable[[str], None]
+_PATIENCE = 30.0  # seconds
 _log = logging.getLogger(__name__)
 
 
@@ -47,6 +48,20 @@ def log_figures(folder: StudyFolder, tracker: Tracker, say: Say) -> None:
     else:
         for file in files:
             tracker.log_file(None, file, "figures")
+
+
+def delivered(tracker: Tracker) -> int:
+    """Wait until MLflow has everything: half a minute where it is away, longer where it is only slow.
+
+    Returns:
+        Number of writes that still wait.
+    """
+    waiting = tracker.flush(_PATIENCE)
+    while waiting and tracker.problem is None:
+        before, waiting = waiting, tracker.flush(_PATIENCE)
+        if waiting >= before:
+            break
+    return waiting
 
 
 def register(folder: StudyFolder, uri: str, tracker: Tracker, say: Say) -> None:

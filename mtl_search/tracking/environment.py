@@ -12,21 +12,27 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-import torch
-
 
 def environment() -> str:
     """Python, platform, GPUs, and every installed package with its version, line by line."""
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     packages = sorted({f"{found.name}=={found.version}" for found in distributions()}, key=str.lower)
     lines = [
         f"# python {platform.python_version()} ({sys.executable})",
         f"# platform {platform.platform()}",
         f"# cpus {os.cpu_count()}",
-        f"# gpus {', '.join(gpus) or 'none'}" + (f" (CUDA {torch.version.cuda})" if gpus else ""),
+        f"# gpus {_gpus() or 'none'}",
         f"# command {' '.join(sys.argv)}",
     ]
     return "\n".join([*lines, *packages]) + "\n"
+
+
+def _gpus() -> str:
+    """NVIDIA's GPUs and their driver; asked of its own program, since asking torch would open CUDA in the driver."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30)
+    return "; ".join(done.stdout.strip().splitlines()) if done.returncode == 0 else ""
 
 
 def git_tags(folders: Sequence[Path]) -> dict[str, object]:

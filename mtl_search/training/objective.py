@@ -71,7 +71,7 @@ class Objective:
     @property
     def compares(self) -> bool:
         """Whether every task has a baseline to be compared with."""
-        return all(goal.baseline is not None for goal in self.goals.values())
+        return bool(self.goals) and all(goal.baseline is not None for goal in self.goals.values())
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """The number to maximise."""
