@@ -41,10 +41,12 @@ class LoadedStudy:
     Attributes:
         config: Its sections, with every variant's parameters checked and defaults filled in.
         space: Its search space.
+        file: Where it was read; None where it came as plain values.
     """
 
     config: StudyConfig
     space: SearchSpace
+    file: Path | None = None
 
 
 def find_study(name: str) -> Path:
@@ -76,7 +78,8 @@ def load_study(
     Raises:
         ConfigError: Every rule of form that is broken.
     """
-    raw = read_yaml(find_study(source)) if isinstance(source, str) else source
+    file = find_study(source) if isinstance(source, str) else None
+    raw = source if file is None else read_yaml(file)
     if isinstance(raw, Mapping):
         raw = _override(dict(raw), overrides or {})
     config, problems = parse_config(raw)
@@ -104,7 +107,7 @@ def load_study(
         problems += rule_problems(config, space, sound=not problems)
     if problems or config is None or space is None:
         raise ConfigError(problems)
-    return LoadedStudy(config, space)
+    return LoadedStudy(config, space, file)
 
 
 def _bind_sections(raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

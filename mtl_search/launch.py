@@ -5,31 +5,31 @@ Puts together what the layers below keep apart; the command line calls it, and s
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import yaml
 
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.catalog import LoadedStudy
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
-from mtl_search.export import register_champion
 from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
+from mtl_search.publishing import Say, delivered, log_figures, register, say_start
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.recorder import Recorder
-from mtl_search.training.files import read_json, write_json
+from mtl_search.tracking.system_metrics import system_metrics
+from mtl_search.training.files import write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.pairs import Pairs
 from mtl_search.training.workspace import Workload
@@ -38,8 +38,6 @@ from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.transfer.bases.base import Fetch
 from mtl_search.transfer.norms import has_batch_norm
 from mtl_search.variants import build
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -184,34 +182,29 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
-            recorder = Recorder(tracker, config, names)
-            recorder.study_started(prepared.data.describe(), yaml.safe_dump(config.model_dump(), sort_keys=False))
+            recorder = Recorder(tracker, config, names, prepared.study.space)
+            say_start(prepared.study, prepared.data, tracker, recorder)
             told = [recorder, *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
-            outcome = study.run()
-            recorder.study_ended(outcome)
-            waiting = tracker.flush(30)
+            before = (folder.read_outcome() or {}).get("number")
+            try:
+                with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
+                    outcome = study.run()
+            except BaseException:
+                recorder.study_left(folder.records(config.search.storage))
+                log_figures(folder, tracker, say)
+                raise
+            log_figures(folder, tracker, say)
+            recorder.study_ended(outcome, folder.records(config.search.storage), before)
+            waiting = delivered(tracker)
             if waiting:
                 say(
                     f"MLflow at {uri} cannot be reached ({tracker.problem}): {waiting} writes wait in "
                     f"{folder.path / 'tracking'} and are delivered when the study is resumed"
                 )
             else:
-                _register(folder, uri, tracker, outcome, say)
+                register(folder, uri, tracker, say)
     return outcome
-
-
-def _register(folder: StudyFolder, uri: str, tracker: Tracker, outcome: Outcome, say: Say) -> None:
-    """Register the winner, once: a resumed study that finds the same model makes no new version of it."""
-    known = {"uri": uri, "folder": outcome.folder}
-    if folder.registered_file.exists() and read_json(folder.registered_file) == known:
-        return
-    try:
-        register_champion(folder, uri, tracker.run_id(None), folder.name)
-    except MtlSearchError as error:
-        say(f"the model is not registered: {error}")
-    else:
-        write_json(folder.registered_file, known)
 
 
 def _data_card(prepared: Prepared) -> dict[str, object]:

@@ -7,10 +7,11 @@ checks the files, `register_champion` puts the same model into MLflow's registry
 from mtl_search.export.bundle import FORMATS, ExportReport, export_model
 from mtl_search.export.champion import Champion, load_champion
 from mtl_search.export.failure import ExportError
-from mtl_search.export.registry import ALIAS, Registration, register_champion
+from mtl_search.export.registry import ALIAS, CHALLENGER, Registration, register_challenger, register_champion
 
 __all__ = [
     "ALIAS",
+    "CHALLENGER",
     "FORMATS",
     "Champion",
     "ExportError",
@@ -18,5 +19,6 @@ __all__ = [
     "Registration",
     "export_model",
     "load_champion",
+    "register_challenger",
     "register_champion",
 ]

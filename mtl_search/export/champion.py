@@ -157,16 +157,30 @@ def load_champion(folder: StudyFolder) -> Champion:
     Raises:
         StudyError: There is no such study, it has not ended well, or files of it are missing or do not fit each other.
     """
-    config = folder.read_config()
+    folder.read_config()
     outcome = folder.read_outcome()
     if outcome is None:
         raise StudyError(
             f"study {folder.name} has no winner yet: run `mtl-search search` with --resume until it has ended"
         )
+    return rebuild(folder, outcome)
+
+
+def rebuild(folder: StudyFolder, outcome: dict[str, Any]) -> Champion:
+    """Rebuild the trained model that an outcome tells of.
+
+    Args:
+        folder: Where the study lies.
+        outcome: As `search.study.Outcome.to_dict` wrote it, of the winner or of another trial.
+
+    Raises:
+        StudyError: Files of the study are missing or do not fit each other.
+    """
+    config = folder.read_config()
     data_file = folder.data_file
     if not data_file.exists():
         raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
-    home = _home(folder, Path(outcome["folder"]))
+    home = _home(folder, Path(outcome["folder"]), outcome["number"])
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
     recipe = Recipe.from_dict(outcome["recipe"])
@@ -182,11 +196,11 @@ def load_champion(folder: StudyFolder) -> Champion:
         raise StudyError(f"{home / MODEL_FILE} does not fit the study's backbone and recipe: {reason}") from error
 
 
-def _home(folder: StudyFolder, written: Path) -> Path:
+def _home(folder: StudyFolder, written: Path, number: int) -> Path:
     """Where the trained parameters lie; a storage that was moved still holds them under the trial's own name."""
     places = [written, folder.trials / written.name]
     home = next((place for place in places if (place / MODEL_FILE).exists()), None)
     if home is None:
         looked = " and ".join(str(place) for place in dict.fromkeys(places))
-        raise StudyError(f"study {folder.name} lacks the model of its best trial: no {MODEL_FILE} in {looked}")
+        raise StudyError(f"study {folder.name} lacks the model of trial {number}: no {MODEL_FILE} in {looked}")
     return home

@@ -1,12 +1,12 @@
-"""The champion in MLflow: logged to the study's parent run, registered under the study's name.
+"""The champion in MLflow, and the challenger: logged to the study's parent run, registered under the study's name.
 
 The driver calls it when a study ends. It may fail alone (the server is away): the study's files are complete without.
+Whoever is killed in between may do it again: a version of the same model of the same run is found and used.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,29 @@ from urllib.parse import urlparse
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mtl_search.export.bundle import write_record
-from mtl_search.export.card import headline
+from mtl_search.export.candidate import champion_of_trial
 from mtl_search.export.champion import Champion, load_champion
 from mtl_search.export.failure import explaining
 from mtl_search.export.parity import compare
 from mtl_search.export.programs import PT2_FILE, trace, write_pt2
 from mtl_search.export.pyfunc import open_pyfunc, save_pyfunc
+from mtl_search.export.version import description, figures, summary
 from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking.destination import quick_http
 
 ALIAS = "champion"
+CHALLENGER = "challenger"
+"""Alias of a cheaper model that cannot be told from the champion."""
 RECORD_FOLDER = "trained"
 """In a logged model: what the model can be rebuilt from."""
+_JOB, _MODEL = "mtl_search.job", "mtl_search.model_id"
 
 
 @dataclass(frozen=True)
@@ -64,19 +69,69 @@ def register_champion(folder: StudyFolder, uri: str, run_id: str | None, name: s
         StudyError: The study has not ended, or files of it are missing.
         ExportError: The model cannot be exported or differs from the trained one; MLflow refuses it or is away.
     """
-    champion = load_champion(folder)
-    experiment = folder.read_config().tracking.experiment or champion.name
-    with tempfile.TemporaryDirectory(prefix="mtl_search_") as place:
-        program = Path(place) / PT2_FILE
-        write_pt2(trace(champion), program)
-        with quick_http(), explaining(f"cannot register the model in MLflow at {uri}"):
-            return _register(champion, program, uri, run_id, name, experiment)
+    experiment = folder.read_config().tracking.experiment or folder.name
+    return _put(load_champion(folder), ALIAS, uri, run_id, name, experiment)
 
 
-def _register(
-    champion: Champion, program: Path, uri: str, run_id: str | None, name: str, experiment: str
-) -> Registration:
-    client = MlflowClient(uri, uri)
+def register_challenger(folder: StudyFolder, uri: str, run_id: str | None, name: str) -> Registration | None:
+    """Make the study's challenger the version behind the alias ``challenger``; where it has none, drop the alias.
+
+    Args:
+        folder: Where the study lies.
+        uri: MLflow's tracking URI.
+        run_id: The parent run, where it is known.
+        name: Name of the registered model, which has a champion.
+
+    Returns:
+        The version; None where the study has no challenger.
+
+    Raises:
+        StudyError: The study has not ended, or files of it are missing.
+        ExportError: As for the champion.
+    """
+    number = (folder.read_outcome() or {}).get("challenger")
+    if number is None:
+        with quick_http(), explaining(f"cannot change the registered model in MLflow at {uri}"):
+            client = MlflowClient(uri, uri)
+            if CHALLENGER in client.get_registered_model(name).aliases:
+                client.delete_registered_model_alias(name, CHALLENGER)
+        return None
+    experiment = folder.read_config().tracking.experiment or folder.name
+    return _put(champion_of_trial(folder, number), CHALLENGER, uri, run_id, name, experiment)
+
+
+def _put(champion: Champion, alias: str, uri: str, run_id: str | None, name: str, experiment: str) -> Registration:
+    """Find the model's version or make it, and let the alias point at it."""
+    tags = summary(champion) | {_JOB: Path(champion.outcome["folder"]).name}
+    with quick_http(), explaining(f"cannot register the model in MLflow at {uri}"):
+        client = MlflowClient(uri, uri)
+        _ensure_model(client, champion, name)
+        version = None if run_id is None else _known(client, name, run_id, tags[_JOB])
+        if version is not None:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version.version, key, value)
+            client.update_model_version(name, version.version, description(champion))
+        else:
+            version = _make(client, champion, tags, uri, run_id, name, experiment)
+        client.set_registered_model_alias(name, alias, version.version)
+    return Registration(name, str(version.version), f"models:/{name}@{alias}", version.tags[_MODEL])
+
+
+def _known(client: MlflowClient, name: str, run_id: str, job: str) -> ModelVersion | None:
+    """A version of the same model of the same study."""
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return next((version for version in found if version.tags.get(_JOB) == job and _MODEL in version.tags), None)
+
+
+def _make(
+    client: MlflowClient,
+    champion: Champion,
+    tags: dict[str, str],
+    uri: str,
+    run_id: str | None,
+    name: str,
+    experiment: str,
+) -> ModelVersion:
     logged = client.create_logged_model(
         _experiment(experiment, client, run_id), name, run_id, figures(champion), model_type="multi-task"
     )
@@ -85,31 +140,31 @@ def _register(
     )
     status = LoggedModelStatus.FAILED
     try:
-        folder = program.with_name("mlflow_model")
-        save_pyfunc(champion, program, folder, identity)
-        compare(champion, {folder.name: open_pyfunc(folder, champion)})
-        write_record(champion, folder / RECORD_FOLDER)
-        client.log_model_artifacts(logged.model_id, str(folder))
+        with tempfile.TemporaryDirectory(prefix="mtl_search_") as place:
+            program, folder = Path(place) / PT2_FILE, Path(place) / "mlflow_model"
+            write_pt2(trace(champion), program)
+            save_pyfunc(champion, program, folder, identity)
+            compare(champion, {folder.name: open_pyfunc(folder, champion)})
+            write_record(champion, folder / RECORD_FOLDER)
+            client.log_model_artifacts(logged.model_id, str(folder))
         status = LoggedModelStatus.READY
     finally:
         client.finalize_logged_model(logged.model_id, status)
     if run_id is not None:
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    _ensure_model(client, champion, name)
     # A store in this process would look the model's id up at the process's own tracking URI, which may be another.
     here = urlparse(uri).scheme.partition("+")[0] in DATABASE_ENGINES
     version = client.create_model_version(
         name,
         logged.artifact_location if here else f"models:/{logged.model_id}",
         run_id,
-        figures(champion),
-        description=headline(champion),
+        tags | {_MODEL: logged.model_id},
+        description=description(champion),
         model_id=None if here else logged.model_id,
     )
     link = [{"name": name, "version": str(version.version)}]
     client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(link)})
-    client.set_registered_model_alias(name, ALIAS, version.version)
-    return Registration(name, str(version.version), f"models:/{name}@{ALIAS}", logged.model_id)
+    return version
 
 
 def _experiment(name: str, client: MlflowClient, run_id: str | None) -> str:
@@ -126,21 +181,3 @@ def _ensure_model(client: MlflowClient, champion: Champion, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def figures(champion: Champion) -> dict[str, str]:
-    """What the study measured, as tags."""
-    outcome = champion.outcome
-    numbers = {"improvement": outcome["improvement"], "test_improvement": outcome["test_improvement"]}
-    for task, found in outcome["tasks"].items():
-        for name in ("validation", "baseline", "gain", "test", "test_baseline", "test_gain"):
-            numbers[f"{name}.{task}"] = found[name]
-    tags = {name: f"{value:.6g}" for name, value in numbers.items() if value is not None and math.isfinite(value)}
-    plain = {
-        "study": champion.name,
-        "trial": outcome["number"],
-        "recipe": champion.recipe.key,
-        "parameters": outcome["parameters"],
-        "single_parameters": outcome["single_parameters"],
-    }
-    return tags | {name: str(value) for name, value in plain.items()}

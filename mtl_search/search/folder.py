@@ -84,11 +84,6 @@ class StudyFolder:
         return self.path / "optuna.journal"
 
     @property
-    def registered_file(self) -> Path:
-        """Which model was registered last, and where."""
-        return self.path / "registered.json"
-
-    @property
     def exists(self) -> bool:
         """Whether a study of this name was begun here."""
         return self.config_file.exists()
@@ -174,8 +169,14 @@ class StudyFolder:
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order."""
-        trials = self.optuna_study(url).get_trials(deepcopy=False)
-        return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
+        storage = self.optuna_storage(url)
+        try:
+            trials = self._study(storage).get_trials(deepcopy=False)
+            return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
+        finally:
+            if isinstance(storage, RDBStorage):  # a server has few connections to give
+                storage.remove_session()
+                storage.engine.dispose()
 
     def optuna_study(self, url: str, objectives: int = 1) -> optuna.Study:
         """The Optuna study, made if it is new; maximises.
@@ -184,10 +185,13 @@ class StudyFolder:
             url: As in ``search.storage``.
             objectives: How many numbers a new study maximises.
         """
+        return self._study(self.optuna_storage(url), objectives)
+
+    def _study(self, storage: optuna.storages.BaseStorage, objectives: int = 1) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say on stderr that it found the study
         return optuna.create_study(
             study_name=self.name,
-            storage=self.optuna_storage(url),
+            storage=storage,
             directions=["maximize"] * objectives,
             load_if_exists=True,
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mtl_search.search.markdown import in_markdown
 from mtl_search.search.statistics import Estimate
 from mtl_search.training.objective import Goal, Objective
 
@@ -167,24 +168,8 @@ class Outcome:
         )
 
     def to_markdown(self) -> str:
-        """A description for people: the improvement and each task's gain."""
-        lines = [
-            f"**{self.improvement:+.2f} %** over single-task models on validation, "
-            f"**{self.test_improvement:+.2f} %** on test (mean over tasks of the relative gain; trial {self.number}).",
-            "",
-            "| task | metric | multi-task (test) | single-task (test) | gain on test | gain on validation |",
-            "|---|---|---|---|---|---|",
-        ]
-        for name, task in self.tasks.items():
-            lines.append(
-                f"| {name} | {task.metric} | {task.test:.4g} | {task.test_baseline:.4g} "
-                f"| {task.test_gain:+.2f} % | {task.gain:+.2f} % |"
-            )
-        lines += ["", f"One model of {self.cost()}.", "", "The way there, on validation:", ""]
-        lines += ["| task | base, fresh head | fine-tuned alone | fused | joint |", "|---|---|---|---|---|"]
-        for name, task in self.tasks.items():
-            lines.append(f"| {name} | {' | '.join(f'{value:.4g}' for value in task.steps.values())} |")
-        return "\n".join(lines)
+        """A description for people: the improvement, each task's gain, and how far to trust both."""
+        return in_markdown(self)
 
 
 def _estimates(data: Mapping[str, Any]) -> dict[str, Any]:

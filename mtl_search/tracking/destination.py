@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it on first use, and that would be in the thread
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from mtl_search.errors import MtlSearchError
 from mtl_search.tracking.database import artifacts_beside, make_database
@@ -57,15 +59,16 @@ class Destination:
         experiment: Name; made if missing.
         study: Name of the study, a tag of every run.
         journal: The journal's id, a tag of every run: a study of the same name elsewhere is not taken for this one.
+        folder: The journal's, from which its files are seen.
 
     Attributes:
         runs: Key to run id, of the runs that are there.
         total: How many runs of this journal are there, deleted ones too.
     """
 
-    def __init__(self, uri: str, experiment: str, study: str, journal: str) -> None:
+    def __init__(self, uri: str, experiment: str, study: str, journal: str, folder: Path) -> None:
         self.uri, self.experiment = uri, experiment
-        self._study, self._journal = study, journal
+        self._study, self._journal, self._folder = study, journal, folder
         self.runs: dict[str, str] = {}
         self.total = 0
         self._open: set[str] = set()
@@ -144,6 +147,10 @@ class Destination:
                 client.log_batch(run, tags=_tags(first.body["tags"]))
             case "text":
                 client.log_text(run, first.body["text"], first.body["path"])
+            case "file":
+                self._upload(client, run, first)
+            case "inputs":
+                client.log_inputs(run, [_input(dataset) for dataset in first.body["datasets"]])
             case "end":
                 self._end(client, run, first)
             case kind:
@@ -181,6 +188,12 @@ class Destination:
         self.total += 1
         return str(created.info.run_id)
 
+    def _upload(self, client: MlflowClient, run: str, event: Event) -> None:
+        file = self._folder / event.body["path"]
+        if not file.is_file():
+            raise RefusedError(f"there is no file {file.resolve()}")
+        client.log_artifact(run, str(file), event.body["folder"] or None)
+
     def _end(self, client: MlflowClient, run: str, event: Event) -> None:
         client.log_batch(run, metrics=_points(event), tags=_tags(event.body["tags"]))
         if event.key == PARENT:
@@ -201,6 +214,11 @@ def _user() -> str:
 def _points(event: Event) -> list[Metric]:
     step = int(event.body.get("step", 0))
     return [Metric(_clean(name), value, event.time, step) for name, value in event.body["metrics"].items()]
+
+
+def _input(dataset: Mapping[str, str]) -> DatasetInput:
+    parts = {name: value for name, value in dataset.items() if name != "context"}
+    return DatasetInput(Dataset(**parts), [InputTag(MLFLOW_DATASET_CONTEXT, dataset["context"])])
 
 
 def _tags(tags: Mapping[str, Any]) -> list[RunTag]:

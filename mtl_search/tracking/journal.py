@@ -32,7 +32,8 @@ class Event:
     """One line of the journal.
 
     Attributes:
-        kind: ``start``, ``metrics``, ``text``, ``tags`` or ``end``; ``torn`` for a line whose writer was killed in it.
+        kind: ``start``, ``metrics``, ``text``, ``file``, ``inputs``, ``tags`` or ``end``; ``torn`` for a line whose
+            writer was killed in it.
         key: The run that it belongs to.
         time: When the driver said it, milliseconds since 1970.
         body: What the kind needs besides.
@@ -107,6 +108,7 @@ class Journal:
         path: The journal's file.
         id: Made with the journal; tells it from every other one.
         started: Keys of the runs that it starts.
+        begun: When it was made, milliseconds since 1970.
 
     Raises:
         StudyError: ``events.jsonl`` is there and is not a journal.
@@ -122,6 +124,7 @@ class Journal:
         new = b"\n" not in content  # or killed while the very first line was written
         if not new and (header.kind != _HEADER or "id" not in header.body):
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
+        self.begun = time.time_ns() // 1_000_000 if new else header.time
         self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
         starts = (line for line in content.splitlines() if line.startswith(b'{"kind":"start"'))
         self.started = {event.key for event in map(Event.from_line, starts) if event.kind == "start"}

@@ -1,19 +1,25 @@
 """The recorder: hears what happens in a study and says it to the tracker, run by run.
 
-One parent run for the study; nested in it ``baseline-<task>`` for the single-task models and
-``trial-<number>`` for trials.
+One parent run for the study; nested in it a run for the base, each single-task model, each trial and each repeat.
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_search.config import StudyConfig
+from mtl_search.display import varying
 from mtl_search.recipe import Recipe
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
+from mtl_search.search_config import MEAN_IMPROVEMENT
+from mtl_search.space import SearchSpace
+from mtl_search.tracking.description import describe
 from mtl_search.tracking.heat_map import heat_map
+from mtl_search.tracking.measures import outcome_metrics, outcome_tags, report_metrics, trial_metrics
+from mtl_search.tracking.naming import baseline_key, recipe_name, recipe_tags, repeat_key, trial_key
 from mtl_search.tracking.tracker import Status, Tracker
 
 _STATUS: Mapping[str, Status] = {
@@ -22,8 +28,6 @@ _STATUS: Mapping[str, Status] = {
     "failed": "FAILED",
     "interrupted": "KILLED",
 }
-_MOST_PAIRS = 28
-"""Curves of more pairs (over 8 tasks) would bury a run's other curves."""
 
 
 class Recorder:
@@ -33,20 +37,30 @@ class Recorder:
         tracker: Started.
         config: The study file.
         metric_names: Main metric by task, source tasks among them.
+        space: What is searched: runs are named after what varies in it.
     """
 
-    def __init__(self, tracker: Tracker, config: StudyConfig, metric_names: Mapping[str, str]) -> None:
-        self._tracker, self._config, self._metrics = tracker, config, metric_names
+    def __init__(
+        self, tracker: Tracker, config: StudyConfig, metric_names: Mapping[str, str], space: SearchSpace | None = None
+    ) -> None:
+        self._tracker, self._config, self._metrics, self._space = tracker, config, metric_names, space
+        self._searched = varying(space.corners()) if space is not None else frozenset()
+        self._data: Mapping[str, Any] = {"rows": {}}
         self._logged: dict[str, set[int]] = {}
+        self._improvement: dict[str, float] = {}
+        self._judged: dict[str, tuple[Mapping[str, float], int]] = {}
 
-    def study_started(self, description: Mapping[str, Any], study_file: str) -> None:
+    def study_started(
+        self, description: Mapping[str, Any], texts: Mapping[str, str], tags: Mapping[str, object] | None = None
+    ) -> None:
         """Open the parent run.
 
         Args:
             description: ``StudyData.describe()``.
-            study_file: The configuration as YAML, kept with the run.
+            texts: Files to keep with the run, e.g. the study file, by name.
+            tags: Where the code comes from.
         """
-        config = self._config
+        config, self._data = self._config, description
         params = {
             "backbone": config.backbone.name,
             **{f"backbone.{name}": value for name, value in config.backbone.params.items()},
@@ -59,8 +73,10 @@ class Recorder:
             **{f"rows.{split}": sum(rows.values()) for split, rows in description["rows"].items()},
             **{f"task.{name}": f"{task.kind} ({self._metrics[name]})" for name, task in config.tasks.items()},
         }
-        self._tracker.start_study(params, {"kind": "study"})
-        self._tracker.log_text(None, "study.yaml", study_file)
+        note = describe(config, self._metrics, description, self._space)
+        self._tracker.start_study(params, {"kind": "study", "mlflow.note.content": note, **(tags or {})})
+        for name, text in texts.items():
+            self._tracker.log_text(None, name, text)
 
     def pool_started(self, groups: int) -> None:
         """Note how many trials run side by side."""
@@ -76,11 +92,7 @@ class Recorder:
         self._start_base(name)
         for report in (result or {}).get("history", []):
             self._log("base", report)
-        if result is None:
-            self._tracker.end_run("base", "FAILED", {"reason": reason})
-        else:
-            tags = {"best_epoch": result["best_epoch"], "cached": "cached" in result}
-            self._tracker.end_run("base", "FINISHED", tags)
+        self._end("base", result, reason)
 
     def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
         """Log an epoch of a single-task model."""
@@ -88,35 +100,39 @@ class Recorder:
 
     def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
-        key = _baseline_key(task, run)
+        key = baseline_key(task, run)
         if result is not None and result.get("cached") and self._tracker.started(key):
-            self._tracker.end_run(key, "FINISHED")
+            self._tracker.end_run(key, "FINISHED", {"state": "COMPLETE"})
             return
         self._start_baseline(task, run)
         for report in (result or {}).get("history", []):
             self._log(key, report)
-        if result is None:
-            self._tracker.end_run(key, "FAILED", {"reason": reason})
-            return
-        tags = {"best_epoch": result["best_epoch"], "parameters": result["parameters"], "cached": "cached" in result}
-        self._tracker.log_metrics(key, {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}, 0)
-        self._tracker.end_run(key, "FINISHED", tags)
+        if result is not None:
+            values = {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}
+            self._tracker.log_metrics(key, {**values, "parameters": result["parameters"]}, result["best_epoch"])
+        self._end(key, result, reason)
 
     def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
         """Open a repeat's run."""
-        tags = {"kind": "repeat", "of_trial": number}
-        self._tracker.start_run(_repeat_key(number, run), _repeat_key(number, run), recipe.flat(), tags)
+        name = f"{number} again, seed {run}: {recipe_name(recipe, self._searched)}"
+        tags = {"kind": "repeat", "of_trial": number, "run": run, **recipe_tags(recipe)}
+        self._tracker.start_run(repeat_key(number, run), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
 
     def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
         """Log an epoch of a repeat."""
-        self._log(_repeat_key(number, run), report)
+        self._log(repeat_key(number, run), report, judged=True)
 
     def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
-        """Close a repeat's run."""
-        if result is None:
-            self._tracker.end_run(_repeat_key(number, run), "FAILED", {"reason": reason})
-        else:
-            self._tracker.end_run(_repeat_key(number, run), "FINISHED", {"best_epoch": result["best_epoch"]})
+        """Log what a repeat came to and close its run."""
+        key = repeat_key(number, run)
+        for report in (result or {}).get("history", []):
+            self._log(key, report, judged=True)
+        if result is not None:
+            of_task = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result["metrics"].items()}
+            best = {"improvement": self._improvement[key]} if key in self._improvement else {}
+            self._tracker.log_metrics(key, {**of_task, **best}, result["best_epoch"])
+            self._judged[key] = result["metrics"], result["best_epoch"]
+        self._end(key, result, reason)
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Draw the affinity and write it down beside the picture."""
@@ -127,29 +143,21 @@ class Recorder:
     def trial_started(self, number: int, recipe: Recipe) -> None:
         """Open a trial's run with its recipe as parameters."""
         params = {**recipe.flat(), "seed": self._config.seed, "recipe_key": recipe.key}
-        tags = {
-            "kind": "trial",
-            "state": "RUNNING",
-            "sharing": recipe.sharing.name,
-            "fusion": recipe.fusion.name,
-            "weighting": recipe.weighting.name,
-            "base": recipe.base.name,
-            "transfer": recipe.transfer.name,
-            "alignment": recipe.alignment.name,
-        }
-        self._tracker.start_run(f"trial-{number}", f"trial-{number:03d}", params, tags)
+        tags = {"kind": "trial", "state": "RUNNING", **recipe_tags(recipe)}
+        name = f"{number} {recipe_name(recipe, self._searched)}"
+        self._tracker.start_run(trial_key(number), name, params, tags)
 
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
         """Log an epoch of a trial."""
-        self._log(f"trial-{number}", report)
+        self._log(trial_key(number), report, judged=True)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         """Log what a trial came to and close its run."""
-        key = f"trial-{trial.number}"
-        values = {f"val_best/{task}/{self._metrics[task]}": value for task, value in trial.metrics.items()}
-        values |= {} if trial.value is None else {"objective": trial.value}
-        costs = {"seconds": trial.seconds, "parameters": trial.parameters, "multiply_adds": trial.multiply_adds}
-        values |= {name: value for name, value in costs.items() if value is not None}
+        key, known = trial_key(trial.number), self._improvement
+        if trial.value is not None and self._config.search.objective == MEAN_IMPROVEMENT:
+            known[key] = trial.value  # of a trial whose epochs nobody told: it took over another one's end
+        best = {"improvement": known[key]} if trial.value is not None and key in known else {}
+        values = trial_metrics(trial, self._metrics) | best
         if values:
             self._tracker.log_metrics(key, values, trial.best_epoch or 0)
         for number, (name, metrics) in enumerate(trial.steps.items()):
@@ -163,19 +171,32 @@ class Recorder:
                 tags[name] = getattr(trial, name)
         self._tracker.end_run(key, _STATUS[trial.state], tags)
 
-    def study_ended(self, outcome: Outcome) -> None:
-        """Close the parent run with what was found."""
-        metrics = {"improvement": outcome.improvement, "test/improvement": outcome.test_improvement}
-        for name, task in outcome.tasks.items():
-            metrics[f"gain/{name}"] = task["gain"]
-            metrics[f"test/gain/{name}"] = task["test_gain"]
-            metrics[f"val_best/{name}/{task['metric']}"] = task["validation"]
-            metrics[f"baseline/{name}/{task['metric']}"] = task["baseline"]
-            metrics[f"test/{name}/{task['metric']}"] = task["test"]
-            metrics[f"test/baseline/{name}/{task['metric']}"] = task["test_baseline"]
-        tags = {"best_trial": outcome.number, "mlflow.note.content": outcome.to_markdown()}
-        self._tracker.set_tags(f"trial-{outcome.number}", {"best": True})
-        self._tracker.end_study("FINISHED", metrics, tags)
+    def study_left(self, trials: Sequence[TrialRecord]) -> None:
+        """Say how far a study came that ends without an outcome; who ends it closes the parent run."""
+        note = describe(self._config, self._metrics, self._data, self._space, trials)
+        self._tracker.set_tags(None, {"mlflow.note.content": note})
+
+    def study_ended(self, outcome: Outcome, trials: Sequence[TrialRecord], before: int | None = None) -> None:
+        """Close the parent run with what was found.
+
+        Args:
+            outcome: What was found.
+            trials: All of the study; judged anew where other baselines count in the end than during the search.
+            before: The best trial when the study ended the last time.
+        """
+        later = time.time_ns() // 1_000_000 + 1  # of two points at one step MLflow shows the later one
+        self._judged |= {trial_key(t.number): (t.metrics, t.best_epoch or 0) for t in trials if t.metrics}
+        for key, (metrics, epoch) in self._judged.items():
+            final = outcome.objective.improvement(metrics)
+            if self._improvement.get(key) != final:
+                self._tracker.log_metrics(key, {"improvement": final}, epoch, later)
+        if before not in (None, outcome.number):
+            self._tracker.set_tags(trial_key(before), {"best": False})
+        self._tracker.set_tags(trial_key(outcome.number), {"best": True})
+        note = describe(self._config, self._metrics, self._data, self._space, trials, outcome)
+        self._tracker.log_text(None, "description.md", note)  # the tag is cut where there are very many tasks
+        tags = {"mlflow.note.content": note, **outcome_tags(outcome)}
+        self._tracker.end_study("FINISHED", outcome_metrics(outcome), tags)
 
     def _start_base(self, name: str) -> None:
         if "base" not in self._logged:
@@ -183,43 +204,30 @@ class Recorder:
             self._tracker.start_run("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
     def _start_baseline(self, task: str, run: int) -> str:
-        key = _baseline_key(task, run)
+        key = baseline_key(task, run)
         if key not in self._logged:
             self._logged[key] = set()
-            self._tracker.start_run(key, key, {"task": task, "run": run}, {"kind": "baseline"})
+            name = f"baseline-{task}" + (f", seed {run}" if run else "")
+            self._tracker.start_run(key, name, {"task": task, "run": run}, {"kind": "baseline", "task": task})
         return key
 
-    def _log(self, key: str, report: Mapping[str, Any]) -> None:
-        """Log one epoch, once."""
+    def _end(self, key: str, result: Mapping[str, Any] | None, reason: str) -> None:
+        """Close the run of a base, a baseline or a repeat."""
+        if result is None:
+            self._tracker.end_run(key, "FAILED", {"state": "FAILED", "reason": reason})
+            return
+        tags = {"state": "COMPLETE", "best_epoch": result["best_epoch"], "cached": "cached" in result}
+        self._tracker.end_run(key, "FINISHED", tags)
+
+    def _log(self, key: str, report: Mapping[str, Any], *, judged: bool = False) -> None:
+        """Log one epoch, once; of what is judged against baselines the improvement too."""
         epochs = self._logged.setdefault(key, set())
         if report["epoch"] in epochs:
             return
         epochs.add(report["epoch"])
-        values = {
-            "score": report["score"],
-            "lr": report["lr"],
-            "time/epoch_seconds": report["seconds"],
-            **{f"val/{task}/{self._metrics[task]}": value for task, value in report["metrics"].items()},
-            **{f"val/{task}/loss": value for task, value in report["validation_loss"].items()},
-            **{f"train/{task}/loss": value for task, value in report["training_loss"].items()},
-            **{f"weight/{task}": value for task, value in report["weights"].items()},
-            **_cosines(report["cosines"]),
-        }
+        values = report_metrics(report, self._metrics)
+        if judged and "improvement" in report:
+            values["val/improvement"] = report["improvement"]
+            if report["score"] == report["best_score"]:
+                self._improvement[key] = report["improvement"]
         self._tracker.log_metrics(key, values, report["epoch"])
-
-
-def _baseline_key(task: str, run: int) -> str:
-    return f"baseline-{task}" if not run else f"baseline-{task}-{run}"
-
-
-def _repeat_key(number: int, run: int) -> str:
-    return f"repeat-{number}-{run}"
-
-
-def _cosines(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Mean cosines between the tasks' gradients: of all pairs together, and of each where there are few."""
-    pairs = {f"cosine/{a}/{b}": value for a, others in found.items() for b, value in others.items()}
-    if not pairs:
-        return {}
-    mean = {"cosine/mean": sum(pairs.values()) / len(pairs)}
-    return mean if len(pairs) > _MOST_PAIRS else {**mean, **pairs}

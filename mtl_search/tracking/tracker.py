@@ -5,7 +5,7 @@ Called by the search for each trial and by the command line for the study; `deli
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +54,8 @@ class Tracker:
             from mtl_search.tracking.destination import Destination, quick_http
 
             self._settings.enter_context(quick_http())  # not in the thread: the environment is the whole process's
-            destination = Destination(self._uri, self._experiment, self._study, self._journal.id)
+            journal = self._journal
+            destination = Destination(self._uri, self._experiment, self._study, journal.id, journal.path.parent)
             self._delivery = Delivery(self._journal, self._position, destination)
             self._delivery.start()
         return self
@@ -109,6 +110,25 @@ class Tracker:
         """Stores a text file with the run's artifacts; the same path again replaces it."""
         self._journal.append("text", key or PARENT, path=path_in_artifacts, text=text)
 
+    def log_file(self, key: str | None, file: Path, folder_in_artifacts: str = "") -> None:
+        """Stores a file with the run's artifacts under its own name; the same name again replaces it.
+
+        The journal holds where it lies (seen from the journal, so a storage may be moved), not what is in it: the file
+        must stay until it is delivered.
+        """
+        place = os.path.relpath(Path(file).resolve(), self._journal.path.parent.resolve())
+        self._journal.append("file", key or PARENT, path=place, folder=folder_in_artifacts)
+
+    def log_inputs(self, key: str | None, datasets: Sequence[Mapping[str, str]]) -> None:
+        """Says which data the run has used; the same name and digest again changes nothing.
+
+        Args:
+            key: Run; None or empty for the parent.
+            datasets: Each with ``name``, ``digest``, ``source_type``, ``source``, ``schema``, ``profile`` (the last
+                three JSON) and ``context``, e.g. ``training``.
+        """
+        self._journal.append("inputs", key or PARENT, datasets=[dict(dataset) for dataset in datasets])
+
     def set_tags(self, key: str | None, tags: Mapping[str, object]) -> None:
         """Sets tags of a run; the same name again replaces the value."""
         self._journal.append("tags", key or PARENT, tags=dict(tags))
@@ -157,6 +177,11 @@ class Tracker:
     def started(self, key: str | None) -> bool:
         """Whether a run was ever started in this folder, by this process or one before, delivered or not."""
         return (key or PARENT) in self._journal.started
+
+    @property
+    def age(self) -> float:
+        """Seconds since the study began, by the clock on the wall; a resumed study began when it was first started."""
+        return time.time() - self._journal.begun / 1000
 
     def run_id(self, key: str | None) -> str | None:
         """MLflow's id of a run; None until its start was delivered."""

@@ -184,6 +184,7 @@ class Loop:
             "epoch": epoch,
             "score": score,
             "best_score": progress.best_score,
+            **({"improvement": self._objective.improvement(metrics)} if self._objective.compares else {}),
             "metrics": metrics,
             "validation_loss": {task: result["loss"] for task, result in results.items()},
             "training_loss": dict(losses),

@@ -68,6 +68,11 @@ class Objective:
         gains = self.gains(metrics)
         return sum(gains.values()) / len(gains)
 
+    @property
+    def compares(self) -> bool:
+        """Whether every task has a baseline to be compared with."""
+        return bool(self.goals) and all(goal.baseline is not None for goal in self.goals.values())
+
     def score(self, metrics: Mapping[str, float]) -> float:
         """The number to maximise."""
         if self.kind == MEAN_IMPROVEMENT:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,14 +16,17 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import optuna
 import pytest
 from finished_studies import Finished
 from mlflow import MlflowClient
 
 from mtl_search.errors import MtlSearchError
-from mtl_search.export import ExportError, register_champion
+from mtl_search.export import ExportError, register_challenger, register_champion
 from mtl_search.export.pyfunc import frame_of
+from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking import Tracker
+from mtl_search.training.files import read_json, write_json
 
 PATIENCE = 120.0
 
@@ -49,20 +53,81 @@ def test_registered_model_predicts_as_trained_and_a_later_one_takes_the_alias(
     client = MlflowClient(uri, uri)
     version = client.get_model_version_by_alias("census", "champion")
     assert (version.version, version.run_id, version.status) == (1, run_id, "READY")
-    assert version.tags["improvement"] == "2.27"
-    assert version.tags["test_gain.income"] == "-2.25"
+    assert (version.tags["improvement"], version.tags["test_improvement"]) == ("+2.27", "-2.25")
     assert "+2.27 %" in version.description
     assert [output.model_id for output in client.get_run(run_id).outputs.model_outputs] == [made.model_id]
     assert client.get_logged_model(made.model_id).source_run_id == run_id
+    assert client.get_logged_model(made.model_id).tags["test_gain.income"] == "-2.25"
     assert str(tmp_path) in client.get_logged_model(made.model_id).artifact_location
     mlflow.set_tracking_uri(uri)
     loaded = mlflow.pyfunc.load_model(made.uri)
     assert (loaded.metadata.run_id, loaded.model_id) == (run_id, made.model_id)
     answer = loaded.predict(frame_of(table_study.data.sample))
     np.testing.assert_allclose(answer["pay"], table_study.champion.predict(table_study.data.sample)["pay"], rtol=1e-5)
+    same = register_champion(table_study.folder, uri, run_id, "census")
+    assert (same.version, same.model_id) == (made.version, made.model_id), "a study that is resumed says it again"
     again = register_champion(table_study.folder, uri, None, "census")
     assert again.version == "2"
     assert client.get_model_version_by_alias("census", "champion").version == 2
+
+
+def with_challenger(study: Finished, folder: StudyFolder, challenger: int | None) -> None:
+    """A study that ran its two best trials again; number 1 kept its model too."""
+    recipe = study.champion.recipe
+    trial = optuna.trial.create_trial(
+        value=1.5,
+        user_attrs={
+            "recipe": recipe.to_dict(),
+            "job": "def",
+            "metrics": {task.name: 0.885 for task in study.data.tasks},
+            "steps": {},
+            "best_epoch": 2,
+            "parameters": 1000,
+        },
+    )
+    if not folder.records("journal"):
+        for _ in range(2):
+            folder.optuna_study("journal").add_trial(trial)
+    shutil.copytree(folder.trials / "abc", folder.trials / "def", dirs_exist_ok=True)
+    outcome = read_json(folder.outcome_file)
+    for found in outcome["tasks"].values():
+        found |= {"steps": {}, "worse": False}
+    outcome["tasks"]["weight"]["worse"] = True
+    estimate = {"mean": 1.25, "std": 0.5, "low": 0.25, "high": 2.25, "runs": 3}
+    places = {3: "abc", 1: "def"}
+    candidates = [
+        {"number": number, "folder": str(folder.trials / place), "improvement": 2.0, "repeated": estimate}
+        | {"parameters": 1000, "epoch_seconds": 0.5, "tied": True}
+        for number, place in places.items()
+    ]
+    more = {"repeated": estimate, "candidates": candidates, "challenger": challenger}
+    write_json(folder.outcome_file, outcome | more | {"folder": str(folder.trials / "abc")})
+
+
+def test_challenger_is_a_version_of_its_own_and_leaves_with_its_reason(
+    numbers_study: Finished, copied: Callable[[Finished], StudyFolder], uri: str, run_id: str
+) -> None:
+    folder, client = copied(numbers_study), MlflowClient(uri, uri)
+    with_challenger(numbers_study, folder, 1)
+    for _ in range(2):
+        made = register_champion(folder, uri, run_id, "fitness")
+        cheaper = register_challenger(folder, uri, run_id, "fitness")
+        assert cheaper is not None
+        assert (made.version, cheaper.version, cheaper.uri) == ("1", "2", "models:/fitness@challenger")
+    best, other = (client.get_model_version_by_alias("fitness", alias) for alias in ("champion", "challenger"))
+    figures = {"repeated": "+1.25 [+0.25, +2.25]", "optimism": "+1.02", "worse": "weight", "trial": "3"}
+    assert figures.items() <= best.tags.items()
+    assert "Worse than alone, with 95 % confidence: weight" in best.description
+    assert (other.tags["trial"], other.tags["improvement"]) == ("1", "+0.57")
+    assert not [name for name in other.tags if name.startswith("test")]
+    assert "no test figures of this one" in other.description
+    mlflow.set_tracking_uri(uri)
+    answer = mlflow.pyfunc.load_model(cheaper.uri).predict(frame_of(numbers_study.data.sample))
+    wanted = numbers_study.champion.predict(numbers_study.data.sample)["waist"]
+    np.testing.assert_allclose(answer["waist"], wanted, rtol=1e-5)
+    with_challenger(numbers_study, folder, None)
+    assert register_challenger(folder, uri, run_id, "fitness") is None
+    assert list(client.get_registered_model("fitness").aliases) == ["champion"]
 
 
 def test_server_that_is_away_is_said_at_once(numbers_study: Finished) -> None:

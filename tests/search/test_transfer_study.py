@@ -26,11 +26,11 @@ SPACE = {
 }
 
 
-def runs_by_name(uri: str) -> dict[str, Run]:
+def runs_by_key(uri: str) -> dict[str, Run]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("e")
     assert experiment is not None
-    return {run.info.run_name or "": run for run in client.search_runs([experiment.experiment_id])}
+    return {run.data.tags["mtl_search.key"]: run for run in client.search_runs([experiment.experiment_id])}
 
 
 def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) -> None:
@@ -43,7 +43,7 @@ def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) ->
     story = Story()
     with Tracker(tmp_path / "journal", uri, "e", "tiny") as tracker:
         recorder = Recorder(tracker, config, METRICS)
-        recorder.study_started({"rows": {"train": {"main": 1}}}, "")
+        recorder.study_started({"rows": {"train": {"main": 1}}}, {})
         outcome = run_here(tmp_path / "runs", raw, recorder, story)
         assert tracker.flush(60) == 0
     folder = folder_of(tmp_path / "runs")
@@ -67,11 +67,11 @@ def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) ->
         ("single_task", "petal"): len(pairs),
     }
 
-    runs = runs_by_name(uri)
-    assert runs["base-pretrain"].data.tags["kind"] == "base"
+    runs = runs_by_key(uri)
+    assert runs["base"].data.tags["kind"] == "base"
     client = MlflowClient(uri)
     for record in records:
-        run = runs[f"trial-{record.number:03d}"]
+        run = runs[f"trial-{record.number}"]
         points = client.get_metric_history(run.info.run_id, "path/petal/rmse")
         assert [(point.step, point.value) for point in points] == [
             (number, pytest.approx(record.steps[step]["petal"])) for number, step in enumerate(STEPS)

@@ -1,0 +1,75 @@
+"""The study's data as MLflow's data set inputs: plain values for the journal, an input per data set and split.
+
+MLflow ties one context to one digest, so each split of a data set is an input of its own.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from mtl_search.config import StudyConfig
+from mtl_search.data import StudyData
+from mtl_search.data.task import Task
+from mtl_search.recipe import content_key
+
+_CONTEXTS = {"train": "training", "validation": "validation", "test": "test"}
+_DIGITS = 12
+_MOST_COLUMNS = 2000
+"""A schema of more (one-hot tables, fingerprints) tells nobody anything, and MLflow refuses very long ones."""
+_MOST_SOURCE = 60_000  # characters; MLflow takes 65,535
+
+
+def dataset_inputs(config: StudyConfig, data: StudyData) -> list[dict[str, str]]:
+    """What `Tracker.log_inputs` takes.
+
+    Args:
+        config: Names the sources.
+        data: As loaded; its content key makes the digests.
+    """
+    described = data.describe()
+    found = []
+    for dataset, source in config.data.datasets.items():
+        tasks = [task for task in data.all_tasks if task.dataset == dataset]
+        written = without_passwords(json.dumps(source.to_dict(), ensure_ascii=False))
+        for split, rows in described["rows"].items():
+            labels = {task.name: described["tasks"][task.name]["splits"][split] for task in tasks}
+            found.append(
+                {
+                    "name": config.name if len(data.datasets) == 1 else f"{config.name}.{dataset}",
+                    "digest": content_key(data.key, dataset, split)[:_DIGITS],
+                    "source_type": source.name.rpartition(":")[2],
+                    "source": written if len(written) <= _MOST_SOURCE else json.dumps({source.name: "…"}),
+                    "schema": json.dumps(_schema(data.preparation.spec, tasks)),
+                    "profile": json.dumps({"split": split, "num_rows": rows[dataset], "tasks": labels}),
+                    "context": _CONTEXTS[split],
+                }
+            )
+    return found
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of its addresses (``scheme://user:password@host``) put out of sight."""
+    return re.sub(r"(://[^\s:/@\"']*:)[^\s/@\"']+@", r"\1***@", text)
+
+
+def _schema(spec: Mapping[str, Any], tasks: list[Task]) -> dict[str, Any]:
+    """Inputs and targets in the form that MLflow's pages show: columns of a table, or the shape of an array."""
+    targets = [_target(task) for task in tasks]
+    if spec["kind"] == "array":
+        tensor = {"name": spec["column"], "type": "tensor"}
+        tensor["tensor-spec"] = {"dtype": spec["dtype"], "shape": [-1, *spec["shape"]]}
+        return {"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": json.dumps(targets)}}
+    text = (spec.get("text") or {}).get("columns", [])
+    kinds = [*(("double", name) for name in spec["numeric"]), *(("string", n) for n in (*spec["categorical"], *text))]
+    columns = [{"name": name, "type": kind, "required": spec["missing"] == "error"} for kind, name in kinds]
+    if len(columns) > _MOST_COLUMNS:
+        more = {"name": f"… {len(columns):,} in all", "type": "double", "required": False}
+        columns = [*columns[:_MOST_COLUMNS], more]
+    return {"mlflow_colspec": [*columns, *targets]}
+
+
+def _target(task: Task) -> dict[str, Any]:
+    columns = task.target if isinstance(task.target, str) else ", ".join(task.target)
+    kind = "double" if task.kind == "regression" else "string"
+    return {"name": f"{columns} (target of {task.name}, {task.kind})", "type": kind, "required": False}
