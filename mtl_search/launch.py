@@ -22,6 +22,7 @@ from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.search.affinity_file import AffinityFile
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
@@ -183,7 +184,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
             recorder = Recorder(tracker, config, names)
             recorder.study_started(prepared.data.describe(), yaml.safe_dump(config.model_dump(), sort_keys=False))
-            told = [recorder, *watchers]
+            told = [recorder, AffinityFile(folder), *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
             outcome = study.run()
             recorder.study_ended(outcome)

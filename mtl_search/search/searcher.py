@@ -130,6 +130,7 @@ class OptunaSearcher(Searcher):
             live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.COMPLETE, outcome["best_score"])
         elif news.state is JobState.RUNNING:
+            live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.PRUNED, live.best)
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
             close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)
