@@ -184,7 +184,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
             recorder = Recorder(tracker, config, names)
             recorder.study_started(prepared.data.describe(), yaml.safe_dump(config.model_dump(), sort_keys=False))
-            told = [recorder, AffinityFile(folder), *watchers]
+            told: list[StudyWatcher] = [recorder, AffinityFile(folder), *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
             outcome = study.run()
             recorder.study_ended(outcome)

@@ -27,7 +27,7 @@ alone. Gains are relative, in percent; positive is better, whatever the metric.
 
 ## Results
 
-Validation chose the trial and its best epoch; the test split was read once, for this model and its baselines.
+{judged}
 
 {results}
 
@@ -81,7 +81,13 @@ Largest absolute difference to the trained model over {rows} rows (batches of 1 
 - Probabilities are as trained; nobody calibrated them.
 {limits}"""
 
-
+_JUDGED = (
+    "Validation chose the trial and its best epoch; the test split was read once, for this model and its baselines."
+)
+_UNTESTED = (
+    "This is not the winner of the study, but the model of its Pareto front that a preference between the tasks picked. "
+    "Validation chose it; the test split was read for the winner alone, so there are no test figures of this model."
+)
 _GAINS = {"validation": "gain", "test": "test_gain"}
 
 
@@ -92,9 +98,11 @@ def headline(champion: Champion) -> str:
     later = ", ".join(task for extension in champion.extensions for task in extension["best_epochs"])
     added = f"Extended later by {later}; before that: " if later else ""
     singles = many(len(outcome["tasks"]), "single-task model")
+    test = outcome["test_improvement"]
     return (
-        f"{added}On validation {_percent(outcome['improvement'])} over {singles}, on "
-        f"test {_percent(outcome['test_improvement'])}. {outcome['parameters']:,} parameters against "
+        f"{added}On validation {_percent(outcome['improvement'])} over {singles}, "
+        f"{'not measured on test' if test is None else f'on test {_percent(test)}'}. "
+        f"{outcome['parameters']:,} parameters against "
         f"{outcome['single_parameters']:,} ({ratio:.0%}). "
         f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
         f"weighting {champion.recipe.weighting.name}; trial {outcome['number']}, epoch {outcome['best_epoch']}."
@@ -121,6 +129,7 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         count=many(len(champion.tasks), "task"),
         headline=headline(champion),
         tasks=table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
+        judged=_TESTED if outcome["test_improvement"] is not None else _UNTESTED,
         results=_results(outcome["tasks"]),
         improvement=_percent(outcome["improvement"]),
         test_improvement=_percent(outcome["test_improvement"]),

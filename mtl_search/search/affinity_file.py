@@ -2,11 +2,11 @@
 
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import AffinityMatrix, Groups
-from mtl_search.search.watchers import StudyWatcher
+from mtl_search.search.watchers import PartialWatcher
 from mtl_search.training.files import read_json, write_json
 
 
-class AffinityFile(StudyWatcher):
+class AffinityFile(PartialWatcher):
     """Writes each kind of affinity as it becomes known.
 
     Args:
