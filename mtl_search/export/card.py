@@ -81,11 +81,9 @@ Largest absolute difference to the trained model over {rows} rows (batches of 1 
 - Probabilities are as trained; nobody calibrated them.
 {limits}"""
 
-_JUDGED = (
-    "Validation chose the trial and its best epoch; the test split was read once, for this model and its baselines."
-)
+_TESTED = "Validation chose trial and epoch; the test split was read once, for this model and its baselines."
 _UNTESTED = (
-    "This is not the winner of the study, but the model of its Pareto front that a preference between the tasks picked. "
+    "This is not the winner of the study, but a model of its Pareto front, picked by a preference between the tasks. "
     "Validation chose it; the test split was read for the winner alone, so there are no test figures of this model."
 )
 _GAINS = {"validation": "gain", "test": "test_gain"}

@@ -17,7 +17,7 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.training.checkpoint import save_model, save_tensors
 from mtl_search.training.files import read_json, write_json
 
-METRICS = {"winner": {"weight": 10.0, "waist": 1.0}, "other": {"weight": 9.5, "waist": 1.6}}
+METRICS = {"winner": {"weight": 10.0, "waist": 1.0}, "other": {"weight": 9.0, "waist": 1.6}}
 """Baselines are 0.88 (see ``finished_studies``), so the gains are large; here higher is better."""
 
 
@@ -87,7 +87,7 @@ def test_the_exported_folder_speaks_of_the_model_in_it(
     assert "trial 4, epoch 2" in card
     assert "not measured on test" in card
     assert "not the winner of the study" in card
-    assert "None" not in card
+    assert card.count("| – | – | – |") == 2, "no test figures"
     assert "-2.25" not in card, "the winner's test gain"
     record = json.loads((to / "model.json").read_text(encoding="utf-8"))
     assert record["outcome"]["number"] == 4
