@@ -25,7 +25,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"training", "families"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
+    frozenset({"rules", "catalog", "display", "quiet", "figures", "tracking", "report", "export", "extension"}),
     frozenset({"listing", "launch"}),
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),
