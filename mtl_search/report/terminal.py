@@ -1,4 +1,4 @@
-"""Report: what a study found, from its storage: the trial table, the best recipe, each task against its baseline."""
+"""The terminal report: the trial table, the best recipe, each task against its baseline."""
 
 import sys
 from collections.abc import Collection
