@@ -1,8 +1,9 @@
 """``mtl-search report``: what a study found."""
 
 import argparse
+from pathlib import Path
 
-from mtl_search.commands.shared import OUTPUT, STUDY_NAME, study_folder
+from mtl_search.commands.shared import OUTPUT, STUDY_NAME, print_line, study_folder
 
 HELP = "show a study's trials and its best recipe"
 
@@ -10,6 +11,7 @@ HELP = "show a study's trials and its best recipe"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("study", help=STUDY_NAME)
+    parser.add_argument("--html", metavar="FILE", help="write one page with figures instead; it works offline")
     parser.add_argument("--output", help=OUTPUT)
 
 
@@ -17,5 +19,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
     from mtl_search.report import print_report
 
+    if arguments.html is not None:
+        from mtl_search.report.html_page import write_html
+
+        print_line(f"wrote {write_html(study_folder(arguments), Path(arguments.html))}")
+        return 0
     print_report(study_folder(arguments))
     return 0

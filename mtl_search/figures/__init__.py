@@ -19,12 +19,12 @@ from mtl_search.figures.partial_dependence import partial_dependence
 from mtl_search.figures.path import path
 from mtl_search.figures.rendering import to_html, to_png, to_svg
 from mtl_search.figures.weights import weights
-from mtl_search.search.findings import Findings
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.overview import Overview
 
-__all__ = ["FIGURES", "Figure", "figures_of", "to_html", "to_png", "to_svg", "write_figures"]
+__all__ = ["FIGURES", "Figure", "drawn", "figures_of", "to_html", "to_png", "to_svg", "write_figures"]
 
-FIGURES: Mapping[str, Callable[[Findings], Figure]] = {
+FIGURES: Mapping[str, Callable[[Overview], Figure]] = {
     "gains": gains,
     "history": history,
     "pareto": pareto,
@@ -40,18 +40,21 @@ FIGURES: Mapping[str, Callable[[Findings], Figure]] = {
 """Figure by its name, in the order in which a reader wants them."""
 
 
-def figures_of(folder: StudyFolder, findings: Findings | None = None) -> dict[str, Figure]:
+def figures_of(folder: StudyFolder) -> dict[str, Figure]:
     """Every figure of a study, by name; one without anything to show has a reason in place of a specification.
 
     Args:
         folder: The study's.
-        findings: Of the same study, where somebody has read them already.
 
     Raises:
         StudyError: There is no such study.
     """
-    found = findings or Findings(folder)
-    return {name: draw(found) for name, draw in FIGURES.items()}
+    return drawn(Overview(folder))
+
+
+def drawn(overview: Overview) -> dict[str, Figure]:
+    """Every figure of a study that has been read, see ``figures_of``."""
+    return {name: draw(overview) for name, draw in FIGURES.items()}
 
 
 def write_figures(folder: StudyFolder, to: Path) -> list[Path]:

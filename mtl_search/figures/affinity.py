@@ -1,22 +1,22 @@
 """Affinity: how well each two tasks go together, and the groups that this makes."""
 
 from mtl_search.figures.base import DIVERGING, Figure, Spec, layer, number, tooltip, view, word
-from mtl_search.search.findings import Affinity, Findings
+from mtl_search.search.overview import Affinity, Overview
 
 _MOST_NUMBERS = 12
 """With more tasks, numbers in the cells are too small to read."""
 _MOST_COLUMNS = 30
 
 
-def affinity(findings: Findings) -> Figure:
+def affinity(overview: Overview) -> Figure:
     """Draw it, a view for each kind.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "Task affinity"
     sentence = "How well a task (row) goes with another (column): blue pulls together, orange apart."
-    found = [each for each in findings.affinities if any(each.matrix.values())]
+    found = [each for each in overview.affinities if any(each.matrix.values())]
     if not found:
         return Figure(title, sentence, reason="no sharing of this study measured it, and no trial its cosines")
     for each in found:

@@ -16,30 +16,30 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.findings import Findings, lowest
+from mtl_search.search.overview import Overview, lowest
 
 _KINDS = ("trial", "winner", "challenger")
 _COLOURS = (BLUE, ORANGE, GREEN)
 _SHAPES = ["circle", "diamond", "square"]
 
 
-def cost(findings: Findings) -> Figure:
+def cost(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
-    title, what = "What it cost", findings.judged_by
+    title, what = "What it cost", overview.judged_by
     sentence = (
         f"The {what} of the trials that ran to their end against the time that their training took (summed over "
         "the workers; both scales of cost are logarithmic) and against the parameters of the model. Trials that went "
         "badly stand at the lower end."
     )
-    named = {} if findings.outcome is None else {findings.outcome.challenger: 2, findings.outcome.number: 1}
+    named = {} if overview.outcome is None else {overview.outcome.challenger: 2, overview.outcome.number: 1}
     rows: list[dict[str, Any]] = [
         {
-            "value": findings.improvements[record.number],
-            "said": label(findings.improvements[record.number]),
+            "value": overview.improvements[record.number],
+            "said": label(overview.improvements[record.number]),
             "trial": record.number,
             "kind": _KINDS[named.get(record.number, 0)],
             "seconds": record.worker_seconds or record.seconds or None,
@@ -47,8 +47,8 @@ def cost(findings: Findings) -> Figure:
             "shown": "–" if record.parameters is None else f"{record.parameters:,}",
             "time": label(record.worker_seconds or record.seconds, " s"),
         }
-        for record in findings.records
-        if record.state == "complete" and record.duplicate_of is None and record.number in findings.improvements
+        for record in overview.records
+        if record.state == "complete" and record.duplicate_of is None and record.number in overview.improvements
     ]
     if not rows:
         return Figure(title, sentence, reason="no trial has run to its end")

@@ -16,19 +16,19 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.findings import Findings
+from mtl_search.search.overview import Overview
 
 _VERDICTS = ("not worse with confidence", "worse than alone")
 
 
-def gains(findings: Findings) -> Figure:
+def gains(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "Gain of each task"
-    outcome = findings.outcome
+    outcome = overview.outcome
     if outcome is None:
         return Figure(title, "Each task of the winner against its single-task model.", reason="the study has not ended")
     tasks = sorted(

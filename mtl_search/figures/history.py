@@ -1,23 +1,23 @@
 """History: the improvement of every trial, and the best so far."""
 
 from mtl_search.figures.base import BLUE, ORANGE, Figure, coloured, label, layer, line_at, number, tooltip, view, word
-from mtl_search.search.findings import Findings, lowest
+from mtl_search.search.overview import Overview, lowest
 
 _STATES = ("complete", "stopped early")
 
 
-def history(findings: Findings) -> Figure:
+def history(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
-    title, values = "Search history", findings.improvements
-    what = findings.judged_by
+    title, values = "Search history", overview.improvements
+    what = overview.judged_by
     sentence = f"Each point is a trial's {what}; the line is the best so far of the trials that ran to their end."
     if not values:
         return Figure(title, sentence, reason="no trial has come to anything yet")
-    complete = {record.number for record in findings.records if record.state == "complete"}
+    complete = {record.number for record in overview.records if record.state == "complete"}
     low = lowest(list(values.values()))
     rows = [
         {

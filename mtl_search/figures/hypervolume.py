@@ -1,14 +1,14 @@
 """Hypervolume: how much of the trade-off between the tasks the trials had covered, trial by trial."""
 
 from mtl_search.figures.base import BLUE, Figure, layer, number, tooltip, view
-from mtl_search.search.findings import Findings
+from mtl_search.search.overview import Overview
 
 
-def hypervolume(findings: Findings) -> Figure:
+def hypervolume(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "Hypervolume of the front"
     sentence = (
@@ -16,11 +16,11 @@ def hypervolume(findings: Findings) -> Figure:
         "says that more trials would find more. Gains count from a little below the front's lowest in each task, "
         "or below the single-task models where these are lower."
     )
-    if len(findings.config.tasks) == 1:
+    if len(overview.config.tasks) == 1:
         return Figure(title, sentence, reason="with a single task there is nothing to trade")
-    found = findings.hypervolumes
+    found = overview.hypervolumes
     if not found or not found[-1][1]:
-        reason = "the study has not ended" if findings.outcome is None else "no model is left on disk"
+        reason = "the study has not ended" if overview.outcome is None else "no model is left on disk"
         return Figure(title, sentence, reason=reason)
     last = found[-1][1]
     rows = [

@@ -1,7 +1,7 @@
 """Importance: which searched parameters set the best trials apart, for the objective and for each task."""
 
 from mtl_search.figures.base import BLUE, MANY, Figure, layer, number, rows_high, tooltip, view, word
-from mtl_search.search.findings import Findings
+from mtl_search.search.overview import Overview
 
 _MOST_TASKS = 16
 _MOST_PARAMETERS = 20
@@ -9,21 +9,21 @@ _ENOUGH = 30
 """Fewer trials make shares that another search would not find again."""
 
 
-def importance(findings: Findings) -> Figure:
+def importance(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "What mattered"
     sentence = (
         "Share of each searched parameter in what sets the best quarter of the trials apart from the others "
         "(PED-ANOVA), for the objective and for each task; a column sums to 100 %."
     )
-    first, *tasks = findings.importances
+    first, *tasks = overview.importances
     if not first.shares:
         return Figure(title, sentence, reason=first.reason)
-    goal = findings.judged_by.split(" (")[0]
+    goal = overview.judged_by.split(" (")[0]
     if first.trials < _ENOUGH:
         sentence += f" Of {first.trials} trials this is a hint, no more."
     shown = [first, *(each for each in tasks if each.shares)]

@@ -4,24 +4,24 @@ import math
 from typing import Any
 
 from mtl_search.figures.base import RAMP, Figure, label, layer, number, tooltip, view, word
-from mtl_search.search.findings import Findings, Searched
+from mtl_search.search.overview import Overview, Searched
 
 _MOST = 40
 
 
-def parallel(findings: Findings) -> Figure:
+def parallel(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
-    title, what = "Recipes and what they came to", findings.judged_by
+    title, what = "Recipes and what they came to", overview.judged_by
     sentence = (
         f"A line is a trial, a row a searched parameter from its low end (left) to its high end (right), choices in "
         f"the order of the study file; the brighter, the better its {what}. A gap: the trial does not have it."
     )
-    values = {number: value for number, value in findings.improvements.items() if findings.params.get(number)}
-    searched = findings.searched[:_MOST]
+    values = {number: value for number, value in overview.improvements.items() if overview.params.get(number)}
+    searched = overview.searched[:_MOST]
     if len(values) < 2 or not searched:
         return Figure(title, sentence, reason="it takes two trials that sampled something")
     order = sorted(values, key=values.__getitem__)
@@ -31,8 +31,8 @@ def parallel(findings: Findings) -> Figure:
         {
             "parameter": each.name,
             "place": place,
-            "at": _place(each, findings.params[trial].get(each.name)),
-            "is": _said(findings.params[trial].get(each.name)),
+            "at": _place(each, overview.params[trial].get(each.name)),
+            "is": _said(overview.params[trial].get(each.name)),
             "trial": str(trial),
             "rank": ranks[trial],
             "value": label(values[trial]),

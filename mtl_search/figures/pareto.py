@@ -19,7 +19,7 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.findings import Findings, lowest
+from mtl_search.search.overview import Overview, lowest
 from mtl_search.search.pareto import Point
 
 _PLANES = 4
@@ -31,52 +31,52 @@ _COLOURS = (BLUE, GREY, ORANGE)
 _SHAPES = ["circle", "cross", "diamond"]
 
 
-def pareto(findings: Findings) -> Figure:
+def pareto(overview: Overview) -> Figure:
     """Draw it: planes of pairs of tasks, gains over all tasks where they are more, mean and worst where they are many.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "Trade-off between the tasks"
     sentence = (
         "Each model that the study kept, by its relative gain (%) over the single-task model of each task on "
         "validation; no other model beats those on the Pareto front in every task."
     )
-    tasks = list(findings.config.tasks)
-    if findings.outcome is None:
+    tasks = list(overview.config.tasks)
+    if overview.outcome is None:
         return Figure(title, sentence, reason="the study has not ended, so the baselines are not settled")
     if len(tasks) == 1:
         return Figure(title, sentence, reason="with a single task there is nothing to trade")
-    if not findings.points:
+    if not overview.points:
         return Figure(title, sentence, reason="no model is left on disk")
-    few = f"{len(findings.front)} of {len(findings.points)}"
+    few = f"{len(overview.front)} of {len(overview.points)}"
     if len(tasks) > _ROWS:
         sentence = (
             "Each model that the study kept, by the mean gain (%) over its tasks and the gain of its worst task, on "
             f"validation; no other model beats those on the Pareto front ({few}) in every task."
         )
-        return Figure(title, sentence, _plane(findings, None, None))
+        return Figure(title, sentence, _plane(overview, None, None))
     if len(tasks) > _PLANES:
         sentence += f" A line is a model of the front ({few}), a row a task."
-        return Figure(title, sentence, _over_tasks(findings, tasks))
+        return Figure(title, sentence, _over_tasks(overview, tasks))
     sentence += " Models that did badly stand at the lower end of an axis."
-    planes = [_plane(findings, a, b) for a, b in combinations(tasks, 2)]
+    planes = [_plane(overview, a, b) for a, b in combinations(tasks, 2)]
     return Figure(title, sentence, planes[0] if len(planes) == 1 else {"concat": planes})
 
 
-def _kind(findings: Findings, trial: int) -> str:
-    if findings.outcome is not None and trial == findings.outcome.number:
+def _kind(overview: Overview, trial: int) -> str:
+    if overview.outcome is not None and trial == overview.outcome.number:
         return _KINDS[2]
-    return _KINDS[0] if any(point.trial == trial for point in findings.front) else _KINDS[1]
+    return _KINDS[0] if any(point.trial == trial for point in overview.front) else _KINDS[1]
 
 
 def _mean(point: Point) -> float:
     return sum(point.gains.values()) / len(point.gains)
 
 
-def _plane(findings: Findings, a: str | None, b: str | None) -> Spec:
+def _plane(overview: Overview, a: str | None, b: str | None) -> Spec:
     """Gains of two tasks; of no named ones their mean and the worst."""
-    points = findings.points
+    points = overview.points
     values = [(_mean(p), min(p.gains.values())) if a is None or b is None else (p.gains[a], p.gains[b]) for p in points]
     low = [lowest(side) for side in zip(*values, strict=True)]
     names = (a or "mean over the tasks", b or "worst task")
@@ -84,7 +84,7 @@ def _plane(findings: Findings, a: str | None, b: str | None) -> Spec:
         {
             "x": max(x, low[0]),
             "y": max(y, low[1]),
-            "kind": _kind(findings, point.trial),
+            "kind": _kind(overview, point.trial),
             "trial": point.trial,
             "epoch": point.epoch,
             "a": _told(point, a, x),
@@ -110,15 +110,15 @@ def _told(point: Point, task: str | None, gain: float) -> str:
     return f"{gain:+.2f} %" if task is None else f"{label(point.metrics[task])} ({gain:+.2f} %)"
 
 
-def _over_tasks(findings: Findings, tasks: list[str]) -> Spec:
-    order = sorted(findings.front, key=lambda point: _kind(findings, point.trial) == _KINDS[2])
+def _over_tasks(overview: Overview, tasks: list[str]) -> Spec:
+    order = sorted(overview.front, key=lambda point: _kind(overview, point.trial) == _KINDS[2])
     rows = [
         {
             "task": task,
             "place": place,
             "gain": point.gains[task],
             "trial": str(point.trial),
-            "kind": _kind(findings, point.trial),
+            "kind": _kind(overview, point.trial),
             "said": f"{point.gains[task]:+.2f} %",
         }
         for point in order

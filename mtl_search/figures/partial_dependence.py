@@ -3,26 +3,26 @@
 from typing import Any
 
 from mtl_search.figures.base import BLUE, ORANGE, Figure, Spec, label, layer, number, tooltip, view, word
-from mtl_search.search.findings import Findings
 from mtl_search.search.importance import LEAST, Dependence
+from mtl_search.search.overview import Overview
 
 
-def partial_dependence(findings: Findings) -> Figure:
+def partial_dependence(overview: Overview) -> Figure:
     """Draw it, a view for each parameter.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
-    title, what = "Along the parameters that mattered most", findings.judged_by
+    title, what = "Along the parameters that mattered most", overview.judged_by
     sentence = (
         f"Orange: the {what} to expect along one parameter, the others as the trials had them (mean answer of a random "
         "forest, within what was tried). Points: the trials themselves; one that went badly "
         "counts as the lowest shown."
     )
-    if not findings.dependences:
-        reason = findings.importances[0].reason or f"no parameter was varied by {LEAST} different complete trials"
+    if not overview.dependences:
+        reason = overview.importances[0].reason or f"no parameter was varied by {LEAST} different complete trials"
         return Figure(title, sentence, reason=reason)
-    views = [_along(dependence, what) for dependence in findings.dependences]
+    views = [_along(dependence, what) for dependence in overview.dependences]
     return Figure(title, sentence, views[0] if len(views) == 1 else {"concat": views})
 
 

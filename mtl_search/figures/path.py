@@ -4,17 +4,17 @@ from statistics import median
 from typing import Any
 
 from mtl_search.figures.base import BLUE, GREY, MANY, Figure, coloured, label, layer, line_at, number, tooltip, view
-from mtl_search.search.findings import Findings
+from mtl_search.search.overview import Overview
 
 _STEPS = {"base": "base, fresh head", "single": "alone", "fused": "fused", "joint": "joint"}
 _TICKS = [-1000, -300, -100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300, 1000]
 
 
-def path(findings: Findings) -> Figure:
+def path(overview: Overview) -> Figure:
     """Draw it.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "From the base to the joint model"
     sentence = (
@@ -22,7 +22,7 @@ def path(findings: Findings) -> Figure:
         "the base with a fresh head, fine-tuned alone, right after fusion, jointly trained. The scale is linear near 0 "
         "and logarithmic beyond."
     )
-    outcome = findings.outcome
+    outcome = overview.outcome
     if outcome is None:
         return Figure(title, sentence, reason="the study has not ended, so there is no winner")
     goals = outcome.objective.goals

@@ -1,20 +1,20 @@
 """Weights: how much each task's loss counted in the winner's joint training, epoch by epoch."""
 
 from mtl_search.figures.base import MANY, RAMP, Figure, coloured, label, layer, number, rows_high, tooltip, view, word
-from mtl_search.search.findings import Findings
+from mtl_search.search.overview import Overview
 
 
-def weights(findings: Findings) -> Figure:
+def weights(overview: Overview) -> Figure:
     """Draw it: a line for each task, or a row where they are many.
 
     Args:
-        findings: The study's.
+        overview: The study's.
     """
     title = "Weights of the task losses"
     sentence = "The weight that each task's loss had in the winner's joint training, mean over the steps of an epoch."
-    if findings.outcome is None:
+    if overview.outcome is None:
         return Figure(title, sentence, reason="the study has not ended, so there is no winner")
-    history = [report for report in findings.winner_history if report["weights"]]
+    history = [report for report in overview.winner_history if report["weights"]]
     rows = [
         {"epoch": report["epoch"], "task": task, "weight": weight, "said": label(weight)}
         for report in history

@@ -1,6 +1,6 @@
-"""Findings: a study as its folder holds it, read once, for whoever shows it: figures, reports, comparisons.
+"""Overview: a study as its folder holds it, read once, for whoever shows it: figures and reports.
 
-A study that has not ended has findings too: without an outcome there are no baselines that count in the end, so what
+A study that has not ended has one too: without an outcome there are no baselines that count in the end, so what
 is measured against them is not there yet.
 """
 
@@ -71,7 +71,7 @@ class Affinity:
     groups: tuple[tuple[str, ...], ...]
 
 
-class Findings:
+class Overview:
     """What there is to show of a study.
 
     Args:
@@ -126,7 +126,8 @@ class Findings:
         """What ``improvements`` holds, in words with its unit."""
         if self.outcome is not None or self.config.search.objective == MEAN_IMPROVEMENT:
             return "improvement (%)"
-        return f"objective ({self.config.search.objective})"
+        wanted = self.config.search.objective
+        return f"objective ({wanted if isinstance(wanted, str) else ', '.join(wanted)})"
 
     @cached_property
     def improvements(self) -> dict[int, float]:
