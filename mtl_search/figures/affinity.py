@@ -47,6 +47,7 @@ def _cells(found: Affinity) -> Spec:
     layers = [layer(rows, "rect", x=x, y=y, color=colour, tooltip=told)]
     if len(tasks) <= _MOST_NUMBERS:
         texts = layer(rows, {"type": "text", "fontSize": 11}, x=x, y=y, text={"field": "said"})
+        texts["name"] = "numbers"
         texts["encoding"]["color"] = {"condition": {"test": "datum.dark", "value": "white"}, "value": "#222"}
         layers.append(texts)
     return view(layers, {"step": 34 if len(tasks) <= _MOST_NUMBERS else 13 if len(tasks) <= 60 else 8})

@@ -6,6 +6,9 @@
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
 
   function fitted(spec, width) {
+    if (spec.layer && width < 520) {
+      spec = { ...spec, layer: spec.layer.filter((part) => part.name !== "numbers") }; // cells too small for them
+    }
     if (!spec.concat) {
       return { ...spec, width, autosize: { type: "fit-x", contains: "padding" } };
     }
@@ -20,27 +23,23 @@
     node.dataset.drawn = `${width} ${dark.matches}`;
     const config = read(dark.matches ? "dark" : "light");
     config.axisY = { ...config.axisY, labelLimit: Math.max(width * 0.3, 80) };
-    config.legend = { ...config.legend, columns: width < 520 ? 2 : 4, labelLimit: width < 520 ? 110 : 200 };
+    config.legend = { ...config.legend, columns: width < 520 ? 2 : 4, labelLimit: width < 520 ? width / 2 - 40 : 200 };
     const spec = fitted(read(node.dataset.figure), width);
-    const view = await vegaEmbed(node, spec, {
+    await vegaEmbed(node, spec, {
       config,
       mode: "vega-lite",
       renderer: JSON.stringify(spec).length > 400000 ? "canvas" : "svg",
       actions: { export: true, source: false, compiled: false, editor: false },
       tooltip: { theme: dark.matches ? "dark" : "light" },
     });
-    node.dataset.done = "yes";
-    return view;
   }
 
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
-  }, { rootMargin: "600px" });
+  // One after the other, so that a page of many figures can be read while it draws.
+  let queue = Promise.resolve();
   const nodes = [...document.querySelectorAll("[data-figure]")];
-  nodes.forEach((node) => seen.observe(node));
-  const again = () => nodes.filter((node) => node.dataset.drawn).forEach((node) => draw(node));
+  const all = () => nodes.forEach((node) => { queue = queue.then(() => draw(node)); });
   let waiting;
-  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(again, 150); });
-  dark.addEventListener("change", again);
-  window.addEventListener("beforeprint", () => nodes.forEach((node) => draw(node)));
+  window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(all, 150); });
+  dark.addEventListener("change", all);
+  all();
 })();

@@ -64,6 +64,7 @@ def importance(overview: Overview) -> Figure:
     )
     white, black = {"value": "white"}, {"test": "datum.light", "value": "#102a43"}
     texts = layer(rows, {"type": "text", "fontSize": 11}, y=parameter, x=column, text={"field": "said"})
+    texts["name"] = "numbers"
     texts["encoding"]["color"] = {"condition": black, **white}
     return Figure(
         title,

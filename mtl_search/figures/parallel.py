@@ -51,7 +51,7 @@ def parallel(overview: Overview) -> Figure:
         detail=word("trial"),
         color=number(
             "rank",
-            "rank of the trial (100 % is the best)",
+            "rank (100% is best)",
             scale={"scheme": RAMP},
             legend={"format": "%", "tickCount": 3},
         ),

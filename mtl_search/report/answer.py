@@ -76,12 +76,12 @@ def _found(overview: Overview, outcome: Outcome) -> Answer:
     singles = "the single-task model" if len(outcome.tasks) == 1 else f"{len(outcome.tasks)} single-task models"
     if outcome.repeated is None:
         sentence = (
-            f"improvement of one model over {singles} on validation: the mean over tasks of the relative gain. It is "
+            f"Improvement of one model over {singles} on validation: the mean over tasks of the relative gain. It is "
             f"the highest figure of {len(overview.records)} trials, one run each, and so too high."
         )
     else:
         sentence = (
-            f"improvement of one model over {singles} on validation: the mean over tasks of the relative gain, over "
+            f"Improvement of one model over {singles} on validation: the mean over tasks of the relative gain, over "
             f"{_runs(outcome.repeated)} of the best recipe, with its 95 % interval."
         )
     headline = percent(outcome.improvement if outcome.repeated is None else outcome.repeated)

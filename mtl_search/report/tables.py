@@ -80,7 +80,7 @@ def baselines_of(overview: Overview) -> Table | None:
         rows.append((name, task.metric, *_spread(task), whose))
     sentence = (
         "The same backbone and base, fine-tuned on one task alone: the mean over seeds of the best epoch on "
-        "validation, and the standard deviation between the seeds where there are several. Where the single-task schedule is "
+        "validation, and the standard deviation between the seeds where there are several. Where that schedule is "
         "searched, the baseline is the best that was found."
     )
     return Table("The baselines", sentence, ("task", "metric", "mean", "std", "seeds", "schedule of"), tuple(rows))

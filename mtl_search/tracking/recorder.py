@@ -13,7 +13,6 @@ from mtl_search.recipe import Recipe
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
-from mtl_search.tracking.heat_map import heat_map
 from mtl_search.tracking.tracker import Status, Tracker
 
 _STATUS: Mapping[str, Status] = {
@@ -119,8 +118,7 @@ class Recorder:
             self._tracker.end_run(_repeat_key(number, run), "FINISHED", {"best_epoch": result["best_epoch"]})
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
-        """Draw the affinity and write it down beside the picture."""
-        self._tracker.log_text(None, f"affinity_{kind}.svg", heat_map(kind, affinity, groups))
+        """Write it down; ``figures`` draws it."""
         plain = {"affinity": affinity, "groups": groups}
         self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))
 
