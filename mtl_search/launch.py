@@ -22,6 +22,7 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
 from mtl_search.publishing import Say, delivered, log_figures, register, say_start
+from mtl_search.search.affinity_file import AffinityFile
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
@@ -184,7 +185,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
-            told = [recorder, *watchers]
+            told: list[StudyWatcher] = [recorder, AffinityFile(folder), *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
             before = (folder.read_outcome() or {}).get("number")
             try:

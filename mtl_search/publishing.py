@@ -5,8 +5,6 @@ Called by `launch`; the recorder hears of the rest.
 
 import logging
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -15,6 +13,7 @@ from mtl_search.catalog import LoadedStudy
 from mtl_search.data import StudyData
 from mtl_search.errors import MtlSearchError
 from mtl_search.export import register_challenger, register_champion
+from mtl_search.figures import write_figures
 from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.datasets import dataset_inputs, without_passwords
@@ -38,10 +37,8 @@ def say_start(study: LoadedStudy, data: StudyData, tracker: Tracker, recorder: R
 
 def log_figures(folder: StudyFolder, tracker: Tracker, say: Say) -> None:
     """Draw what there is to see; a study that cost hours does not fail for want of a picture."""
-    if find_spec("mtl_search.figures") is None:
-        return
     try:
-        files = import_module("mtl_search.figures").write_figures(folder, folder.path / "figures")
+        files = write_figures(folder, folder.path / "figures")
     except Exception as error:  # noqa: BLE001  said, and in the log
         _log.exception("the figures of study %s cannot be drawn", folder.name)
         say(f"the figures cannot be drawn: {type(error).__name__}: {error}")

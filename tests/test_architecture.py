@@ -28,7 +28,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"training", "families"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "export", "extension"}),
+    frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "figures", "export", "extension"}),
     frozenset({"listing", "launch", "publishing", "one_recipe"}),
     frozenset({"api"}),
     frozenset({"commands"}),

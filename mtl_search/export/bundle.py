@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,9 @@ class ExportReport:
         ]
 
 
-def export_model(folder: StudyFolder, to: Path, formats: Sequence[str] = ("pt2",)) -> ExportReport:
+def export_model(
+    folder: StudyFolder, to: Path, formats: Sequence[str] = ("pt2",), prefer: Mapping[str, float] | None = None
+) -> ExportReport:
     """Write the winner of a study as a folder that needs nothing of this package, and check it.
 
     The folder always holds ``mlflow_model/``, the recipe, labels, a sample input and a model card.
@@ -89,15 +91,17 @@ def export_model(folder: StudyFolder, to: Path, formats: Sequence[str] = ("pt2",
         folder: Where the study lies.
         to: The folder to write. It may exist: what an earlier export wrote there is replaced, the rest stays.
         formats: Programs to write beside the MLflow model, of `FORMATS`.
+        prefer: Weight by task: write the model of the front that is best by these; None for the winner.
 
     Raises:
+        ConfigError: The preference breaks a rule.
         StudyError: The study has not ended, or files of it are missing.
         MtlSearchError: The format onnx is asked for and not installed.
         ExportError: The model cannot be exported, a file differs from the trained model, or ``to`` cannot be written.
     """
     check_formats(formats)
     check_target(to)
-    return write_model(load_champion(folder), to, formats)
+    return write_model(load_champion(folder, prefer), to, formats)
 
 
 def write_model(champion: Champion, to: Path, formats: Sequence[str], accept: Accept | None = None) -> ExportReport:

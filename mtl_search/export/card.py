@@ -27,7 +27,7 @@ alone. Gains are relative, in percent; positive is better, whatever the metric.
 
 ## Results
 
-Validation chose the trial and its best epoch; the test split was read once, for this model and its baselines.
+{judged}
 
 {results}
 
@@ -81,7 +81,11 @@ Largest absolute difference to the trained model over {rows} rows (batches of 1 
 - Probabilities are as trained; nobody calibrated them.
 {limits}"""
 
-
+_TESTED = "Validation chose trial and epoch; the test split was read once, for this model and its baselines."
+_UNTESTED = (
+    "This is not the winner of the study, but a model of its Pareto front, picked by a preference between the tasks. "
+    "Validation chose it; the test split was read for the winner alone, so there are no test figures of this model."
+)
 _GAINS = {"validation": "gain", "test": "test_gain"}
 
 
@@ -121,6 +125,7 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         count=many(len(champion.tasks), "task"),
         headline=headline(champion),
         tasks=table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
+        judged=_TESTED if outcome["test_improvement"] is not None else _UNTESTED,
         results=_results(outcome["tasks"]),
         improvement=_percent(outcome["improvement"]),
         test_improvement=_percent(outcome["test_improvement"]),

@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
 from mtl_search.errors import StudyError
+from mtl_search.export.preference import preferred_outcome
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe
 from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE, load_model
+from mtl_search.training.checkpoint import MODEL_FILE
 from mtl_search.training.files import read_json
 from mtl_search.transfer import AUXILIARIES
 from mtl_search.variants import build
@@ -41,7 +43,8 @@ class Champion:
     Attributes:
         name: The study's name.
         seed: The study's seed.
-        outcome: What the study found, as `search.study.Outcome.to_dict` wrote it.
+        outcome: What the study found, as `search.outcome.Outcome.to_dict` wrote it; of another model than the winner
+            what was measured of that one, without test figures.
         recipe: The winner's recipe.
         blueprint: What the model is built from.
         model: The trained model on the CPU, in evaluation mode.
@@ -148,14 +151,16 @@ def champion_from_dict(plain: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     )
 
 
-def load_champion(folder: StudyFolder) -> Champion:
+def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None) -> Champion:
     """Rebuild the trained model of a study that has ended.
 
     Args:
         folder: Where the study lies.
+        prefer: Weight by task, for the model of the front that is best by them; None for the winner.
 
     Raises:
         StudyError: There is no such study, it has not ended well, or files of it are missing or do not fit each other.
+        ConfigError: The preference breaks a rule, see ``search.pareto.preferred``.
     """
     folder.read_config()
     outcome = folder.read_outcome()
@@ -163,15 +168,16 @@ def load_champion(folder: StudyFolder) -> Champion:
         raise StudyError(
             f"study {folder.name} has no winner yet: run `mtl-search search` with --resume until it has ended"
         )
-    return rebuild(folder, outcome)
+    return rebuild(folder, *((outcome, None) if prefer is None else preferred_outcome(folder, outcome, prefer)))
 
 
-def rebuild(folder: StudyFolder, outcome: dict[str, Any]) -> Champion:
+def rebuild(folder: StudyFolder, outcome: dict[str, Any], file: Path | None = None) -> Champion:
     """Rebuild the trained model that an outcome tells of.
 
     Args:
         folder: Where the study lies.
         outcome: As `search.study.Outcome.to_dict` wrote it, of the winner or of another trial.
+        file: Its parameters; None for those of the trial's finished model.
 
     Raises:
         StudyError: Files of the study are missing or do not fit each other.
@@ -180,7 +186,7 @@ def rebuild(folder: StudyFolder, outcome: dict[str, Any]) -> Champion:
     data_file = folder.data_file
     if not data_file.exists():
         raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
-    home = _home(folder, Path(outcome["folder"]), outcome["number"])
+    file = file or _home(folder, Path(outcome["folder"]), outcome["number"]) / MODEL_FILE
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
     recipe = Recipe.from_dict(outcome["recipe"])
@@ -190,10 +196,10 @@ def rebuild(folder: StudyFolder, outcome: dict[str, Any]) -> Champion:
         if not build(SHARINGS, recipe.sharing).plan(targets, data["blocks"], sources).tree:
             known |= {"tasks": [*data["tasks"], *data["source_tasks"]], "sources": sources}
     try:
-        return champion_from_dict(data | known, load_model(home))
+        return champion_from_dict(data | known, load_file(file))
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise StudyError(f"{home / MODEL_FILE} does not fit the study's backbone and recipe: {reason}") from error
+        raise StudyError(f"{file} does not fit the study's backbone and recipe: {reason}") from error
 
 
 def _home(folder: StudyFolder, written: Path, number: int) -> Path:

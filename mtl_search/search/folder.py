@@ -75,6 +75,11 @@ class StudyFolder:
         return self.path / "bases.json"
 
     @property
+    def affinity_file(self) -> Path:
+        """Task affinity and the groups it makes, by the kind it was measured with; there once it is known."""
+        return self.path / "affinity.json"
+
+    @property
     def outcome_file(self) -> Path:
         """What the study found; there once it has ended well."""
         return self.path / "outcome.json"

@@ -148,6 +148,7 @@ class OptunaSearcher(Searcher):
             live.trial.set_user_attr("score", outcome["best_score"])
             self._end(live.trial, TrialState.COMPLETE, self._values(outcome))
         elif news.state is JobState.RUNNING:
+            live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
             close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)

@@ -17,7 +17,6 @@ from mtl_search.search.record import TrialRecord
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.space import SearchSpace
 from mtl_search.tracking.description import describe
-from mtl_search.tracking.heat_map import heat_map
 from mtl_search.tracking.measures import outcome_metrics, outcome_tags, report_metrics, trial_metrics
 from mtl_search.tracking.naming import baseline_key, recipe_name, recipe_tags, repeat_key, trial_key
 from mtl_search.tracking.tracker import Status, Tracker
@@ -135,8 +134,7 @@ class Recorder:
         self._end(key, result, reason)
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
-        """Draw the affinity and write it down beside the picture."""
-        self._tracker.log_text(None, f"affinity_{kind}.svg", heat_map(kind, affinity, groups))
+        """Write it down; ``figures`` draws it."""
         plain = {"affinity": affinity, "groups": groups}
         self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))
 

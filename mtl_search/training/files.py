@@ -9,6 +9,8 @@ from typing import Any
 
 RESULT_FILE = "result.json"
 """In the folder of a stage that has ended: what it came to."""
+STOPPED_FILE, STOPPED_MODEL_FILE = "stopped.json", "stopped.safetensors"
+"""In the folder of a joint stage that was stopped early: what it had come to, and its best model by then."""
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.training.auxiliaries import Auxiliaries
-from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model
+from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model, save_tensors
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import RESULT_FILE, read_json, write_json
+from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, write_json
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
@@ -135,6 +135,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "affinity": progress.affinity,
         "parameters": count_parameters(model),
         "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
+        "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
         "steps": _steps(stage, progress.history[0]["metrics"], best["metrics"]),
         "seconds": sum(report["seconds"] for report in progress.history),
         "epoch_seconds": fmean([report["seconds"] for report in progress.history[1:]] or [0.0]),
@@ -142,13 +143,25 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "wall_seconds": time.monotonic() - started,
     }
     result["worker_seconds"] = result["wall_seconds"] * workspace.world.size
-    # A stopped stage leaves its checkpoint, from which it can go on; only a finished one leaves a model and a result.
-    if workspace.world.rank == 0 and not progress.stopped:
+    if workspace.world.rank == 0:
+        _leave(stage, state, result)
+    workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
+    return result
+
+
+def _leave(stage: Stage, state: Mapping[str, Tensor], result: Mapping[str, Any]) -> None:
+    """Write the model and the result of a finished stage; those of a stopped joint one stand beside its checkpoint."""
+    folder = Path(stage.folder)
+    if not result["stopped"]:
         save_model(folder, state)
         write_json(folder / RESULT_FILE, result)
         drop_checkpoint(folder)
-    workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
-    return result
+    # First what says that a model is there, so that nobody takes a model for that of another result.
+    for name in (STOPPED_FILE, STOPPED_MODEL_FILE):
+        (folder / name).unlink(missing_ok=True)
+    if result["stopped"] and stage.kind == "joint":
+        save_tensors(folder / STOPPED_MODEL_FILE, state)
+        write_json(folder / STOPPED_FILE, result)
 
 
 def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:

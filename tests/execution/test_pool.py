@@ -27,6 +27,7 @@ from mtl_search.errors import StudyError
 from mtl_search.execution.jobs import Job, JobError, JobState, Update
 from mtl_search.execution.ledger import MAX_ATTEMPTS
 from mtl_search.execution.pool import Pool, running
+from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE
 from mtl_search.training.stages import finished
 from mtl_search.training.workspace import Workload
 
@@ -216,7 +217,7 @@ def test_jobs_that_need_a_failed_one_fail_with_its_reason(pool: Pool, study: Wor
         pool.results(todo)
 
 
-def test_a_stopped_job_leaves_its_checkpoint_only_and_goes_on_from_it(
+def test_a_stopped_job_leaves_no_finished_model_and_goes_on_from_its_checkpoint(
     pool: Pool, study: Workload, tmp_path: Path, one_thread: None
 ) -> None:
     of = recipe(batch_size=SLOW, epochs=6)
@@ -228,7 +229,7 @@ def test_a_stopped_job_leaves_its_checkpoint_only_and_goes_on_from_it(
 
     assert pool.run(todo, stop)[-1].state is JobState.CANCELLED
     folder = Path(todo[-1].payload.folder)
-    assert [path.name for path in folder.iterdir()] == ["checkpoint.pt"]
+    assert {path.name for path in folder.iterdir()} == {"checkpoint.pt", STOPPED_FILE, STOPPED_MODEL_FILE}
     pool.results(todo)
     carry_out(study, [job.payload for job in jobs(study, of, tmp_path / "quiet")])
     assert files(str(folder)) == files(jobs(study, of, tmp_path / "quiet")[-1].payload.folder)

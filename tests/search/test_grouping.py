@@ -1,13 +1,15 @@
-"""Groups made of task affinity, and the picture of it."""
+"""Groups made of task affinity, and the file that keeps it."""
 
-import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtl_search.search.affinity_file import AffinityFile
+from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import EXHAUSTIVE, grouped, mean_cosines
-from mtl_search.tracking.heat_map import heat_map
+from mtl_search.training.files import read_json
 
 
 def affinity_of(
@@ -43,15 +45,6 @@ def test_directions_are_averaged_and_unmeasured_pairs_count_nothing() -> None:
     assert grouped(["a", "b"], {}) == [["a"], ["b"]] or grouped(["a", "b"], {}) == [["a", "b"]]
 
 
-@pytest.mark.parametrize("measured", [True, False])
-def test_heat_map_is_an_svg_with_every_task(measured: bool) -> None:
-    tasks = ["kind", "petal", "sepal"]
-    affinity = affinity_of(tasks, 0.3, -0.1, [["kind", "petal"], ["sepal"]]) if measured else {}
-    drawn = heat_map("look_ahead", affinity, [["kind", "petal"], ["sepal"]])
-    assert ElementTree.fromstring(drawn).tag.endswith("svg")
-    assert all(f"<!-- {text} -->" in drawn for text in [*tasks, "task affinity (look ahead); lines part the groups"])
-
-
 def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> None:
     start = {"cosines": {}}
     first = [start, {"cosines": {"a": {"b": 0.2, "c": -0.4}}}, {"cosines": {"a": {"b": 0.4}}}]
@@ -61,3 +54,12 @@ def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> Non
         "b": {"a": pytest.approx(0.5), "c": 0.1},
         "c": {"a": -0.4, "b": 0.1},
     }
+
+
+def test_each_kind_of_affinity_is_kept_in_the_studys_folder(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "s")
+    keeper = AffinityFile(folder)
+    for kind, value in (("cosine", 0.1), ("look_ahead", 0.2), ("cosine", 0.3)):
+        keeper.affinity_measured(kind, {"a": {"b": value}}, [["a", "b"]])
+    known = read_json(folder.affinity_file)
+    assert {kind: each["affinity"]["a"]["b"] for kind, each in known.items()} == {"cosine": 0.3, "look_ahead": 0.2}

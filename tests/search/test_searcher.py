@@ -161,6 +161,7 @@ def test_a_trial_stopped_early_is_pruned_with_the_value_at_its_rung(drive: Calla
     assert frozen.intermediate_values == {0: 1.0, 1: 2.0}
     assert driver.listener.ended == [TrialRecord.of(frozen)]
     assert driver.listener.ended[0].state == "pruned"
+    assert driver.listener.ended[0].job == driver.submitted[0].key, "where its model lies"
 
 
 def test_a_failed_trial_is_fail_with_its_reason(drive: Callable[..., Driver]) -> None:

@@ -14,7 +14,7 @@ from trapped_backbone import SLOW
 from mtl_search.errors import NothingSucceededError
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
-from mtl_search.training.files import read_json
+from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
 
@@ -55,9 +55,10 @@ def check_outcome(storage: Path, outcome: Outcome, kind: str) -> None:
     assert outcome.improvement == pytest.approx(sum(gains.values()) / len(gains))
     assert sorted(path.name for path in Path(outcome.folder).iterdir()) == ["model.safetensors", "result.json"]
     assert Outcome.from_dict(read_json(folder.outcome_file)) == outcome
-    for trial in folder.trials.iterdir():  # a stopped or failed stage leaves no model
+    stopped = {"checkpoint.pt", STOPPED_FILE, STOPPED_MODEL_FILE}
+    for trial in folder.trials.iterdir():  # a stopped or failed stage leaves no finished model
         names = {path.name for path in trial.iterdir()}
-        assert names in ({"model.safetensors", "result.json"}, {"checkpoint.pt"}, set()), trial
+        assert names in ({"model.safetensors", "result.json"}, stopped, {"checkpoint.pt"}, set()), trial
 
 
 @pytest.mark.slow

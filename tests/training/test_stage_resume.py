@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from small_workloads import BATCH_NORM, joint_stage, recipe_of, same, workspace_of
+from safetensors.torch import load_file
+from small_workloads import BATCH_NORM, joint_stage, recipe_of, same, single_stages, workspace_of
 from stage_outcomes import KilledError, Script, files_of, timeless
 
 from mtl_search.data import StudyData
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.checkpoint import load_checkpoint
+from mtl_search.training.evaluation import evaluate
+from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
@@ -151,11 +154,28 @@ def test_a_stopped_stage_says_so_and_can_go_on(workspace: Workspace, tmp_path: P
     assert [report["epoch"] for report in control.heard] == [0, 1, 2]
     assert result["history"] == control.heard
     assert finished(stage) is None
+    best = judged_file(stage, workspace)
+    assert read_json(Path(stage.folder) / STOPPED_FILE) == result
+    assert best == result["metrics"]
     whole = replace(stage, folder=str(tmp_path / "whole"))
     run_stage(whole, workspace)
     assert not run_stage(stage, workspace)["stopped"]
     assert files_of(stage)[0] == files_of(whole)[0]
     assert same(files_of(stage)[1], files_of(whole)[1])
+
+
+def judged_file(stage: Stage, workspace: Workspace) -> dict[str, float]:
+    """Main validation metric by task of the model that a stopped stage left."""
+    model = workspace.model(stage.tasks, stage.recipe.sharing)
+    model.load_state_dict(load_file(Path(stage.folder) / STOPPED_MODEL_FILE))
+    results = evaluate(model, workspace.splits["validation"], workspace.metrics, workspace.world)
+    return {task: found["metric"] for task, found in results.items()}
+
+
+def test_only_a_joint_stage_leaves_what_it_was_stopped_with(workspace: Workspace, tmp_path: Path) -> None:
+    stage = single_stages(workspace, recipe_of(Schedule(3, 32, ADAMW)), tmp_path).popitem()[1]
+    assert run_stage(replace(stage, folder=str(tmp_path / "stopped")), workspace, Script(stop=1))["stopped"]
+    assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["checkpoint.pt"]
 
 
 @pytest.mark.parametrize("last", [0, 1, 2])

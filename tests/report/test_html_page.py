@@ -1,0 +1,128 @@
+"""The HTML report: the answer first, everything explained, nothing loaded, nothing of a user's run as code."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from made_up_studies import HARMFUL, MadeUp
+
+from mtl_search.cli import main
+from mtl_search.errors import StudyError
+from mtl_search.report.answer import answer_of
+from mtl_search.report.html_page import html_of, write_html
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.overview import Overview
+
+
+class Reader(HTMLParser):
+    """Reads a page's words, and checks that every element is closed in its turn."""
+
+    VOID = ("meta", "br", "img", "link")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        assert not {"src", "href", "onerror", "onload"} & {name for name, _ in attrs}
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    return MadeUp(tmp_path_factory.mktemp("ended"), 3, 16).end().folder
+
+
+@pytest.fixture(scope="module")
+def page(ended: StudyFolder) -> str:
+    return html_of(Overview(ended))
+
+
+def test_answer_comes_first_with_interval_alarm_gap_ties_and_challenger(ended: StudyFolder, page: str) -> None:
+    outcome = Overview(ended).outcome
+    assert outcome is not None
+    assert outcome.repeated is not None
+    text, found = Reader(page).text, outcome.repeated
+    headline = f"{found.mean:+.2f} % [{found.low:+.2f}, {found.high:+.2f}]"
+    places = [
+        text.index(said) for said in (headline, "Alarm.", "Optimism gap", "Every task", "Figures", "Do it yourself")
+    ]
+    assert places == sorted(places)
+    assert "A task does worse than alone, with confidence: task_1 -4.00 % [-5.00, -3.00]" in text
+    assert "these groups should share a trunk each: task_0; task_1, task_2 (10,000 parameters)" in text
+    assert "+1.00 The search's own figure was" in text
+    assert f"cannot be told from the winner: {outcome.challenger}." in text
+    assert f"trial {outcome.challenger} The cheapest of the candidates tied with the winner" in text
+
+
+def test_every_table_and_figure_stands_under_a_sentence(page: str) -> None:
+    assert len(re.findall(r"<section>", page)) == len(re.findall(r"<section>\s*<h2>[^<]+</h2>\s*<p>[^<]+\.</p>", page))
+    figures = re.findall(r"<figure[^>]*><h3>[^<]+</h3><figcaption>[^<]+\.</figcaption><div data-figure", page)
+    assert len(figures) == page.count("<figure ") == 11
+
+
+def test_page_loads_nothing_and_runs_nothing_of_the_user(page: str) -> None:
+    reader = Reader(page)
+    assert HARMFUL not in page
+    assert HARMFUL in reader.text, "the reason of a failed trial is shown as words"
+    assert not {"img", "link", "iframe"} & set(reader.tags)
+    assert "default-src 'none'" in unescape(page)
+    assert page.count("<script") == 11 + 3
+
+
+def test_baselines_trials_and_commands_are_there(page: str) -> None:
+    text = Reader(page).text
+    assert "0.51 0.01 3 the default recipe" in text, "mean, std and seeds of a baseline"
+    assert "All 16 trials" in text
+    for command in (
+        "mtl-search train --best made_up",
+        "mtl-search export made_up --to",
+        "--prefer task_0=2",
+        "mlflow models serve",
+    ):
+        assert command in text
+
+
+def test_without_fresh_runs_the_figure_is_called_too_high(tmp_path: Path) -> None:
+    answer = answer_of(Overview(MadeUp(tmp_path, 2, 12).end(repeated=False).folder))
+    assert "one run each, and so too high" in answer.sentence
+    assert answer.alarm == ""
+    assert [fact.figure for fact in answer.facts if fact.name == "Tasks worse than alone"] == ["untested"]
+
+
+@pytest.mark.parametrize("trials", [0, 12])
+def test_a_study_that_has_not_ended_gets_a_page_too(trials: int, tmp_path: Path) -> None:
+    text = Reader(html_of(Overview(MadeUp(tmp_path, 2, trials).folder))).text
+    assert "The study has not ended" in text
+    assert "--resume" in text
+    assert ("so far" in text) == (trials > 0)
+
+
+def test_command_writes_the_page(ended: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "new" / "report.html"
+    assert main(["report", "made_up", "--html", str(file), "--output", str(ended.storage)]) == 0
+    assert capsys.readouterr().out == f"wrote {file}\n"
+    assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(StudyError, match="cannot write"):
+        write_html(ended, tmp_path / "taken" / "report.html")
