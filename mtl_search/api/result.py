@@ -191,5 +191,5 @@ class StudyResult:
         Args:
             file: The file to write.
         """
-        importlib.import_module("mtl_search.report").write_html(self._folder, Path(file))
-        return Path(file)
+        written: Path = importlib.import_module("mtl_search.report.html_page").write_html(self._folder, Path(file))
+        return written
