@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from groups_of_two import in_a_group_of_two
 from small_workloads import EVERY_KIND, data_of, recipe_of, two_data_sets, workload_of
 from torch import Tensor
 
@@ -79,17 +78,9 @@ def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Ten
     return found
 
 
-def work(rank: int, folder: str, rest: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save(carry_out(World.current(torch.device("cpu")), rest), Path(folder, f"rank{rank}"))
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("rest", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["typical", "rest"])
 def test_two_workers_train_as_one_whatever_is_shared_and_however_it_is_balanced(tmp_path: Path, rest: bool) -> None:
-    mp.spawn(work, (str(tmp_path), rest), nprocs=2)
-    first, second = (torch.load(tmp_path / f"rank{rank}", weights_only=True) for rank in (0, 1))
+    first, second = in_a_group_of_two(carry_out, tmp_path, rest)
     wrong = {}
     for name, (losses, state, weights) in carry_out(World(), rest).items():
         distances = [float((losses - first[name][0]).abs().max())]

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from groups_of_two import in_a_group_of_two
 from safetensors.torch import load_file
 from small_workloads import BATCH_NORM, EVERY_KIND, MLP, data_of, joint_stage, recipe_of, same, workspace_of
 from stage_outcomes import files_of, judged, timeless
@@ -161,32 +160,31 @@ def cases() -> dict[str, tuple[Component, Component]]:
     }
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    world, found = World.current(torch.device("cpu")), {}
+def carry_out(world: World, folder: Path) -> dict[str, Any]:
+    found = {}
     for name, (fusion, backbone) in cases().items():
         workspace = workspace_of(data_of(PAIR), backbone, world)
-        stage = joint_stage(workspace, merge(fusion), Path(folder, backbone.name))
+        stage = joint_stage(workspace, merge(fusion), folder / backbone.name)
         found[name] = fused_model(stage.tasks, stage.recipe, stage.singles, workspace).state_dict()
-    torch.save(found, Path(folder, f"rank{rank}"))
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def group(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a group of two, in which each rank has left what it found."""
+def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """Folder of a group of two, and what each rank found."""
     folder = tmp_path_factory.mktemp("group")
-    mp.spawn(work, (str(folder),), nprocs=2)
-    return folder
+    return folder, in_a_group_of_two(carry_out, folder, folder)
 
 
 @pytest.mark.parametrize("case", cases())
-def test_ranks_start_from_the_same_bits_and_a_group_as_one_worker(case: str, group: Path) -> None:
-    first, second = (torch.load(group / f"rank{rank}", weights_only=True)[case] for rank in (0, 1))
+def test_ranks_start_from_the_same_bits_and_a_group_as_one_worker(
+    case: str, group: tuple[Path, list[dict[str, Any]]]
+) -> None:
+    folder, found = group
+    first, second = (each[case] for each in found)
     assert same(first, second)
     fusion, backbone = cases()[case]
-    singles = {task: str(group / backbone.name / task) for task in PAIR}  # those that the group trained
+    singles = {task: str(folder / backbone.name / task) for task in PAIR}  # those that the group trained
     alone = fused_model(tuple(PAIR), merge(fusion), singles, workspace_of(data_of(PAIR), backbone)).state_dict()
     torch.testing.assert_close(first, alone, rtol=1e-5, atol=1e-6)
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from groups_of_two import in_a_group_of_two
 from small_workloads import BATCH_NORM, recipe_of, same, with_source_tasks, workload_of, workspace_of
 from torch import Tensor
 
@@ -232,24 +231,15 @@ def test_meta_learning_is_that_of_its_paper(name: str) -> None:
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-6)
 
 
-def carry_out(folder: Path, world: World) -> dict[str, Any]:
+def carry_out(world: World, folder: Path) -> dict[str, Any]:
     workspace = Workspace(workload_of(with_source_tasks()), world)
     bases = [Component("pretrain", {"epochs": 1, "batch_size": 32}), *(Component(*item) for item in META.items())]
     return {base.name: stages_of(workspace, folder / base.name, base) for base in bases}
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    found = carry_out(Path(folder), World.current(torch.device("cpu")))
-    torch.save(found, Path(folder, f"rank{rank}"))
-    dist.destroy_process_group()
-
-
 def test_two_workers_learn_from_source_tasks_as_one(tmp_path: Path) -> None:
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    two = torch.load(tmp_path / "rank0", weights_only=False)
-    one = carry_out(tmp_path / "one", World())
+    two, _ = in_a_group_of_two(carry_out, tmp_path, tmp_path)
+    one = carry_out(World(), tmp_path / "one")
     for name, found in one.items():
         for part in ("base", "model"):
             torch.testing.assert_close(two[name][part], found[part], rtol=0, atol=1e-5)

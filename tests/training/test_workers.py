@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from groups_of_two import in_a_group_of_two
 from small_workloads import (
     BATCH_NORM,
     EVERY_KIND,
@@ -136,26 +136,20 @@ def carry_out_frozen(folder: Path, world: World) -> list[tuple[dict[str, Any], i
     return found
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    world = World.current(torch.device("cpu"))
-    assert (world.rank, world.size) == (rank, 2)
+def carry_out_all(world: World, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {name: carry_out(case, world) for name, case in cases().items()}
-    found["stages"] = carry_out_stages(Path(folder, "stages"), world)
-    found["batch norm"] = carry_out_stages(Path(folder, "norms"), world, BATCH_NORM)
-    found["frozen"] = carry_out_frozen(Path(folder, "frozen"), world)
-    found["agree"] = [world.agree(flag) for flag in (rank == 0, rank == 1)]
-    torch.save(found, Path(folder, f"rank{rank}"))
-    dist.destroy_process_group()
+    found["stages"] = carry_out_stages(folder / "stages", world)
+    found["batch norm"] = carry_out_stages(folder / "norms", world, BATCH_NORM)
+    found["frozen"] = carry_out_frozen(folder / "frozen", world)
+    found["agree"] = [world.agree(flag) for flag in (world.rank == 0, world.rank == 1)]
+    return found
 
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     """Folder of a group of two, and what each rank found."""
     folder = tmp_path_factory.mktemp("group")
-    mp.spawn(work, (str(folder),), nprocs=2)
-    return folder, [torch.load(folder / f"rank{rank}", weights_only=False) for rank in (0, 1)]
+    return folder, in_a_group_of_two(carry_out_all, folder, folder)
 
 
 @pytest.fixture(scope="module")
