@@ -19,6 +19,12 @@ SLOW_TRIALS = {"epochs": 15, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {
 ALL_DIVERGE = {"epochs": 2, "batch_size": 32, "optimizer": {"sgd": {"lr": {"float": [1e28, 1e30], "log": True}}}}
 
 
+def versions_of(place: Path) -> dict[str, dict[str, str]]:
+    """Tags of the registered versions."""
+    uri = f"sqlite:///{place / 'mlflow.db'}"
+    return {str(found.version): found.tags for found in MlflowClient(uri, uri).search_model_versions()}
+
+
 def test_a_killed_driver_s_study_goes_on_where_it_was_and_can_be_extended(
     tmp_path: Path, started: Callable[..., Command]
 ) -> None:
@@ -43,11 +49,11 @@ def test_a_killed_driver_s_study_goes_on_where_it_was_and_can_be_extended(
     assert again.end() == 0, again.printed
     check_states(tmp_path, before, 6)
     assert "improvement over single-task models" in again.printed
-    versions = MlflowClient(registry := f"sqlite:///{tmp_path / 'mlflow.db'}", registry).search_model_versions()
+    versions = versions_of(tmp_path)
     last = started(tmp_path, "--resume", "--trials", "6")  # nothing is left to do: all is said again
     assert last.end() == 0, last.printed
     check_states(tmp_path, before, 6)
-    assert MlflowClient(registry, registry).search_model_versions() == versions
+    assert versions_of(tmp_path) == versions
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path, started: Callable[..., Command]) -> None:
