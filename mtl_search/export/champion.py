@@ -20,7 +20,7 @@ from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
 from mtl_search.errors import StudyError
-from mtl_search.export.preference import preferred_outcome
+from mtl_search.export.others import outcome_of_trial, preferred_outcome
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
@@ -151,12 +151,13 @@ def champion_from_dict(plain: Mapping[str, Any], state: Mapping[str, Tensor]) ->
     )
 
 
-def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None) -> Champion:
+def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None, trial: int | None = None) -> Champion:
     """Rebuild the trained model of a study that has ended.
 
     Args:
         folder: Where the study lies.
-        prefer: Weight by task, for the model of the front that is best by them; None for the winner.
+        prefer: Weight by task, for the model of the front that is best by them.
+        trial: Number of the trial whose model it is. Without either it is the winner's.
 
     Raises:
         StudyError: There is no such study, it has not ended well, or files of it are missing or do not fit each other.
@@ -168,20 +169,15 @@ def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None
         raise StudyError(
             f"study {folder.name} has no winner yet: run `mtl-search search` with --resume until it has ended"
         )
-    return rebuild(folder, *((outcome, None) if prefer is None else preferred_outcome(folder, outcome, prefer)))
+    if prefer is not None:
+        return _rebuilt(folder, *preferred_outcome(folder, outcome, prefer))
+    if trial is not None:
+        return _rebuilt(folder, *outcome_of_trial(folder, outcome, trial))
+    return _rebuilt(folder, outcome)
 
 
-def rebuild(folder: StudyFolder, outcome: dict[str, Any], file: Path | None = None) -> Champion:
-    """Rebuild the trained model that an outcome tells of.
-
-    Args:
-        folder: Where the study lies.
-        outcome: As `search.study.Outcome.to_dict` wrote it, of the winner or of another trial.
-        file: Its parameters; None for those of the trial's finished model.
-
-    Raises:
-        StudyError: Files of the study are missing or do not fit each other.
-    """
+def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Path | None = None) -> Champion:
+    """The model that an outcome tells of; its parameters from the file, or where the outcome says."""
     config = folder.read_config()
     data_file = folder.data_file
     if not data_file.exists():

@@ -21,7 +21,6 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mtl_search.export.bundle import write_record
-from mtl_search.export.candidate import champion_of_trial
 from mtl_search.export.champion import Champion, load_champion
 from mtl_search.export.failure import explaining
 from mtl_search.export.parity import compare
@@ -97,7 +96,7 @@ def register_challenger(folder: StudyFolder, uri: str, run_id: str | None, name:
                 client.delete_registered_model_alias(name, CHALLENGER)
         return None
     experiment = folder.read_config().tracking.experiment or folder.name
-    return _put(champion_of_trial(folder, number), CHALLENGER, uri, run_id, name, experiment)
+    return _put(load_champion(folder, trial=number), CHALLENGER, uri, run_id, name, experiment)
 
 
 def _put(champion: Champion, alias: str, uri: str, run_id: str | None, name: str, experiment: str) -> Registration:

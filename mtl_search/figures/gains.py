@@ -16,6 +16,7 @@ from mtl_search.figures.base import (
     view,
     word,
 )
+from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
 
 _VERDICTS = ("not worse", "worse")
@@ -44,22 +45,7 @@ def gains(overview: Overview) -> Figure:
         )
         + ". Worse: than alone, with confidence. Hollow: its one reading on test."
     )
-    rows: list[dict[str, Any]] = []
-    for name, task in tasks:
-        found = task.repeated
-        rows.append(
-            {
-                "task": name,
-                "gain": task.gain if found is None else found.mean,
-                "low": None if found is None else found.low,
-                "high": None if found is None else found.high,
-                "said": f"{task.gain:+.2f} %" if found is None else f"{found} %",
-                "verdict": _VERDICTS[task.worse],
-                "test": task.test_gain,
-                "told": f"{task.test_gain:+.2f} %",
-                "metric": task.metric,
-            }
-        )
+    rows = [_row(name, task) for name, task in tasks]
     y = word("task")
     x = "gain over the single-task model (%)"
     verdicts = _VERDICTS if outcome.worse else _VERDICTS[:1]
@@ -99,3 +85,18 @@ def gains(overview: Overview) -> Figure:
         ),
     ]
     return Figure(title, sentence, view(layers, rows_high(len(rows))))
+
+
+def _row(name: str, task: TaskOutcome) -> dict[str, Any]:
+    found = task.repeated
+    return {
+        "task": name,
+        "gain": task.gain if found is None else found.mean,
+        "low": None if found is None else found.low,
+        "high": None if found is None else found.high,
+        "said": f"{task.gain:+.2f} %" if found is None else f"{found} %",
+        "verdict": _VERDICTS[task.worse],
+        "test": task.test_gain,
+        "told": f"{task.test_gain:+.2f} %",
+        "metric": task.metric,
+    }

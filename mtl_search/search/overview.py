@@ -13,6 +13,7 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState
 
+from mtl_search.config import StudyConfig
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.importance import (
     OBJECTIVE,
@@ -25,7 +26,7 @@ from mtl_search.search.importance import (
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point, front, hypervolume, points_of, reference_of
 from mtl_search.search.record import REFUSED, TrialRecord
-from mtl_search.search_config import MEAN_IMPROVEMENT, StudyConfig
+from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.training.files import RESULT_FILE, read_json
 
 MOST_DEPENDENCES = 4

@@ -25,8 +25,8 @@ from mtl_search.tracking.journal import PARENT, Event, Operation
 
 _MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 6000, 8000  # characters; MLflow refuses or cuts what is longer
 _EXPERIMENT_TAGS = {
-    "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; nested in it are trials, single-task models "
-    "and repeats. To compare trials, filter by `tags.kind = 'trial'` and sort by `improvement`.",
+    "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; nested in it are trials, single-task "
+    "models and repeats. To compare trials, filter by `tags.kind = 'trial'` and sort by `improvement`.",
     "mlflow.experimentKind": "custom_model_development",  # else the pages ask the reader what kind it is
 }
 _HTTP = {

@@ -1,4 +1,4 @@
-"""Preference: the model of a study's front that is best by a user's weights, and what the study knows of it.
+"""Others: the model of another trial than the winner, by number or by a user's weights, and what is known of it.
 
 `champion` loads the winner, or what is found here. The test split was read for the winner alone, so nothing here speaks
 of it.
@@ -45,6 +45,30 @@ def preferred_outcome(
     return _outcome_of(point, written, objective.improvement(point.metrics)), point.model
 
 
+def outcome_of_trial(
+    folder: StudyFolder, written: Mapping[str, Any], number: int
+) -> tuple[dict[str, Any], Path | None]:
+    """What is known of the model that a trial left.
+
+    Args:
+        folder: The study's.
+        written: The study's outcome, as it was written.
+        number: The trial.
+
+    Returns:
+        As ``preferred_outcome``.
+
+    Raises:
+        StudyError: The trial left no model, or an older version made it.
+    """
+    objective = Outcome.from_dict(written).objective
+    points = points_of(folder, folder.records(folder.read_config().search.storage), objective)
+    point = next((point for point in points if point.trial == number), None)
+    if point is None:
+        raise StudyError(f"study {folder.name} has no model of trial {number} in {folder.trials}")
+    return _outcome_of(point, written, objective.improvement(point.metrics)), point.model
+
+
 def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) -> dict[str, Any]:
     """The study's outcome with another model in the winner's place; what was measured of the winner alone goes."""
     result = point.result
@@ -58,8 +82,9 @@ def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) ->
             "steps": {step: metrics[name] for step, metrics in result["steps"].items()},
             **dict.fromkeys(("test", "test_baseline", "test_gain", "repeated", "repeated_test")),
             "test_baseline_runs": [],
-            "worse": False,
+            "worse": None,  # nobody has looked
         }
+    repeated = {candidate["number"]: candidate["repeated"] for candidate in written.get("candidates", ())}
     return {
         **written,
         "number": point.trial,
@@ -70,7 +95,8 @@ def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) ->
         "best_epoch": point.epoch,
         "parameters": result["parameters"],
         "multiply_adds": result["multiply_adds"],
-        **dict.fromkeys(("test_improvement", "repeated", "repeated_test", "challenger", "proposal")),
+        "repeated": repeated.get(point.trial),
+        **dict.fromkeys(("test_improvement", "repeated_test", "challenger", "proposal")),
         "candidates": [],
         "ties": [],
     }
