@@ -7,6 +7,7 @@ from mtl_search.figures.base import (
     GREY,
     RED,
     Figure,
+    Spec,
     coloured,
     layer,
     line_at,
@@ -16,9 +17,11 @@ from mtl_search.figures.base import (
     view,
     word,
 )
+from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 
 _VERDICTS = ("not worse", "worse")
+_SHAPES = ["circle", "triangle-down"]
 
 
 def gains(overview: Overview) -> Figure:
@@ -31,21 +34,21 @@ def gains(overview: Overview) -> Figure:
     outcome = overview.outcome
     if outcome is None:
         return Figure(title, "Each task of the winner against its single-task model.", reason="the study has not ended")
-    tasks = sorted(
-        outcome.tasks.items(), key=lambda item: -(item[1].repeated.mean if item[1].repeated else item[1].gain)
+    again = any(task.repeated for task in outcome.tasks.values())
+    whose = (
+        "mean and 95 % interval over fresh runs of the winner" if again else "the winner's own run, which is too good"
     )
-    again = any(task.repeated for _, task in tasks)
     sentence = (
-        "Relative gain (%) of each task over its single-task model on validation: "
-        + (
-            "mean and 95 % interval over fresh runs of the winner"
-            if again
-            else "the winner's own run, which is too good"
-        )
-        + ". Worse: than alone, with confidence. Hollow: its one reading on test."
+        f"Relative gain (%) of each task over its single-task model on validation: {whose}. Worse: than alone, with "
+        "confidence. Hollow: its one reading on test."
     )
+    return Figure(title, sentence, _drawn(_rows(outcome), _VERDICTS if outcome.worse else _VERDICTS[:1]))
+
+
+def _rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """A row for each task, the highest gain first."""
     rows: list[dict[str, Any]] = []
-    for name, task in tasks:
+    for name, task in outcome.tasks.items():
         found = task.repeated
         rows.append(
             {
@@ -60,42 +63,24 @@ def gains(overview: Overview) -> Figure:
                 "metric": task.metric,
             }
         )
-    y = word("task")
-    x = "gain over the single-task model (%)"
-    verdicts = _VERDICTS if outcome.worse else _VERDICTS[:1]
+    return sorted(rows, key=lambda row: -row["gain"])
+
+
+def _drawn(rows: list[dict[str, Any]], verdicts: tuple[str, ...]) -> Spec:
+    y, title = word("task"), "gain over the single-task model (%)"
     colour = coloured("verdict", verdicts, (BLUE, RED))
+    shape = word("verdict", scale={"domain": list(verdicts), "range": _SHAPES[: len(verdicts)]})
     told = tooltip(
         ("task", "task"), ("metric", "metric"), ("said", "validation"), ("told", "test"), ("verdict", "verdict")
     )
+    low, high = number("low", title), {"field": "high"}
     spans = [row for row in rows if row["low"] is not None]
+    hollow = {"type": "point", "filled": False, "color": GREY, "size": 45}
+    filled = {"type": "point", "filled": True, "size": 90, "opacity": 1}
     layers = [
-        line_at(0, "x", number("gain", x)),
-        layer(
-            rows,
-            {"type": "point", "filled": False, "color": GREY, "size": 45},
-            y=y,
-            x=number("test", x),
-            tooltip=told,
-        ),
-        layer(
-            spans,
-            {"type": "rule", "strokeWidth": 3},
-            y=y,
-            x=number("low", x),
-            x2={"field": "high"},
-            color=colour,
-            tooltip=told,
-        ),
-        layer(
-            rows,
-            {"type": "point", "filled": True, "size": 90, "opacity": 1},
-            y=y,
-            x=number("gain", x),
-            color=colour,
-            shape=word(
-                "verdict", scale={"domain": list(verdicts), "range": ["circle", "triangle-down"][: len(verdicts)]}
-            ),
-            tooltip=told,
-        ),
+        line_at(0, "x", number("gain", title)),
+        layer(rows, hollow, y=y, x=number("test", title), tooltip=told),
+        layer(spans, {"type": "rule", "strokeWidth": 3}, y=y, x=low, x2=high, color=colour, tooltip=told),
+        layer(rows, filled, y=y, x=number("gain", title), color=colour, shape=shape, tooltip=told),
     ]
-    return Figure(title, sentence, view(layers, rows_high(len(rows))))
+    return view(layers, rows_high(len(rows)))
