@@ -38,7 +38,7 @@ def trials_frame(records: Sequence[TrialRecord], config: StudyConfig, outcome: O
         row: dict[str, Any] = {"state": record.state, "value": value, "improvement": float("nan")}
         if objective is not None and record.metrics:
             row["improvement"] = objective.improvement(record.metrics)
-        elif config.search.objective == MEAN_IMPROVEMENT:
+        elif config.search.kind == MEAN_IMPROVEMENT:
             row["improvement"] = value
         row |= {f"metrics.{task}": record.metrics.get(task, float("nan")) for task in config.tasks}
         if objective is not None:

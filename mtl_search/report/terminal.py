@@ -37,7 +37,7 @@ def print_report(folder: StudyFolder) -> None:
     tasks = tuple(config.tasks) if len(config.tasks) <= _MOST_TASKS else ()
     say(
         console,
-        f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({config.search.objective}), "
+        f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({' and '.join(config.search.objectives)}), "
         "each task's metric on validation, what it cost, what it chose.",
     )
     console.print(_trials(trials, tasks))

@@ -125,9 +125,9 @@ class Overview:
     @property
     def judged_by(self) -> str:
         """What ``improvements`` holds, in words with its unit."""
-        if self.outcome is not None or self.config.search.objective == MEAN_IMPROVEMENT:
+        if self.outcome is not None or self.config.search.kind == MEAN_IMPROVEMENT:
             return "improvement (%)"
-        wanted = self.config.search.objective
+        wanted = self.config.search.kind
         return f"objective ({wanted if isinstance(wanted, str) else ', '.join(wanted)})"
 
     @cached_property

@@ -152,7 +152,7 @@ class Recorder:
     def trial_ended(self, trial: TrialRecord) -> None:
         """Log what a trial came to and close its run."""
         key, known = trial_key(trial.number), self._improvement
-        if trial.value is not None and self._config.search.objective == MEAN_IMPROVEMENT:
+        if trial.value is not None and self._config.search.kind == MEAN_IMPROVEMENT:
             known[key] = trial.value  # of a trial whose epochs nobody told: it took over another one's end
         best = {"improvement": known[key]} if trial.value is not None and key in known else {}
         values = trial_metrics(trial, self._metrics) | best

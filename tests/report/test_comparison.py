@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from made_outcomes import finished, outcome, task
+from outcomes_by_hand import finished, outcome, task
 from scipy import stats
 from tiny_studies import recipe
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from made_outcomes import finished, outcome
+from outcomes_by_hand import finished, outcome
 from tiny_studies import recipe
 
 from mtl_search.cli import main

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from made_outcomes import outcome
+from outcomes_by_hand import outcome
 
 from mtl_search.report import summary
 from mtl_search.report.findings import COLUMNS, LINES, alarms, answer, percent, ties
