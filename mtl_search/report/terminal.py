@@ -35,9 +35,10 @@ def print_report(folder: StudyFolder) -> None:
     console = output_console()
     trials = folder.records(config.search.storage)
     tasks = tuple(config.tasks) if len(config.tasks) <= _MOST_TASKS else ()
+    maximised = " and ".join(config.search.objectives)
     say(
         console,
-        f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({' and '.join(config.search.objectives)}), "
+        f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({maximised}), "
         "each task's metric on validation, what it cost, what it chose.",
     )
     console.print(_trials(trials, tasks))
