@@ -85,11 +85,10 @@ class Baselines:
         Returns:
             The objective with the baselines that count in the end.
         """
-        better = {
-            task: found for task in self.objective.goals if (found := self._best_seen(task, trials, pool)) is not None
-        }
+        better = {task: found for task in self.objective.goals if (found := self._best_seen(task, trials)) is not None}
         fresh = range(1, self.runs + 1)
-        models = self._models(pool, {task: (recipe, fresh) for task, (_, recipe) in better.items()})
+        wanted = {task: (recipe, fresh) for task, (_, recipe) in better.items()}
+        models = self._models(pool, wanted, told_from=self.runs - 1)
         for task, runs in models.items():
             whole = [run for run in runs if run[1].result is not None]
             goal = self.objective.goals[task]
@@ -99,12 +98,6 @@ class Baselines:
                     self.by_task[task] = other
         return self._against()
 
-    @property
-    def metrics(self) -> dict[str, tuple[float, ...]]:
-        """Validation metric of each task's runs, as many for every task."""
-        shortest = min(len(baseline.metrics) for baseline in self.by_task.values())
-        return {task: baseline.metrics[:shortest] for task, baseline in self.by_task.items()}
-
     def _against(self) -> Objective:
         goals = {
             task: replace(goal, baseline=fmean(self.by_task[task].metrics))
@@ -112,7 +105,7 @@ class Baselines:
         }
         return Objective(goals, self.objective.kind)
 
-    def _best_seen(self, task: str, trials: Sequence[TrialRecord], pool: Pool) -> tuple[int, Recipe] | None:
+    def _best_seen(self, task: str, trials: Sequence[TrialRecord]) -> tuple[int, Recipe] | None:
         """Number and recipe of the trial with the best single-task model of a task, where it beats the default's."""
         goal, jobs = self.objective.goals[task], self.jobs(0)
         best, found = goal.signed(self.by_task[task].result["metrics"][task]), None
@@ -130,9 +123,9 @@ class Baselines:
         return found
 
     def _models(
-        self, pool: Pool, wanted: Mapping[str, tuple[Recipe, Sequence[int]]]
+        self, pool: Pool, wanted: Mapping[str, tuple[Recipe, Sequence[int]]], told_from: int = 0
     ) -> dict[str, list[tuple[Stage, Update]]]:
-        """Single-task models by task, a list over runs each."""
+        """Single-task models by task, a list over runs each; watchers hear of runs with so much added."""
         jobs: list[Job] = []
         of: dict[str, tuple[str, int]] = {}
         needed: dict[str, Job] = {}
@@ -143,7 +136,7 @@ class Baselines:
                     needed[start.key] = start
                 job = next(job for job in self.jobs(run).singles(recipe) if job.payload.tasks == (task,))
                 jobs.append(job)
-                of[job.key] = (task, run)
+                of[job.key] = (task, told_from + run)
         if not jobs:
             return {}
 

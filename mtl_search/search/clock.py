@@ -4,33 +4,41 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.search_config import RepeatsConfig
+from mtl_search.training.files import read_json, write_json
 
 MARGIN = 1.1
 """A stage may take so much longer than its like did."""
 
 
 class Clock:
-    """Runs from its making on.
+    """Counts the seconds of a study over all its runs.
 
     Args:
         budget: Seconds in all; None for no limit.
+        file: Keeps what was used when the process ends.
     """
 
-    def __init__(self, budget: float | None) -> None:
-        self._started = time.monotonic()
-        self._budget = budget
-        self._alone = 0.0
+    def __init__(self, budget: float | None, file: Path) -> None:
+        before = read_json(file) if file.exists() else {}
+        self._started = time.monotonic() - before.get("seconds", 0.0)
+        self._budget, self._file = budget, file
+        self._alone = before.get("baselines", 0.0)
+
+    def save(self) -> None:
+        """Write down what was used."""
+        write_json(self._file, {"seconds": time.monotonic() - self._started, "baselines": self._alone})
 
     @contextmanager
     def baselines(self) -> Iterator[None]:
-        """Takes the time of training the baselines."""
+        """Takes the time of training the baselines; that of an earlier run counts where they are found again."""
         started = time.monotonic()
         yield
-        self._alone = time.monotonic() - started
+        self._alone = max(self._alone, time.monotonic() - started)
 
     def fits_another(self, trials: Sequence[FrozenTrial], groups: int, repeats: RepeatsConfig) -> bool:
         """Whether a trial that starts now, and all that follows the search, ends in time.
@@ -43,6 +51,7 @@ class Clock:
             groups: Worker groups.
             repeats: What is run again.
         """
+        self.save()
         if self._budget is None:
             return True
         left = self._budget - (time.monotonic() - self._started)
@@ -51,5 +60,4 @@ class Clock:
             return left > 0 or all(trial.state is TrialState.WAITING for trial in trials)
         # One recipe more than asked for: the cheapest that may be tied is run again too, after the others.
         rounds = math.ceil(repeats.trials * repeats.runs / groups) + math.ceil(repeats.runs / groups)
-        after = self._alone + max(seconds) * rounds if repeats.runs else 0.0
-        return bool(left > MARGIN * (max(seconds) + after))
+        return bool(left > MARGIN * (max(seconds) + self._alone + max(seconds) * rounds))

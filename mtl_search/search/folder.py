@@ -70,6 +70,11 @@ class StudyFolder:
         return self.path / "data.json"
 
     @property
+    def clock_file(self) -> Path:
+        """How long the study has run so far."""
+        return self.path / "clock.json"
+
+    @property
     def bases_file(self) -> Path:
         """Content key of each base that was not learned here, by the key of its component."""
         return self.path / "bases.json"
@@ -173,10 +178,13 @@ class StudyFolder:
             raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
 
     def records(self, url: str) -> list[TrialRecord]:
-        """Every trial of the study, in order."""
+        """Every trial of the study, in order; none where its search has not begun."""
         storage = self.optuna_storage(url)
         try:
-            trials = self._study(storage).get_trials(deepcopy=False)
+            trials = optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
+        except KeyError:
+            return []
+        else:
             return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
         finally:
             if isinstance(storage, RDBStorage):  # a server has few connections to give
@@ -190,13 +198,10 @@ class StudyFolder:
             url: As in ``search.storage``.
             objectives: How many numbers a new study maximises.
         """
-        return self._study(self.optuna_storage(url), objectives)
-
-    def _study(self, storage: optuna.storages.BaseStorage, objectives: int = 1) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would say on stderr that it found the study
         return optuna.create_study(
             study_name=self.name,
-            storage=storage,
+            storage=self.optuna_storage(url),
             directions=["maximize"] * objectives,
             load_if_exists=True,
         )

@@ -105,5 +105,5 @@ NUMBERS_ONLY = (CmaEs,)
 """Samplers that would draw choices at random instead of learning from them."""
 ONE_OBJECTIVE = (CmaEs, Gp)
 """Samplers that cannot maximise several numbers."""
-NO_BRANCHES = (CmaEs, Gp)
+NO_BRANCHES = (CmaEs, Gp, Nsga2)
 """Samplers that would draw conditional parameters at random instead of learning from them."""

@@ -72,13 +72,14 @@ def estimate(runs: Sequence[float], spread: Spread, reference: Sequence[float] =
     Args:
         runs: At least one.
         spread: Of a run.
-        reference: Runs of what the values are measured against, in the same unit; their mean is taken out already.
+        reference: Runs of what the values are measured against, in the same unit; their mean is taken out already. A
+            single one does not tell how far off it is: then there is no interval.
         chosen_of: Among how many means this is the highest.
     """
     mean, count = fmean(runs), len(runs)
     std = Spread.of([runs])
     own = math.sqrt(std.variance) if std.freedom else None
-    if not spread.freedom:
+    if not spread.freedom or len(reference) == 1:
         return Estimate(mean, own, runs=count)
     parts = [(spread.variance / count, spread.freedom)]
     against = Spread.of([reference])
@@ -113,10 +114,10 @@ def tied(best: Sequence[float], others: Sequence[Sequence[float]], spread: Sprea
     Args:
         best: Runs of what has the highest mean.
         others: Runs of each other.
-        spread: Of a run; where nothing is known of it, everything is tied.
+        spread: Of a run; where nothing is known of it, nothing is called a tie.
     """
     if not others or not spread.freedom:
-        return [True for _ in others]
+        return [False for _ in others]
     quantile = stdtrit(spread.freedom, LEVEL ** (1 / len(others)))
     return [
         fmean(best) - fmean(runs) <= quantile * math.sqrt(spread.variance * (1 / len(best) + 1 / len(runs)))

@@ -87,7 +87,7 @@ class Study:
             StudyError: No worker group can work.
         """
         was_connected = ray.is_initialized()
-        clock = Clock(self._config.search.seconds)
+        clock = Clock(self._config.search.seconds, self._folder.clock_file)
         try:
             capacity = start_ray(self._config.resources)
             pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
@@ -115,6 +115,7 @@ class Study:
                     self._groups.get("cosine") or self._measured.get("cosine", []),
                 ).reached(pool, trials)
         finally:
+            clock.save()
             if not was_connected:
                 ray.shutdown()
 

@@ -80,8 +80,9 @@ class Judge:
             wanted: How many trials, how often.
             run_again: Runs recipes over fresh seeds.
         """
-        distinct = [trial for trial in complete if trial.duplicate_of is None]
-        ranked = sorted(distinct, key=lambda trial: (-self._objective.score(trial.metrics), trial.number))
+        ranked = sorted(complete, key=lambda trial: (-self._objective.score(trial.metrics), trial.number))
+        # Trials of one recipe, or of recipes that come to the same job, are one.
+        ranked = list({trial.job or str(trial.number): trial for trial in reversed(ranked)}.values())[::-1]
         if not wanted.runs:
             return self.verdict([Rerun(ranked[0])])
         first, others = ranked[: wanted.trials], ranked[wanted.trials :]

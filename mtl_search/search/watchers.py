@@ -33,7 +33,10 @@ class StudyWatcher(Watcher, Protocol):
         """That base is done, or failed with a reason."""
 
     def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
-        """A task's single-task model has finished an epoch; ``run`` counts its seeds from 0, the study's own."""
+        """A task's single-task model has finished an epoch.
+
+        ``run`` counts from 0, the study's own seed; after the baseline seeds come models of a better schedule.
+        """
 
     def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """A task's single-task model is done, or failed with a reason."""

@@ -1,7 +1,7 @@
 """The verdict: on studies whose truth is known, intervals cover it, ties hold the best, alarms are rare and right."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -179,8 +179,41 @@ def test_the_interval_of_one_recipe_is_student_s(runs: list[float]) -> None:
     assert found.high == pytest.approx(np.mean(runs) + half, abs=1e-5)
 
 
-def test_one_run_alone_has_no_interval_and_ties_with_everything() -> None:
+def test_trials_that_came_to_the_same_job_are_run_again_once() -> None:
+    study = planted(4)
+    twins = [
+        replace(trial, job=str(trial.number // 2), metrics=study.trials[trial.number // 2].metrics)
+        for trial in study.trials
+    ]
+    asked: list[int] = []
+
+    def run_again(trials: Sequence[TrialRecord]) -> list[Rerun]:
+        asked.extend(trial.number for trial in trials)
+        return study.run_again(trials)
+
+    study.judge.decide(twins, RepeatsConfig(), run_again)
+    assert len({number // 2 for number in asked}) == len(asked) >= 3
+    assert all(number % 2 == 0 for number in asked), "the first of each"
+
+
+def test_one_run_of_each_makes_no_tie_and_no_challenger() -> None:
+    study = planted(5)
+    verdict = study.judge.decide(
+        study.trials, RepeatsConfig(runs=1), lambda trials: [Rerun(t, [study.run(t.number)]) for t in trials]
+    )
+    assert (verdict.tied, verdict.alike, verdict.worse, len(verdict.order)) == ((), (), (), 3)
+    assert all(found.low is None for found in verdict.improvement.values())
+
+
+def test_one_baseline_run_leaves_no_interval_and_no_alarm() -> None:
+    study = Planted(np.tile([1.0, 0.0, -15.0], (5, 1)), 1.0, 0, seeds=1)
+    verdict = study.decide()
+    assert verdict.worse == ()
+    assert all(found.low is None for found in verdict.improvement.values())
+
+
+def test_one_run_alone_has_no_interval_and_no_ties() -> None:
     found = estimate([1.0], Spread())
     assert (found.mean, found.std, found.low, found.high, found.runs) == (1.0, None, None, None, 1)
-    assert tied([1.0], [[0.0], [-100.0]], Spread()) == [True, True]
+    assert tied([1.0], [[0.0], [-100.0]], Spread()) == [False, False]
     assert worse({"a": ([-100.0], Spread(), [0.0])}) == []
