@@ -26,7 +26,13 @@ STUDY: dict[str, Any] = {
         "single_task": {"epochs": 1},
         "joint": {"epochs": 2, "optimizer": {"adamw": {"lr": {"float": [0.01, 0.1], "log": True}}}},
     },
-    "search": {"trials": 2, "sampler": "random", "stopper": {"asha": {"grace": 1}}},
+    "search": {
+        "trials": 2,
+        "sampler": "random",
+        "stopper": {"asha": {"grace": 1}},
+        "baseline_seeds": 1,
+        "repeats": {"runs": 0},
+    },
     "resources": {"concurrent_trials": 1},
 }
 

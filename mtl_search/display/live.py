@@ -39,7 +39,7 @@ class Display:
         self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
         self._metrics, self._searched, self._earlier = metrics, searched, earlier
         search = config.search
-        self._progress = Progress(search.most_trials, search.seconds)
+        self._progress = Progress(search.most_trials, budget=search.seconds)
         self._board = Board(
             config.name,
             "%" if search.kind in (MEAN_IMPROVEMENT, WORST_TASK) else "",

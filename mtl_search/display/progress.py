@@ -23,7 +23,6 @@ class Progress:
 
     Attributes:
         trials: How many there are to be; None where the time alone is the limit.
-        budget: Seconds that the study may take in all; None for no limit.
         groups: Worker groups; 0 before the pool is up.
         counts: Ended trials by state.
         best: Score and number of the best complete trial.
@@ -31,10 +30,10 @@ class Progress:
         seconds: How long the trials took that were trained.
         running: When each running trial began.
         clock: Seconds that only grow.
+        budget: Seconds that the study may take in all; None for no limit.
     """
 
     trials: int | None
-    budget: float | None = None
     groups: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     best: tuple[float, int] | None = None
@@ -42,6 +41,7 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
     running: dict[int, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
+    budget: float | None = None
     _at: dict[str, tuple[object, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -96,9 +96,10 @@ def headline(champion: Champion) -> str:
     later = ", ".join(task for extension in champion.extensions for task in extension["best_epochs"])
     added = f"Extended later by {later}; before that: " if later else ""
     singles = many(len(outcome["tasks"]), "single-task model")
-    test = "" if outcome["test_improvement"] is None else f", on test {_percent(outcome['test_improvement'])}"
+    on_test = outcome["test_improvement"]
+    test = "not measured on test" if on_test is None else f"on test {_percent(on_test)}"
     return (
-        f"{added}On validation {_percent(outcome['improvement'])} over {singles}{test}. "
+        f"{added}On validation {_percent(outcome['improvement'])} over {singles}, {test}. "
         f"{outcome['parameters']:,} parameters against {outcome['single_parameters']:,} ({ratio:.0%}). "
         f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
         f"weighting {champion.recipe.weighting.name}; trial {outcome['number']}, epoch {outcome['best_epoch']}."

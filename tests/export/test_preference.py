@@ -68,7 +68,7 @@ def test_the_stopped_trial_that_a_preference_picks_is_rebuilt(folder: StudyFolde
     assert (outcome["ties"], outcome["challenger"]) == ([], None)
     for found in outcome["tasks"].values():
         assert (found["test"], found["test_baseline"], found["test_gain"]) == (None, None, None)
-        assert found["worse"] is False
+        assert found["worse"] is None
 
 
 def test_a_preference_for_the_winner_gives_the_winner_with_its_test_figures(folder: StudyFolder) -> None:

@@ -80,7 +80,6 @@ def with_challenger(study: Finished, folder: StudyFolder, challenger: int | None
             "recipe": recipe.to_dict(),
             "job": "def",
             "metrics": {task.name: 0.885 for task in study.data.tasks},
-            "steps": {},
             "best_epoch": 2,
             "parameters": 1000,
         },
@@ -89,6 +88,9 @@ def with_challenger(study: Finished, folder: StudyFolder, challenger: int | None
         for _ in range(2):
             folder.optuna_study("journal").add_trial(trial)
     shutil.copytree(folder.trials / "abc", folder.trials / "def", dirs_exist_ok=True)
+    noted = trial.user_attrs
+    result = {"recipe": noted["recipe"], "multiply_adds": 0, "parameters": noted["parameters"], "steps": {}}
+    write_json(folder.trials / "def" / "result.json", result | {"metrics": noted["metrics"], "best_epoch": 2})
     outcome = read_json(folder.outcome_file)
     for found in outcome["tasks"].values():
         found |= {"steps": {}, "worse": False}

@@ -34,7 +34,7 @@ def runs_by_key(uri: str) -> dict[str, Run]:
 
 
 def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) -> None:
-    raw = study_of(tmp_path, 6, {"epochs": 2, "batch_size": 32})
+    raw = study_of(tmp_path, 6, {"epochs": 2, "batch_size": 32}, baseline_seeds=1, repeats={"runs": 0})
     inputs = ["sepal length (cm)", "sepal width (cm)"]
     raw["data"] = {"source": {"sklearn": {"name": "iris", "inputs": inputs}}}
     raw["source_tasks"] = {"length": {"kind": "regression", "target": "petal length (cm)"}}
@@ -61,10 +61,19 @@ def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) ->
     kinds = Counter((result["kind"], *result["tasks"]) for result in results)
     pairs = {(record.recipe.base, record.recipe.transfer) for record in records if record.recipe is not None}
     pairs.add((story.started[0].base, story.started[0].transfer))
+    # ... and where one of those was better than the default's, that one over a fresh seed, from a base of that seed.
+    better = [task for task, found in outcome.tasks.items() if found.baseline_trial is not None]
+    learned = {
+        found.recipe.base
+        for found in records
+        if found.recipe is not None
+        and found.number in {task.baseline_trial for task in outcome.tasks.values()}
+        and found.recipe.base.name != "random"
+    }
     assert kinds == {
-        ("pretrain", "length"): 1,
-        ("single_task", "kind"): len(pairs),
-        ("single_task", "petal"): len(pairs),
+        ("pretrain", "length"): 1 + len(learned),
+        ("single_task", "kind"): len(pairs) + ("kind" in better),
+        ("single_task", "petal"): len(pairs) + ("petal" in better),
     }
 
     runs = runs_by_key(uri)
