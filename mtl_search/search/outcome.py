@@ -62,7 +62,7 @@ class Candidate:
         improvement: What it came to in the search, in percent.
         repeated: Improvement of the fresh runs on validation.
         parameters: Of its model.
-        epoch_seconds: Mean time of a joint epoch.
+        epoch_seconds: Time of the fastest joint epoch.
         tied: Whether it cannot be told from the winner.
     """
 

@@ -45,7 +45,7 @@ class TrialRecord:
         best_epoch: That epoch.
         parameters: Of the model; ``multiply_adds``: of one sample through it.
         seconds: From the trial's start to its end, waiting for a worker group included.
-        epoch_seconds: Mean time of a joint epoch.
+        epoch_seconds: Time of the fastest joint epoch, which other work on the machine moves least.
         worker_seconds: Time of its joint training, summed over the workers of its group.
         peak_mib: Most memory that one of these workers held.
         job: Key of its joint stage, the name of its folder among the study's trials.

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from torch import Tensor
@@ -138,7 +137,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
         "steps": _steps(stage, progress.history[0]["metrics"], best["metrics"]),
         "seconds": sum(report["seconds"] for report in progress.history),
-        "epoch_seconds": fmean([report["seconds"] for report in progress.history[1:]] or [0.0]),
+        "epoch_seconds": min((report["seconds"] for report in progress.history[1:]), default=0.0),
         "peak_mib": workspace.world.largest(watch.mib()),
         "wall_seconds": time.monotonic() - started,
     }
