@@ -28,6 +28,7 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker
+from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
 from mtl_search.training.files import write_json
@@ -200,8 +201,8 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
             waiting = delivered(tracker)
             if waiting:
                 say(
-                    f"MLflow at {uri} cannot be reached ({tracker.problem}): {waiting} writes wait in "
-                    f"{folder.path / 'tracking'} and are delivered when the study is resumed"
+                    f"MLflow at {without_passwords(uri)} cannot be reached ({tracker.problem}): "
+                    f"{waiting} writes wait in {folder.path / 'tracking'} and are delivered when the study is resumed"
                 )
             else:
                 register(folder, uri, tracker, say)

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 def say_start(study: LoadedStudy, data: StudyData, tracker: Tracker, recorder: Recorder) -> None:
     """Tell MLflow what is searched, with which data, and where the code comes from."""
     config, file = study.config, study.file
-    study_file = without_passwords(yaml.safe_dump(config.model_dump(), sort_keys=False))
+    study_file = yaml.safe_dump(without_passwords(config.model_dump(mode="json")), sort_keys=False)
     places = [Path.cwd(), *([file.resolve().parent] if file is not None else [])]
     texts = {"study.yaml": study_file, "environment.txt": environment()}
     recorder.study_started(data.describe(), texts, git_tags(places))

@@ -11,6 +11,7 @@ from mtl_search.display import recipe_words, varying
 from mtl_search.report.answer import percent
 from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
+from mtl_search.tracking.datasets import without_passwords
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,9 @@ def recipe_of(overview: Overview) -> str:
 
 
 def study_file_of(overview: Overview) -> str:
-    """The study file with every default."""
-    return yaml.safe_dump(overview.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The study file with every default, without passwords."""
+    plain = without_passwords(overview.config.model_dump(mode="json"))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def commands_of(overview: Overview) -> list[Command]:

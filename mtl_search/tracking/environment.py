@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from mtl_search.tracking.datasets import without_passwords
+
 
 def environment() -> str:
     """Python, platform, GPUs, and every installed package with its version, line by line."""
@@ -21,7 +23,7 @@ def environment() -> str:
         f"# platform {platform.platform()}",
         f"# cpus {os.cpu_count()}",
         f"# gpus {_gpus() or 'none'}",
-        f"# command {' '.join(sys.argv)}",
+        f"# command {without_passwords(' '.join(sys.argv))}",
     ]
     return "\n".join([*lines, *packages]) + "\n"
 

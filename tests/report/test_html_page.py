@@ -14,6 +14,7 @@ from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.overview import Overview
+from mtl_search.training.files import read_json, write_json
 
 
 class Reader(HTMLParser):
@@ -101,6 +102,17 @@ def test_baselines_trials_and_commands_are_there(page: str) -> None:
         "mlflow models serve",
     ):
         assert command in text
+
+
+def test_page_tells_no_password(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 0)
+    plain = read_json(made.folder.config_file)
+    plain["tracking"]["uri"] = "postgresql://anna:s3cret@db/mlflow"
+    plain["data"] = {"source": {"csv": {"path": "https://s3cret@host/rows.csv?token=s3cret"}}}
+    write_json(made.folder.config_file, plain)
+    page = html_of(Overview(made.folder))
+    assert "postgresql://anna:***@db/mlflow" in page
+    assert "s3cret" not in page
 
 
 def test_without_fresh_runs_the_figure_is_called_too_high(tmp_path: Path) -> None:
