@@ -93,6 +93,17 @@ def test_what_is_named_after_a_secret_is_hidden_and_nothing_else() -> None:
         assert without_passwords(address) == address
 
 
+@pytest.mark.parametrize("program", ["#!/bin/sh\nsleep 9\n", "no program\n"])
+def test_slow_or_broken_program_is_left_out(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("git", "nvidia-smi"):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("mtl_search.tracking.environment._PATIENCE", 0.1)
+    assert git_tags([tmp_path]) == {}
+    assert "# gpus none" in environment()
+
+
 def test_file_arrives_as_it_is_when_it_is_delivered(track: Track, seen, tmp_path: Path) -> None:
     picture = tmp_path / "figures" / "history.png"
     picture.parent.mkdir()
