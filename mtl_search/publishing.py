@@ -47,6 +47,16 @@ def log_figures(folder: StudyFolder, tracker: Tracker, say: Say) -> None:
             tracker.log_file(None, file, "figures")
 
 
+def say_left(folder: StudyFolder, tracker: Tracker, recorder: Recorder, say: Say) -> None:
+    """Tell MLflow how far a study came that ends by an error; nothing here may take that error's place."""
+    try:
+        recorder.study_left(folder.records(folder.read_config().search.storage))
+    except Exception as error:  # noqa: BLE001  said, and in the log
+        _log.exception("how far study %s came cannot be told", folder.name)
+        say(f"how far the study came cannot be told: {type(error).__name__}: {error}")
+    log_figures(folder, tracker, say)
+
+
 def delivered(tracker: Tracker) -> int:
     """Wait until MLflow has everything: half a minute where it is away, longer where it is only slow.
 
