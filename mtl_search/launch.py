@@ -21,13 +21,15 @@ from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
-from mtl_search.publishing import Say, delivered, log_figures, register, say_start
+from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.overview import Overview
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker
+from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
 from mtl_search.training.files import write_json
@@ -187,21 +189,20 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
             say_start(prepared.study, prepared.data, tracker, recorder)
             told: list[StudyWatcher] = [recorder, AffinityFile(folder), *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
-            before = (folder.read_outcome() or {}).get("number")
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
                     outcome = study.run()
             except BaseException:
-                recorder.study_left(folder.records(config.search.storage))
-                log_figures(folder, tracker, say)
+                say_left(folder, tracker, recorder, say)
                 raise
             log_figures(folder, tracker, say)
-            recorder.study_ended(outcome, folder.records(config.search.storage), before)
+            overview = Overview(folder)
+            recorder.study_ended(outcome, overview.records, overview.points)
             waiting = delivered(tracker)
             if waiting:
                 say(
-                    f"MLflow at {uri} cannot be reached ({tracker.problem}): {waiting} writes wait in "
-                    f"{folder.path / 'tracking'} and are delivered when the study is resumed"
+                    f"MLflow at {without_passwords(uri)} cannot be reached ({tracker.problem}): "
+                    f"{waiting} writes wait in {folder.path / 'tracking'} and are delivered when the study is resumed"
                 )
             else:
                 register(folder, uri, tracker, say)

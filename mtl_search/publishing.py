@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 def say_start(study: LoadedStudy, data: StudyData, tracker: Tracker, recorder: Recorder) -> None:
     """Tell MLflow what is searched, with which data, and where the code comes from."""
     config, file = study.config, study.file
-    study_file = without_passwords(yaml.safe_dump(config.model_dump(), sort_keys=False))
+    study_file = yaml.safe_dump(without_passwords(config.model_dump(mode="json")), sort_keys=False)
     places = [Path.cwd(), *([file.resolve().parent] if file is not None else [])]
     texts = {"study.yaml": study_file, "environment.txt": environment()}
     recorder.study_started(data.describe(), texts, git_tags(places))
@@ -45,6 +45,16 @@ def log_figures(folder: StudyFolder, tracker: Tracker, say: Say) -> None:
     else:
         for file in files:
             tracker.log_file(None, file, "figures")
+
+
+def say_left(folder: StudyFolder, tracker: Tracker, recorder: Recorder, say: Say) -> None:
+    """Tell MLflow how far a study came that ends by an error; nothing here may take that error's place."""
+    try:
+        recorder.study_left(folder.records(folder.read_config().search.storage))
+    except Exception as error:  # noqa: BLE001  said, and in the log
+        _log.exception("how far study %s came cannot be told", folder.name)
+        say(f"how far the study came cannot be told: {type(error).__name__}: {error}")
+    log_figures(folder, tracker, say)
 
 
 def delivered(tracker: Tracker) -> int:

@@ -6,9 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_search.config import StudyConfig
 from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
 from mtl_search.search_config import MEAN_IMPROVEMENT
 
@@ -18,33 +17,32 @@ _FIGURES = (
 )
 
 
-def trials_frame(records: Sequence[TrialRecord], config: StudyConfig, outcome: Outcome | None) -> pd.DataFrame:
+def trials_frame(overview: Overview) -> pd.DataFrame:
     """A row for every trial that was begun, by its number.
 
     Args:
-        records: All trials.
-        config: The study's.
-        outcome: What it found; None where it has not ended. With it, improvement is over the final baselines.
+        overview: The study. Once it has ended, improvement is over the final baselines.
 
     Returns:
         ``state``, ``value`` (the objective), ``improvement`` in percent; ``metrics.TASK`` on validation at the best
-        epoch and, with an outcome, ``gains.TASK`` in percent; costs; the recipe's columns as in ``Recipe.flat``.
+        epoch and, of an ended study, ``gains.TASK`` in percent; costs; the recipe's columns as in ``Recipe.flat``.
     """
-    begun = [record for record in records if record.state != "waiting"]
-    objective = None if outcome is None else outcome.objective
-    rows = []
+    config, outcome = overview.config, overview.outcome
+    begun = [record for record in overview.records if record.state != "waiting"]
+    epochs = {point.trial: point.epoch for point in overview.points}
+    judged = outcome is not None or config.search.kind == MEAN_IMPROVEMENT
+    nothing, rows = float("nan"), []
     for record in begun:
-        value = record.value if record.value is not None else float("nan")
-        row: dict[str, Any] = {"state": record.state, "value": value, "improvement": float("nan")}
-        if objective is not None and record.metrics:
-            row["improvement"] = objective.improvement(record.metrics)
-        elif config.search.kind == MEAN_IMPROVEMENT:
-            row["improvement"] = value
-        row |= {f"metrics.{task}": record.metrics.get(task, float("nan")) for task in config.tasks}
-        if objective is not None:
-            gains = objective.gains(record.metrics) if record.metrics else {}
-            row |= {f"gains.{task}": gains.get(task, float("nan")) for task in config.tasks}
+        number, metrics = record.number, overview.metrics.get(record.number, {})
+        row: dict[str, Any] = {"state": record.state, "value": nothing if record.value is None else record.value}
+        row["improvement"] = overview.improvements.get(number, nothing) if judged else nothing
+        row |= {f"metrics.{task}": metrics.get(task, nothing) for task in config.tasks}
+        if outcome is not None:
+            gains = outcome.objective.gains(metrics) if metrics else {}
+            row |= {f"gains.{task}": gains.get(task, nothing) for task in config.tasks}
         row |= {name: getattr(record, name) for name in _FIGURES}
+        if record.best_epoch is None:
+            row["best_epoch"] = epochs.get(number)
         rows.append(row | ({} if record.recipe is None else record.recipe.flat()))
     index = pd.Index([record.number for record in begun], name="trial")
     return pd.DataFrame(rows, index=index)

@@ -20,6 +20,7 @@ from mtl_search.recipe import Recipe
 from mtl_search.report import print_report
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
 
 
@@ -116,9 +117,7 @@ class StudyResult:
     @property
     def trials(self) -> pd.DataFrame:
         """A row for every trial, see ``api.frames.trials_frame``."""
-        config, written = self.config, self._folder.read_outcome()
-        outcome = None if written is None else Outcome.from_dict(written)
-        return trials_frame(self._folder.records(config.search.storage), config, outcome)
+        return trials_frame(Overview(self._folder))
 
     @property
     def baselines(self) -> pd.DataFrame:

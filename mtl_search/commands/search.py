@@ -78,8 +78,9 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
 def _commands(config: "StudyConfig", folder: "StudyFolder") -> list[str]:
     """How to go on, a line each."""
     from mtl_search.launch import tracking_uri
+    from mtl_search.tracking.datasets import without_passwords
 
-    flag, uri = _output_flag(config.storage), tracking_uri(config)
+    flag, uri = _output_flag(config.storage), without_passwords(tracking_uri(config))
     served = "://" in uri and not uri.startswith("http")
     return [
         f"export it:  mtl-search export {config.name}{flag}",

@@ -18,6 +18,7 @@ from mtl_search.export.registry import RECORD_FOLDER
 from mtl_search.export.reopening import rebuilt, reopen
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.search.folder import StudyFolder
+from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.destination import quick_http
 
 
@@ -43,7 +44,7 @@ def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
 
 def _champion(name: str, storage: Path, uri: str) -> Champion:
     if name.startswith("models:/"):
-        with quick_http(), explaining(f"cannot get {name} from MLflow at {uri}"):
+        with quick_http(), explaining(f"cannot get {name} from MLflow at {without_passwords(uri)}"):
             place = f"{_location(name, MlflowClient(uri, uri))}/{RECORD_FOLDER}"
             folder = mlflow.artifacts.download_artifacts(artifact_uri=place, tracking_uri=uri)
         return rebuilt(Path(folder))

@@ -63,8 +63,9 @@ def _unfinished(overview: Overview) -> Answer:
     said = ", ".join(f"{count} {state}" for state, count in counts.items()) or "none yet"
     best = max(overview.improvements.items(), key=lambda item: item[1], default=None)
     headline = "not ended" if best is None else f"{best[1]:+.2f} so far"
+    budget = overview.config.search.budget
     sentence = (
-        f"The study has not ended: {len(overview.records)} of {overview.config.search.trials} trials ({said}). "
+        f"The study has not ended: {len(overview.records)} trials of its budget, {budget} ({said}). "
         "What is measured against settled baselines, on test data or over fresh runs comes at its end."
     )
     if best is not None:

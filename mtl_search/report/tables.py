@@ -11,6 +11,7 @@ from mtl_search.display import recipe_words, varying
 from mtl_search.report.answer import percent
 from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
+from mtl_search.tracking.datasets import without_passwords
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,14 @@ def trials_of(overview: Overview) -> Table:
         words = recipe_words(record.recipe, searched) if record.recipe is not None else ""
         if record.duplicate_of is not None:
             words = f"same as trial {record.duplicate_of}"
-        value = overview.improvements.get(record.number, record.value)
+        value, metrics = overview.improvements.get(record.number), overview.metrics.get(record.number, {})
         cost = record.worker_seconds if record.worker_seconds is not None else record.seconds
         rows.append(
             (
                 str(record.number),
                 record.state,
                 "–" if value is None else f"{value:+.3f}",
-                *(_number(record.metrics.get(task)) for task in few),
+                *(_number(metrics.get(task)) for task in few),
                 "–" if cost is None else f"{cost:.1f}",
                 "–" if record.peak_mib is None else f"{record.peak_mib:,.0f}",
                 f"{words} [{record.reason}]" if record.reason else words,
@@ -153,8 +154,9 @@ def recipe_of(overview: Overview) -> str:
 
 
 def study_file_of(overview: Overview) -> str:
-    """The study file with every default."""
-    return yaml.safe_dump(overview.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """The study file with every default, without passwords."""
+    plain = without_passwords(overview.config.model_dump(mode="json"))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 def commands_of(overview: Overview) -> list[Command]:

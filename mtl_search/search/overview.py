@@ -131,6 +131,12 @@ class Overview:
         return f"objective ({wanted if isinstance(wanted, str) else ', '.join(wanted)})"
 
     @cached_property
+    def metrics(self) -> dict[int, Mapping[str, float]]:
+        """Main validation metric by task, by trial at its best epoch; of those stopped early after the study's end."""
+        found = {record.number: record.metrics for record in self.records if record.metrics}
+        return found | {point.trial: point.metrics for point in self.points}
+
+    @cached_property
     def improvements(self) -> dict[int, float]:
         """Improvement in percent by trial, of trials that were stopped early at their best epoch.
 
@@ -139,9 +145,7 @@ class Overview:
         found = {r.number: r.value for r in self.records if r.value is not None and self.outcome is None}
         if self.outcome is not None:
             objective = self.outcome.objective
-            metrics = {record.number: record.metrics for record in self.records if record.metrics}
-            metrics |= {point.trial: point.metrics for point in self.points}
-            found |= {number: objective.improvement(values) for number, values in metrics.items()}
+            found |= {number: objective.improvement(values) for number, values in self.metrics.items()}
         return dict(sorted(found.items()))
 
     @cached_property

@@ -12,6 +12,10 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
+from mtl_search.tracking.datasets import without_passwords
+
+_PATIENCE = 30.0  # seconds
+
 
 def environment() -> str:
     """Python, platform, GPUs, and every installed package with its version, line by line."""
@@ -21,7 +25,7 @@ def environment() -> str:
         f"# platform {platform.platform()}",
         f"# cpus {os.cpu_count()}",
         f"# gpus {_gpus() or 'none'}",
-        f"# command {' '.join(sys.argv)}",
+        f"# command {without_passwords(' '.join(sys.argv))}",
     ]
     return "\n".join([*lines, *packages]) + "\n"
 
@@ -31,8 +35,7 @@ def _gpus() -> str:
     if shutil.which("nvidia-smi") is None:
         return ""
     command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30)
-    return "; ".join(done.stdout.strip().splitlines()) if done.returncode == 0 else ""
+    return "; ".join(_said(command).splitlines())
 
 
 def git_tags(folders: Sequence[Path]) -> dict[str, object]:
@@ -57,5 +60,15 @@ def git_tags(folders: Sequence[Path]) -> dict[str, object]:
 def _git(folder: Path, *words: str) -> str:
     """What git says of a folder; empty where it is no repository, or one that this user may not read."""
     command = ["git", "-C", str(folder), "--no-optional-locks", *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=30)
+    return _said(command)
+
+
+def _said(command: Sequence[str]) -> str:
+    """What a program prints; empty where it fails or takes too long, for no study waits for a line about itself."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_PATIENCE
+        )
+    except (subprocess.TimeoutExpired, OSError):
+        return ""
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Journal:
     Attributes:
         path: The journal's file.
         id: Made with the journal; tells it from every other one.
-        started: Keys of the runs that it starts.
+        ended: Keys of the runs that it ends well, and starts no more.
         begun: When it was made, milliseconds since 1970.
 
     Raises:
@@ -126,8 +126,11 @@ class Journal:
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
         self.begun = time.time_ns() // 1_000_000 if new else header.time
         self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
-        starts = (line for line in content.splitlines() if line.startswith(b'{"kind":"start"'))
-        self.started = {event.key for event in map(Event.from_line, starts) if event.kind == "start"}
+        self.ended: set[str] = set()
+        for line in content.splitlines():
+            if line.startswith((b'{"kind":"start"', b'{"kind":"end"')):
+                event = Event.from_line(line)
+                self._note(event.kind, event.key, event.body)
         # Unbuffered and O_APPEND: one system call a line, and what was written stays when the process is killed.
         self._file = self.path.open("ab", buffering=0)
         self._torn = not new and not content.endswith(b"\n")
@@ -149,8 +152,21 @@ class Journal:
             if self._file.write(data) != len(data):
                 raise OSError(f"{self.path}: an event could not be written whole; is the disk full?")
             self._torn = False
-            if kind == "start":
-                self.started.add(key)
+            self._note(kind, key, body)
+
+    def _note(self, kind: str, key: str, body: Mapping[str, object]) -> None:
+        if kind == "start":
+            self.ended.discard(key)
+        elif kind == "end" and body.get("status") == "FINISHED":
+            self.ended.add(key)
+
+    def last(self, metric: str) -> dict[str, float]:
+        """The last value of a metric, by the key of each run that has it."""
+        found: dict[str, Any] = {}
+        for line in self.path.read_bytes().splitlines():
+            if f'"{metric}":'.encode() in line and (event := Event.from_line(line)).kind == "metrics":
+                found[event.key] = event.body["metrics"].get(metric, found.get(event.key))
+        return found
 
     def read(self, offset: int) -> tuple[list[Event], int]:
         """The whole lines from an offset on, some hundred at a time.

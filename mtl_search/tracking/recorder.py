@@ -5,7 +5,7 @@ One parent run for the study; nested in it a run for the base, each single-task 
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtl_search.config import StudyConfig
@@ -13,6 +13,7 @@ from mtl_search.display import varying
 from mtl_search.recipe import Recipe
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.pareto import Point
 from mtl_search.search.record import TrialRecord
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.space import SearchSpace
@@ -46,7 +47,9 @@ class Recorder:
         self._searched = varying(space.corners()) if space is not None else frozenset()
         self._data: Mapping[str, Any] = {"rows": {}}
         self._logged: dict[str, set[int]] = {}
+        self._told: set[str] = set()
         self._improvement: dict[str, float] = {}
+        self._best: dict[str, tuple[Mapping[str, float], int]] = {}
         self._judged: dict[str, tuple[Mapping[str, float], int]] = {}
 
     def study_started(
@@ -99,23 +102,19 @@ class Recorder:
 
     def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
-        key = baseline_key(task, run)
-        if result is not None and result.get("cached") and self._tracker.started(key):
-            self._tracker.end_run(key, "FINISHED", {"state": "COMPLETE"})
-            return
-        self._start_baseline(task, run)
+        key = self._start_baseline(task, run)
         for report in (result or {}).get("history", []):
             self._log(key, report)
         if result is not None:
             values = {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}
-            self._tracker.log_metrics(key, {**values, "parameters": result["parameters"]}, result["best_epoch"])
+            self._log_result(key, {**values, "parameters": result["parameters"]}, result)
         self._end(key, result, reason)
 
     def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
         """Open a repeat's run."""
         name = f"{number} again, seed {run}: {recipe_name(recipe, self._searched)}"
         tags = {"kind": "repeat", "of_trial": number, "run": run, **recipe_tags(recipe)}
-        self._tracker.start_run(repeat_key(number, run), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
+        self._start(repeat_key(number, run), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
 
     def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
         """Log an epoch of a repeat."""
@@ -129,7 +128,7 @@ class Recorder:
         if result is not None:
             of_task = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result["metrics"].items()}
             best = {"improvement": self._improvement[key]} if key in self._improvement else {}
-            self._tracker.log_metrics(key, {**of_task, **best}, result["best_epoch"])
+            self._log_result(key, {**of_task, **best}, result)
             self._judged[key] = result["metrics"], result["best_epoch"]
         self._end(key, result, reason)
 
@@ -153,7 +152,9 @@ class Recorder:
         """Log what a trial came to and close its run."""
         key, known = trial_key(trial.number), self._improvement
         if trial.value is not None and self._config.search.kind == MEAN_IMPROVEMENT:
-            known[key] = trial.value  # of a trial whose epochs nobody told: it took over another one's end
+            known.setdefault(key, trial.value)  # of a trial whose epochs nobody told: it took over another one's end
+        if trial.value is not None and key in self._best:
+            self._judged[key] = self._best[key]
         best = {"improvement": known[key]} if trial.value is not None and key in known else {}
         values = trial_metrics(trial, self._metrics) | best
         if values:
@@ -174,43 +175,58 @@ class Recorder:
         note = describe(self._config, self._metrics, self._data, self._space, trials)
         self._tracker.set_tags(None, {"mlflow.note.content": note})
 
-    def study_ended(self, outcome: Outcome, trials: Sequence[TrialRecord], before: int | None = None) -> None:
+    def study_ended(self, outcome: Outcome, trials: Sequence[TrialRecord], points: Iterable[Point] = ()) -> None:
         """Close the parent run with what was found.
 
         Args:
             outcome: What was found.
             trials: All of the study; judged anew where other baselines count in the end than during the search.
-            before: The best trial when the study ended the last time.
+            points: The best epochs of those whose models are there, those stopped early among them.
         """
         later = time.time_ns() // 1_000_000 + 1  # of two points at one step MLflow shows the later one
         self._judged |= {trial_key(t.number): (t.metrics, t.best_epoch or 0) for t in trials if t.metrics}
+        self._judged |= {trial_key(point.trial): (point.metrics, point.epoch) for point in points}
+        told = self._tracker.last_told("improvement")
         for key, (metrics, epoch) in self._judged.items():
             final = outcome.objective.improvement(metrics)
-            if self._improvement.get(key) != final:
+            if told.get(key) != final:
                 self._tracker.log_metrics(key, {"improvement": final}, epoch, later)
-        if before not in (None, outcome.number):
-            self._tracker.set_tags(trial_key(before), {"best": False})
-        self._tracker.set_tags(trial_key(outcome.number), {"best": True})
+        for trial in trials:
+            if trial.state == "complete":
+                self._tracker.set_tags(trial_key(trial.number), {"best": trial.number == outcome.number})
         note = describe(self._config, self._metrics, self._data, self._space, trials, outcome)
         self._tracker.log_text(None, "description.md", note)  # the tag is cut where there are very many tasks
         tags = {"mlflow.note.content": note, **outcome_tags(outcome)}
         self._tracker.end_study("FINISHED", outcome_metrics(outcome), tags)
 
     def _start_base(self, name: str) -> None:
-        if "base" not in self._logged:
-            self._logged["base"] = set()
-            self._tracker.start_run("base", f"base-{name}", {"base": name}, {"kind": "base"})
+        self._start("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
     def _start_baseline(self, task: str, run: int) -> str:
-        key = baseline_key(task, run)
-        if key not in self._logged:
-            self._logged[key] = set()
-            name = f"baseline-{task}" + (f", seed {run}" if run else "")
-            self._tracker.start_run(key, name, {"task": task, "run": run}, {"kind": "baseline", "task": task})
+        key, name = baseline_key(task, run), f"baseline-{task}" + (f", seed {run}" if run else "")
+        self._start(key, name, {"task": task, "run": run}, {"kind": "baseline", "task": task})
         return key
+
+    def _start(self, key: str, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> None:
+        """Open the run of a base, a baseline or a repeat, once; a resumed study leaves alone what was told to its end.
+
+        Whoever was killed before that end left an unknown part unsaid, so all is said again.
+        """
+        if key not in self._logged and key not in self._told:
+            if self._tracker.ended(key):
+                self._told.add(key)
+                return
+            self._logged[key] = set()
+            self._tracker.start_run(key, name, params, tags)
+
+    def _log_result(self, key: str, values: Mapping[str, float], result: Mapping[str, Any]) -> None:
+        if key not in self._told:
+            self._tracker.log_metrics(key, values, result["best_epoch"])
 
     def _end(self, key: str, result: Mapping[str, Any] | None, reason: str) -> None:
         """Close the run of a base, a baseline or a repeat."""
+        if key in self._told:
+            return
         if result is None:
             self._tracker.end_run(key, "FAILED", {"state": "FAILED", "reason": reason})
             return
@@ -220,7 +236,7 @@ class Recorder:
     def _log(self, key: str, report: Mapping[str, Any], *, judged: bool = False) -> None:
         """Log one epoch, once; of what is judged against baselines the improvement too."""
         epochs = self._logged.setdefault(key, set())
-        if report["epoch"] in epochs:
+        if key in self._told or report["epoch"] in epochs:
             return
         epochs.add(report["epoch"])
         values = report_metrics(report, self._metrics)
@@ -228,4 +244,5 @@ class Recorder:
             values["val/improvement"] = report["improvement"]
             if report["score"] == report["best_score"]:
                 self._improvement[key] = report["improvement"]
+                self._best[key] = report["metrics"], report["epoch"]
         self._tracker.log_metrics(key, values, report["epoch"])

@@ -174,9 +174,13 @@ class Tracker:
         self._journal.close()
         return waiting
 
-    def started(self, key: str | None) -> bool:
-        """Whether a run was ever started in this folder, by this process or one before, delivered or not."""
-        return (key or PARENT) in self._journal.started
+    def ended(self, key: str) -> bool:
+        """Whether a run was ended well in this folder, by this process or one before, delivered or not."""
+        return key in self._journal.ended
+
+    def last_told(self, metric: str) -> dict[str, float]:
+        """The last value of a metric in each run that has it, as said by this process or one before."""
+        return self._journal.last(metric)
 
     @property
     def age(self) -> float:

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from made_up_studies import HARMFUL, MadeUp
 
+from mtl_search.api.frames import trials_frame
 from mtl_search.cli import main
 from mtl_search.errors import StudyError
 from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
+from mtl_search.report.tables import trials_of
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.overview import Overview
+from mtl_search.training.files import read_json, write_json
 
 
 class Reader(HTMLParser):
@@ -103,6 +106,17 @@ def test_baselines_trials_and_commands_are_there(page: str) -> None:
         assert command in text
 
 
+def test_page_tells_no_password(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 0)
+    plain = read_json(made.folder.config_file)
+    plain["tracking"]["uri"] = "postgresql://anna:s3cret@db/mlflow"
+    plain["data"] = {"source": {"csv": {"path": "https://s3cret@host/rows.csv?token=s3cret"}}}
+    write_json(made.folder.config_file, plain)
+    page = html_of(Overview(made.folder))
+    assert "postgresql://anna:***@db/mlflow" in page
+    assert "s3cret" not in page
+
+
 def test_without_fresh_runs_the_figure_is_called_too_high(tmp_path: Path) -> None:
     answer = answer_of(Overview(MadeUp(tmp_path, 2, 12).end(repeated=False).folder))
     assert "one run each, and so too high" in answer.sentence
@@ -116,6 +130,26 @@ def test_a_study_that_has_not_ended_gets_a_page_too(trials: int, tmp_path: Path)
     assert "The study has not ended" in text
     assert "--resume" in text
     assert ("so far" in text) == (trials > 0)
+    assert f"{trials} trials of its budget, {max(trials, 1)} trials" in text
+
+
+def test_every_trial_is_judged_by_the_outcome_s_baselines(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 12).end()
+    written = made.folder.read_outcome()
+    assert written is not None
+    for task in written["tasks"].values():
+        task["baseline"] *= 1.1
+    write_json(made.folder.outcome_file, written)
+    overview = Overview(made.folder)
+    assert overview.outcome is not None
+    stopped = next(point for point in overview.points if point.stopped)
+    value = overview.outcome.objective.improvement(stopped.metrics)
+    row = next(row for row in trials_of(overview).rows if row[0] == str(stopped.trial))
+    assert row[1:3] == ("pruned", f"{value:+.3f}")
+    assert row[3] == f"{stopped.metrics['task_0']:.4g}"
+    frame = trials_frame(overview)
+    assert frame.loc[stopped.trial, "improvement"] == value
+    assert frame.loc[stopped.trial, "metrics.task_0"] == stopped.metrics["task_0"]
 
 
 def test_command_writes_the_page(ended: StudyFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

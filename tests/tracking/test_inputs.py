@@ -63,6 +63,47 @@ def test_passwords_stay_out_of_sight() -> None:
     assert without_passwords(text) == text.replace("s3cr%2Ft", "***")
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://anna:s3cr@t@db:5432/studies",
+        "postgresql://anna:s3cr/t@db/studies",
+        "postgresql://anna@corp:s3cr/t@db/studies",
+        "postgresql://anna:s3 cr'\"t@db/studies",
+        "postgresql://db/studies?user=anna&password=s3cr@t",
+        "postgresql://db:5432/studies?sslpassword=s3cr@t&sslmode=require",
+        "https://s3crt@host/table.csv",
+        "https://s3crt@host:5000/a@b",
+        "https://host/table.csv?token=s3crt",
+        "https://host/table.csv?X-Amz-Signature=s3crt",
+        "host=db password=s3crt",
+    ],
+)
+def test_no_part_of_a_password_is_seen(address: str) -> None:
+    hidden = without_passwords(address)
+    assert "***" in hidden
+    assert not [part for part in ("s3", "cr", "t@") if part in hidden]
+    assert without_passwords({"a": [{"url": address}]}) == {"a": [{"url": hidden}]}
+
+
+def test_what_is_named_after_a_secret_is_hidden_and_nothing_else() -> None:
+    plain = {"api_key": "s3crt", "user": "anna", "key": "row", "tokens": 4, "token": {"kind": "binary"}, "n": None}
+    assert without_passwords(plain) == {**plain, "api_key": "***"}
+    for address in ("sqlite:////data/a:b@c.db", "http://localhost:5000", "s3://bucket/a@b.csv?version=3"):
+        assert without_passwords(address) == address
+
+
+@pytest.mark.parametrize("program", ["#!/bin/sh\nsleep 9\n", "no program\n"])
+def test_slow_or_broken_program_is_left_out(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("git", "nvidia-smi"):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr("mtl_search.tracking.environment._PATIENCE", 0.1)
+    assert git_tags([tmp_path]) == {}
+    assert "# gpus none" in environment()
+
+
 def test_file_arrives_as_it_is_when_it_is_delivered(track: Track, seen, tmp_path: Path) -> None:
     picture = tmp_path / "figures" / "history.png"
     picture.parent.mkdir()

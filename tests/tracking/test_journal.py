@@ -133,14 +133,21 @@ def test_driver_may_write_before_anything_is_started_and_without_mlflow(tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_next_tracker_on_a_folder_knows_what_was_started_though_nothing_was_delivered(tmp_path: Path) -> None:
+def test_next_tracker_on_a_folder_knows_what_was_told_to_its_end_though_nothing_was_delivered(tmp_path: Path) -> None:
     first = Tracker(tmp_path, "http://127.0.0.1:9", "e", "s")
-    first.start_run("0", "trial 0", {}, {})
-    assert (first.started("0"), first.started("1"), first.started(None)) == (True, False, False)
-    first.close()
+    for key in "abcd":
+        first.start_run(key, key, {}, {})
+        first.log_metrics(key, {"improvement": 1.0, "val/improvement": 9.0}, 0)
+    first.end_run("a", "FINISHED")
+    first.end_run("b", "FAILED")
+    first.end_run("c", "FINISHED")
+    first.start_run("c", "c", {}, {})
+    first.log_metrics("c", {"improvement": 2.0}, 1)
     second = Tracker(tmp_path, "http://127.0.0.1:9", "e", "s")
-    assert (second.started("0"), second.started("1"), second.started(None)) == (True, False, False)
-    second.close()
+    for tracker in (first, second):
+        assert [key for key in "abcd" if tracker.ended(key)] == ["a"]
+        assert tracker.last_told("improvement") == {"a": 1.0, "b": 1.0, "c": 2.0, "d": 1.0}
+        tracker.close()
 
 
 def test_trial_may_not_take_the_key_of_the_study(tmp_path: Path) -> None:

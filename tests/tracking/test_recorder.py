@@ -1,9 +1,13 @@
 """What the recorder makes of a study: names and tags to find runs by, figures that agree, a description to read."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
 
+from mtl_search.publishing import say_left
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.pareto import Point
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT
 from mtl_search.tracking.recorder import Recorder
@@ -66,11 +70,16 @@ def test_final_figures_are_against_the_baselines_that_count_in_the_end(track: Tr
         recorder.repeat_started(1, 2, recipe_of())
         result = {"history": [report_of(0, 1.0), report_of(1, 5.0)], "metrics": {"kind": 0.9, "petal": 0.2}}
         recorder.repeat_ended(1, 2, {**result, "best_epoch": 1}, "")
-        recorder.study_ended(outcome, [record_of(0), record_of(1)])
+        tell_a_trial(recorder, 2)  # stopped early, its model gone: judged by what it told
+        recorder.trial_ended(record_of(2, "pruned", value=-9.0))
+        recorder.trial_started(3, recipe_of())  # stopped early in another process: judged by what lies on disk
+        recorder.trial_ended(record_of(3, "pruned", value=-9.0))
+        on_disk = Point(3, 1, {"kind": 0.9, "petal": 0.2}, {}, Path("trials/3"), stopped=True)
+        recorder.study_ended(outcome, [record_of(0), record_of(1), record_of(2, "pruned")], [on_disk])
         assert tracker.flush(PATIENCE) == 0
     runs = seen.runs
     assert {key: run.data.metrics["improvement"] for key, run in runs.items() if key != PARENT} == dict.fromkeys(
-        ["trial-0", "trial-1", "repeat-1-2"], final
+        ["trial-0", "trial-1", "trial-2", "trial-3", "repeat-1-2"], final
     )
     assert runs["repeat-1-2"].info.run_name == "1 again, seed 2: hard-3 uncertainty lr=3e-4"
     assert {"kind": "repeat", "of_trial": "1", "state": "COMPLETE"}.items() <= runs["repeat-1-2"].data.tags.items()
@@ -114,14 +123,14 @@ def test_parent_says_what_was_found_how_far_to_trust_it_and_what_loses(track: Tr
 
 
 def test_study_that_is_extended_has_one_best_trial(track: Track, seen) -> None:
-    for winner, before in ((0, None), (1, 0)):
+    for winner in (0, 1):
         with track() as tracker:
             recorder = recorder_on(tracker)
             for number in (0, 1):
                 recorder.trial_started(number, recipe_of())
                 recorder.trial_ended(record_of(number))
             outcome = outcome_of(winner, challenger=None, worse=False)
-            recorder.study_ended(outcome, [record_of(0), record_of(1)], before)
+            recorder.study_ended(outcome, [record_of(0), record_of(1)])
     assert {key: run.data.tags.get("best") for key, run in seen.runs.items()} == {
         PARENT: None,
         "trial-0": "false",
@@ -130,9 +139,48 @@ def test_study_that_is_extended_has_one_best_trial(track: Track, seen) -> None:
     assert (seen.runs[PARENT].data.tags["alarm"], seen.runs[PARENT].data.tags["challenger_trial"]) == ("none", "none")
 
 
+def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else(track: Track, seen) -> None:
+    result = {"history": [report_of(0, 1.0), report_of(1, 5.0)], "best_epoch": 1, "parameters": 7}
+    result["metrics"] = {"kind": 0.9, "petal": 0.2}
+    keys = ["base", "baseline-kind", "repeat-1-1"]
+
+    def tell(recorder: Recorder, *, whole: bool) -> None:
+        recorder.base_reported("pretrain", report_of(0, 1.0))
+        recorder.baseline_reported("kind", 0, report_of(0, 1.0))
+        recorder.repeat_started(1, 1, recipe_of())
+        if whole:
+            recorder.base_ended("pretrain", result, "")
+            recorder.baseline_ended("kind", 0, {**result, "cached": True}, "")
+            recorder.repeat_ended(1, 1, result, "")
+            recorder.study_ended(outcome_of(), [])
+
+    runs = []
+    for whole in (False, True, True):
+        with track() as tracker:
+            tell(recorder_on(tracker), whole=whole)
+            if not whole:
+                tracker.end_study("KILLED")
+            assert tracker.flush(PATIENCE) == 0
+        if whole:
+            infos = {key: (run.info.status, run.info.end_time) for key, run in seen.runs.items() if key != PARENT}
+            points = {key: seen.curve(key, "score") for key in keys} | {"": seen.curve("repeat-1-1", "improvement")}
+            runs.append((infos, points))
+    assert runs[0] == runs[1]
+    assert {status for status, _ in runs[0][0].values()} == {"FINISHED"}
+    assert all({step for step, *_ in runs[0][1][key]} == {0, 1} for key in keys)
+
+
 def test_study_that_ends_early_says_how_far_it_came(track: Track, seen) -> None:
     with track() as tracker:
         recorder = recorder_on(tracker)
         recorder.study_left([record_of(0), record_of(1, "interrupted", value=None)])
         tracker.end_study("KILLED")
     assert "1 complete, 1 interrupted" in seen.runs[PARENT].data.tags["mlflow.note.content"]
+
+
+def test_what_fails_while_a_study_is_left_does_not_hide_why_it_is(tmp_path: Path) -> None:
+    told: list[str] = []
+    tracker = Tracker(tmp_path / "journal", "http://127.0.0.1:9", "e", "gone")
+    say_left(StudyFolder(tmp_path, "gone"), tracker, recorder_on(tracker), told.append)
+    tracker.close(timeout=0)
+    assert "no study 'gone'" in told[0]
