@@ -1,13 +1,16 @@
 """``mtl-search train``: a trial, a winner or a file becomes a study of one trial, and says so where it cannot."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from made_up_studies import MadeUp
 from tiny_studies import SOURCE, TASKS
 
 from mtl_search.cli import main
+from mtl_search.commands.train import _loaded, add_arguments
 from mtl_search.export import export_model
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -97,3 +100,14 @@ def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], argu
     (place / "recipe.yaml").write_text(yaml.safe_dump({"weightng": "fixed"}))
     assert main(["train", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_study_of_another_folder_is_trained_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeUp(tmp_path / "there" / "mtl_search_runs", 2, 12).end().folder
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    here = str(tmp_path / "here")
+    for words, storage in (([], made.storage), (["--output", here], here)):
+        loaded = _loaded(parser.parse_args(["--best", str(made.path), *words]))
+        assert loaded.config.storage == str(storage)

@@ -2,9 +2,9 @@
 
 import argparse
 import signal
-from functools import partial
+from collections.abc import Mapping
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study, print_line
 
@@ -45,7 +45,8 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
         resume: Whether to go on with a study of this name.
         json: Whether standard output gets one JSON document and nothing else.
     """
-    from mtl_search.display import Display, varying
+    from mtl_search.api.running import display_of
+    from mtl_search.display import varying
     from mtl_search.launch import run_study, storage_of
     from mtl_search.quiet import chatter_to
     from mtl_search.report import study_document, summary, to_json
@@ -53,12 +54,10 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
 
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
-    earlier = partial(folder.records, config.search.storage)
     with chatter_to(folder.log, 2 if json else 1) as stream:
-        display = Display(stream, config, metrics, searched, earlier if resume else tuple)
+        display = display_of(prepared, stream, resume=resume)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
@@ -68,30 +67,27 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
-        for line in summary(config.name, outcome, searched, _commands(config, folder)):
+        for line in summary(config.name, outcome, searched, _commands(config, folder, outcome.recipe)):
             display.say(line)
     if json:
         print_line(to_json(study_document(folder)))
     return 0
 
 
-def _commands(config: "StudyConfig", folder: "StudyFolder") -> list[str]:
+def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str, Any]) -> list[str]:
     """How to go on, a line each."""
     from mtl_search.launch import tracking_uri
+    from mtl_search.search.going_on import export_line, output_flag
     from mtl_search.tracking.datasets import without_passwords
 
-    flag, uri = _output_flag(config.storage), without_passwords(tracking_uri(config))
+    flag, uri = output_flag(config), without_passwords(tracking_uri(config))
     served = "://" in uri and not uri.startswith("http")
     return [
-        f"export it:  mtl-search export {config.name}{flag}",
+        f"export it:  {export_line(config, recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
         f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
         f"log:        {folder.log}",
     ]
-
-
-def _output_flag(storage: str) -> str:
-    return "" if storage == "mtl_search_runs" else f" --output {storage}"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

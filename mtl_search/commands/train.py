@@ -11,6 +11,7 @@ from mtl_search.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from mtl_search.catalog import LoadedStudy
+    from mtl_search.search.folder import StudyFolder
 
 HELP = "train one recipe at full length, with baselines and tracking, and register its model"
 
@@ -63,7 +64,7 @@ def _loaded(arguments: argparse.Namespace) -> "LoadedStudy":
         if arguments.study is not None:
             raise ConfigError([Problem("--study", "has no effect: the recipe's own study counts", arguments.study)])
         folder = study_folder(arguments, name)
-        study, recipe = folder.read_config().model_dump(mode="json"), recipe_of(folder, arguments.trial)
+        study, recipe = _written(folder), recipe_of(folder, arguments.trial)
         use_folder_of(Path(name))
     elif arguments.recipe is None:
         raise ConfigError([Problem("train", "needs a recipe: RECIPE.yaml, --best STUDY, or --trial N STUDY")])
@@ -96,11 +97,16 @@ def _study(arguments: argparse.Namespace) -> dict[str, Any]:
     use_folder_of(Path(arguments.study))
     if Path(arguments.study).suffix not in (".yaml", ".yml"):
         try:
-            return study_folder(arguments, arguments.study).read_config().model_dump(mode="json")
+            return _written(study_folder(arguments, arguments.study))
         except StudyError:
             pass  # a shipped study that was never run, perhaps
     path = find_study(arguments.study)
     return dict(_mapping(read_yaml(path), path))
+
+
+def _written(folder: "StudyFolder") -> dict[str, Any]:
+    """Plain values of a study that was run; its storage is where it lies, wherever the command is typed."""
+    return folder.read_config().model_dump(mode="json") | {"storage": str(folder.storage)}
 
 
 def _mapping(raw: object, file: Path) -> Mapping[str, Any]:

@@ -26,7 +26,7 @@ from mtl_search.export.failure import explaining
 from mtl_search.export.parity import compare
 from mtl_search.export.programs import PT2_FILE, trace, write_pt2
 from mtl_search.export.pyfunc import open_pyfunc, save_pyfunc
-from mtl_search.export.version import description, figures, summary
+from mtl_search.export.version import TAGS, description, figures, summary
 from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.destination import quick_http
@@ -108,6 +108,8 @@ def _put(champion: Champion, alias: str, uri: str, run_id: str | None, name: str
         _ensure_model(client, champion, name)
         version = None if run_id is None else _known(client, name, run_id, tags[_JOB])
         if version is not None:
+            for key in TAGS & version.tags.keys() - tags.keys():  # true of the part that it had, not of the one it has
+                client.delete_model_version_tag(name, version.version, key)
             for key, value in tags.items():
                 client.set_model_version_tag(name, version.version, key, value)
             client.update_model_version(name, version.version, description(champion))

@@ -11,6 +11,10 @@ from mtl_search.export.champion import Champion
 from mtl_search.search.statistics import Estimate
 
 _OF_TASK = ("validation", "baseline", "gain", "test", "test_baseline", "test_gain")
+TAGS = frozenset(
+    {"study", "trial", "improvement", "test_improvement", "repeated", "optimism", "worse", "parameters", "recipe"}
+)
+"""All that a summary may hold."""
 
 
 def summary(champion: Champion) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from mtl_search.report.findings import no_alarm, percent, task_gain
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
@@ -45,17 +46,6 @@ class Answer:
 def answer_of(overview: Overview) -> Answer:
     """The answer, or how far the study has come."""
     return _unfinished(overview) if overview.outcome is None else _found(overview, overview.outcome)
-
-
-def percent(value: float | Estimate | None, digits: int = 2) -> str:
-    """A gain with its sign, and with its interval where it has one."""
-    if value is None:
-        return "–"
-    if isinstance(value, Estimate):
-        if value.low is None or value.high is None:
-            return percent(value.mean, digits)
-        return f"{value.mean:+.{digits}f} % [{value.low:+.{digits}f}, {value.high:+.{digits}f}]"
-    return f"{value:+.{digits}f} %"
 
 
 def _unfinished(overview: Overview) -> Answer:
@@ -124,11 +114,11 @@ def _optimism(outcome: Outcome) -> list[Fact]:
 def _worse(outcome: Outcome) -> list[Fact]:
     if outcome.worse:
         return []
-    if outcome.repeated is None:
-        below = [name for name, task in outcome.tasks.items() if task.gain < 0]
-        said = f"By its one run {_named(below)} lost a little. " if below else "By its one run no task lost. "
-        return [Fact("Tasks worse than alone", "untested", f"{said}Only fresh runs could tell with confidence.")]
-    return [Fact("Tasks worse than alone", "none", "With confidence (95 %) no task does worse than alone.", "good")]
+    if not outcome.untested:
+        return [Fact("Tasks worse than alone", "none found", no_alarm(outcome))]
+    below = [name for name, task in outcome.tasks.items() if task_gain(task).mean < 0]
+    said = f"{_named(below)} lost a little. " if below else ""
+    return [Fact("Tasks worse than alone", "not tested", f"{said}{no_alarm(outcome)}")]
 
 
 def _alarm(outcome: Outcome) -> str:
@@ -148,7 +138,7 @@ def _alarm(outcome: Outcome) -> str:
 
 def _ties(outcome: Outcome) -> list[Fact]:
     facts = []
-    ties = [number for number in outcome.ties if number != outcome.number]
+    ties, cheap = outcome.tied_others, outcome.cheaper
     if outcome.candidates:
         said = (
             f"Trials that cannot be told from the winner: {', '.join(map(str, ties[:12]))}"
@@ -157,7 +147,6 @@ def _ties(outcome: Outcome) -> list[Fact]:
             else "Every other trial is worse with confidence."
         )
         facts.append(Fact("Ties", str(len(ties)), said))
-    cheap = next((each for each in outcome.candidates if each.number == outcome.challenger), None)
     if cheap is not None:
         facts.append(
             Fact(

@@ -17,10 +17,13 @@ _MOST_TIES = 10
 _RECIPE_LINES = 3
 
 
-def percent(estimate: Estimate) -> str:
+def percent(value: float | Estimate | None) -> str:
     """``-3.10 % [-4.00, -2.20]``, without the interval where none is known."""
-    mean = f"{estimate.mean:+.2f} %"
-    return mean if estimate.low is None else f"{mean} [{estimate.low:+.2f}, {estimate.high:+.2f}]"
+    if value is None:
+        return "–"
+    if not isinstance(value, Estimate):
+        return f"{value:+.2f} %"
+    return percent(value.mean) + ("" if value.low is None else f" [{value.low:+.2f}, {value.high:+.2f}]")
 
 
 def task_gain(task: TaskOutcome) -> Estimate:
@@ -31,14 +34,13 @@ def task_gain(task: TaskOutcome) -> Estimate:
 def answer(name: str, outcome: Outcome) -> list[str]:
     """The improvement in a line, and in another how far the search's own figure is to be believed."""
     test = outcome.test_improvement
-    if outcome.repeated is None:
+    if outcome.repeated is None or (gap := outcome.optimism) is None:
         return [
             f"{name}: improvement over single-task models {outcome.improvement:+.2f} % on validation, "
             f"{test:+.2f} % on test",
             "not run again: the figure on validation is the best of all trials, and so too good on average",
         ]
     on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else f"{test:+.2f} %"
-    gap = outcome.improvement - outcome.repeated.mean
     return [
         f"{name}: improvement over single-task models {percent(outcome.repeated)} on validation, {on_test} on test",
         f"figures are of {outcome.repeated.runs} fresh runs of trial {outcome.number}, with 95 % intervals; the search "
@@ -73,16 +75,22 @@ def alarms(outcome: Outcome, *, brief: bool = True) -> list[str]:
     return lines
 
 
+def no_alarm(outcome: Outcome) -> str:
+    """What it means that there is no alarm: nothing was found, or nothing could be."""
+    if outcome.untested:
+        return f"Whether a task does worse than alone was not tested: {outcome.untested}."
+    return "No task does worse than alone with 95 % confidence."
+
+
 def ties(outcome: Outcome) -> list[str]:
     """Which trials are as good as the winner as far as can be told, and which of them is cheaper."""
-    others = [number for number in outcome.ties if number != outcome.number]
+    others, cheapest = outcome.tied_others, outcome.cheaper
     if not others:
         return []
     named = ", ".join(map(str, others[:_MOST_TIES]))
     if len(others) > _MOST_TIES:
         named += f" and {len(others) - _MOST_TIES} more"
     line = f"tied with trial {outcome.number}, as far as can be told: {named}"
-    cheapest = next((each for each in outcome.candidates if each.number == outcome.challenger), None)
     if cheapest is not None:
         winner = next((each for each in outcome.candidates if each.number == outcome.number), None)
         pace = "" if winner is None else f" against {winner.epoch_seconds:.2g}"
@@ -105,7 +113,8 @@ def summary(
         commands: How to go on, a line each.
         lines: Of the screen.
     """
-    head = [part for line in [*answer(name, outcome), *alarms(outcome)] for part in _wrapped(line)]
+    said = [*answer(name, outcome), *(alarms(outcome) or [no_alarm(outcome)])]
+    head = [part for line in said for part in _wrapped(line)]
     recipe = (
         f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
         f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}"

@@ -1,6 +1,5 @@
 """Tables of the HTML report, each with a sentence that says what it shows; and what a reader can do next."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
@@ -8,7 +7,8 @@ from statistics import stdev
 import yaml
 
 from mtl_search.display import recipe_words, varying
-from mtl_search.report.answer import percent
+from mtl_search.report.findings import percent
+from mtl_search.search.going_on import export_line, output_flag, resume_line, train_line
 from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
 from mtl_search.tracking.datasets import without_passwords
@@ -161,21 +161,16 @@ def study_file_of(overview: Overview) -> str:
 
 def commands_of(overview: Overview) -> list[Command]:
     """How to reproduce, export and serve the winner; how to go on with a study that has not ended."""
-    config, name = overview.config, overview.config.name
-    flag = (
-        ""
-        if config.storage == type(config).model_fields["storage"].default
-        else f" --output {shlex.quote(config.storage)}"
-    )
-    if overview.outcome is None:
-        return [Command("Go on with the study.", f"mtl-search search STUDY_FILE --resume{flag}")]
-    tasks = list(overview.outcome.tasks)
+    config, name, outcome = overview.config, overview.config.name, overview.outcome
+    if outcome is None:
+        return [Command("Go on with the study.", resume_line(config))]
+    tasks, export = list(outcome.tasks), export_line(config, outcome.recipe, f"{name}-model")
     found = [
-        Command("Train the winner's recipe anew.", f"mtl-search train --best {name}{flag}"),
-        Command("Write the winner for deployment, checked.", f"mtl-search export {name} --to {name}-model{flag}"),
+        Command("Train the winner's recipe anew.", train_line(config, outcome.recipe)),
+        Command("Write the winner for deployment, checked.", export),
     ]
-    if len(tasks) > 1:
-        line = f"mtl-search export {name} --prefer {tasks[0]}=2 --to {name}-preferred{flag}"
+    if len(tasks) > 1 and export.startswith("mtl-search"):
+        line = f"mtl-search export {name} --prefer {tasks[0]}=2 --to {name}-preferred{output_flag(config)}"
         found.append(Command(f"Or the model of the front that is best where {tasks[0]} counts twice.", line))
     serve = f"mlflow models serve -m {name}-model/mlflow_model --env-manager local --port 5001"
     found += [

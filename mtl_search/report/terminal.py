@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtl_search.display import recipe_words, varying
-from mtl_search.report.findings import alarms, answer, percent, task_gain, ties
+from mtl_search.report.findings import alarms, answer, no_alarm, percent, task_gain, ties
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
@@ -49,7 +49,12 @@ def print_report(folder: StudyFolder) -> None:
         say(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
         return
     outcome = Outcome.from_dict(written)
-    for line in ["", *answer(config.name, outcome), *alarms(outcome, brief=False), *ties(outcome)]:
+    for line in [
+        "",
+        *answer(config.name, outcome),
+        *(alarms(outcome, brief=False) or [no_alarm(outcome)]),
+        *ties(outcome),
+    ]:
         say(console, line)
     for sentence, table in _tables(outcome):
         say(console, f"\n{sentence}")

@@ -50,6 +50,8 @@ def _trust(outcome: Outcome) -> Iterable[str]:
 def _alarm(outcome: Outcome) -> Iterable[str]:
     """Tasks that lose, and what to do instead."""
     if not outcome.worse:
+        if not outcome.untested:
+            yield "No task does worse than alone with 95 % confidence."
         return
     yield f"**Alarm: worse than alone, with 95 % confidence: {', '.join(outcome.worse)}.**"
     if outcome.proposal is not None:
@@ -96,8 +98,7 @@ def _candidates(outcome: Outcome) -> Iterable[str]:
             for each in outcome.candidates
         ]
         yield f"The best recipes of the search, each run again over fresh seeds:\n\n{_table(head, rows)}"
-    others = [number for number in outcome.ties if number != outcome.number]
-    if others:
+    if others := outcome.tied_others:
         yield f"Trials that cannot be told from the winner: {', '.join(map(str, others))}."
     if outcome.challenger is not None:
         yield f"**Challenger: trial {outcome.challenger}**, the cheapest that is as good as the winner."

@@ -139,6 +139,28 @@ class Outcome:
         return tuple(name for name, task in self.tasks.items() if task.worse)
 
     @property
+    def untested(self) -> str:
+        """Why it could not be told whether a task does worse than alone; empty where it could."""
+        tasks = self.tasks.values()
+        if self.worse:
+            return ""
+        if any(task.repeated is None or task.repeated.low is None for task in tasks):
+            return "the winner was not run again often enough (search.repeats)"
+        if any(len(task.baseline_runs) < 2 for task in tasks):
+            return "that takes two runs of every single-task model (search.baseline_seeds)"
+        return ""
+
+    @property
+    def tied_others(self) -> list[int]:
+        """Numbers of the trials that cannot be told from the winner, without it."""
+        return [number for number in self.ties if number != self.number]
+
+    @property
+    def cheaper(self) -> Candidate | None:
+        """The challenger."""
+        return next((each for each in self.candidates if each.number == self.challenger), None)
+
+    @property
     def objective(self) -> Objective:
         """Improvement against the baselines that count in the end; judges any trial's metrics."""
         return Objective({n: Goal(t.higher_is_better, t.baseline, t.scale) for n, t in self.tasks.items()})

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtl_search.config import StudyConfig
 from mtl_search.domains import Choice, Float, Int
+from mtl_search.search.going_on import export_line, output_flag
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.space import SearchSpace
@@ -83,9 +84,9 @@ def _pointers(config: StudyConfig, outcome: Outcome | None) -> list[str]:
         lines.append(
             f"- **The model:** registered as `models:/{config.name}@champion`"
             + (f", the cheaper one as `models:/{config.name}@challenger`" if outcome.challenger is not None else "")
-            + f"; `mtl-search export {config.name}` writes it for deployment."
+            + f"; `{export_line(config, outcome.recipe)}` writes it for deployment."
         )
-    lines.append(f"- **In a terminal:** `mtl-search report {config.name}`.")
+    lines.append(f"- **In a terminal:** `mtl-search report {config.name}{output_flag(config)}`.")
     return ["\n".join([lines[0], "", *lines[1:]])]
 
 

@@ -72,7 +72,7 @@ def outcome_tags(outcome: Outcome) -> dict[str, object]:
     """What a study found, for filtering."""
     return {
         "best_trial": outcome.number,
-        "alarm": ", ".join(outcome.worse) or "none",
+        "alarm": ", ".join(outcome.worse) or ("not tested" if outcome.untested else "none"),
         "challenger_trial": "none" if outcome.challenger is None else outcome.challenger,
         "ties": ", ".join(map(str, outcome.ties)) or "none",
     }

@@ -123,6 +123,12 @@ def test_challenger_is_a_version_of_its_own_and_leaves_with_its_reason(
     assert (other.tags["trial"], other.tags["improvement"]) == ("1", "+0.57")
     assert not [name for name in other.tags if name.startswith("test")]
     assert "no test figures of this one" in other.description
+    for name in ("test_improvement", "reviewed_by"):  # it was the champion once; and a tag of a user's own
+        client.set_model_version_tag("fitness", "2", name, "anna")
+    register_challenger(folder, uri, run_id, "fitness")
+    kept = client.get_model_version("fitness", "2").tags
+    assert {"test_improvement", "reviewed_by"} & kept.keys() == {"reviewed_by"}
+    assert (kept["trial"], kept["improvement"]) == ("1", "+0.57")
     mlflow.set_tracking_uri(uri)
     answer = mlflow.pyfunc.load_model(cheaper.uri).predict(frame_of(numbers_study.data.sample))
     wanted = numbers_study.champion.predict(numbers_study.data.sample)["waist"]

@@ -13,9 +13,10 @@ from mtl_search.cli import main
 from mtl_search.errors import StudyError
 from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
-from mtl_search.report.tables import trials_of
+from mtl_search.report.tables import commands_of, trials_of
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.overview import Overview
+from mtl_search.tracking.description import describe
 from mtl_search.training.files import read_json, write_json
 
 
@@ -121,7 +122,43 @@ def test_without_fresh_runs_the_figure_is_called_too_high(tmp_path: Path) -> Non
     answer = answer_of(Overview(MadeUp(tmp_path, 2, 12).end(repeated=False).folder))
     assert "one run each, and so too high" in answer.sentence
     assert answer.alarm == ""
-    assert [fact.figure for fact in answer.facts if fact.name == "Tasks worse than alone"] == ["untested"]
+    assert [fact.figure for fact in answer.facts if fact.name == "Tasks worse than alone"] == ["not tested"]
+
+
+def test_no_alarm_is_not_called_proof_and_not_called_a_test_where_there_was_none(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 12).end()
+    written = made.folder.read_outcome()
+    assert written is not None
+    for task in written["tasks"].values():
+        task["worse"] = False
+    for runs, figure, said in (
+        ([0.5, 0.6], "none found", "No task does worse than alone with 95 % confidence."),
+        ([0.5], "not tested", "(search.baseline_seeds)"),
+    ):
+        written["tasks"]["task_0"]["baseline_runs"] = runs
+        write_json(made.folder.outcome_file, written)
+        (fact,) = (f for f in answer_of(Overview(made.folder)).facts if f.name == "Tasks worse than alone")
+        assert (fact.figure, fact.tone) == (figure, "")
+        assert said in fact.sentence
+
+
+def test_a_study_of_objects_gets_lines_of_python(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 12).end()
+    plain, written = read_json(made.folder.config_file), read_json(made.folder.outcome_file)
+    plain["backbone"] = {"object:Blocks-0123456789ab": {}}
+    written["recipe"]["weighting"] = {"object:ByLoss-0123456789ab": {}}
+    write_json(made.folder.config_file, plain)
+    write_json(made.folder.outcome_file, written)
+    overview = Overview(made.folder)
+    assert overview.outcome is not None
+    opened = "mtl_search.open_study('made_up', backbone=..., objects=[ByLoss(...)])"
+    lines = [command.line for command in commands_of(overview)]
+    assert lines[:2] == [f"mtl_search.train(study={opened})", f"{opened}.export('made_up-model')"]
+    assert not [line for line in lines if line.startswith("mtl-search")]
+    described = describe(overview.config, dict.fromkeys(made.tasks, "rmse"), {"rows": {}}, None, [], overview.outcome)
+    assert f"`{opened}.export()`" in described
+    made.folder.outcome_file.unlink()
+    assert "run_study(..., resume=True)" in commands_of(Overview(made.folder))[0].line
 
 
 @pytest.mark.parametrize("trials", [0, 12])

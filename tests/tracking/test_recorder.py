@@ -136,7 +136,10 @@ def test_study_that_is_extended_has_one_best_trial(track: Track, seen) -> None:
         "trial-0": "false",
         "trial-1": "true",
     }
-    assert (seen.runs[PARENT].data.tags["alarm"], seen.runs[PARENT].data.tags["challenger_trial"]) == ("none", "none")
+    assert (seen.runs[PARENT].data.tags["alarm"], seen.runs[PARENT].data.tags["challenger_trial"]) == (
+        "not tested",
+        "none",
+    )
 
 
 def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else(track: Track, seen) -> None:
