@@ -105,8 +105,8 @@ def _optimism(outcome: Outcome) -> list[Fact]:
     if outcome.optimism is None:
         return []
     said = (
-        f"The search's own figure was {percent(outcome.improvement)}; so much of it was luck of its one run. "
-        "(In points of percent; the best of many is always too good.)"
+        f"The search's one run had {percent(outcome.improvement)}, so many points more than its fresh runs on average: "
+        "the best of many is often the luckiest."
     )
     return [Fact("Optimism gap", f"{outcome.optimism:+.2f}", said)]
 

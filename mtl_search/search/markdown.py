@@ -41,9 +41,11 @@ def _trust(outcome: Outcome) -> Iterable[str]:
     again = f"once more with a fresh seed: **{outcome.repeated} %**" if runs == 1 else ""
     again = again or f"again over {runs} fresh seeds: **{outcome.repeated} %** (mean and 95 % interval)"
     test = "" if outcome.repeated_test is None else f", on test {outcome.repeated_test} %"
+    gap = outcome.optimism or 0.0
     yield (
-        f"The winner was run {again} on validation{test}. The search's own figure is too good by "
-        f"{outcome.optimism:+.2f} points, the optimism gap: the best of many is partly the luckiest."
+        f"The winner was run {again} on validation{test}. The search's own figure is "
+        f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'} their mean, "
+        "the optimism gap: the best of many is on average partly the luckiest."
     )
 
 

@@ -74,7 +74,7 @@ def test_answer_comes_first_with_interval_alarm_gap_ties_and_challenger(ended: S
     assert places == sorted(places)
     assert "A task does worse than alone, with confidence: task_1 -4.00 % [-5.00, -3.00]" in text
     assert "these groups should share a trunk each: task_0; task_1, task_2 (10,000 parameters)" in text
-    assert "+1.00 The search's own figure was" in text
+    assert "+1.00 The search's one run had" in text
     assert f"cannot be told from the winner: {outcome.challenger}." in text
     assert f"trial {outcome.challenger} The cheapest of the candidates tied with the winner" in text
 

@@ -14,7 +14,7 @@ def test_alarm_stands_right_under_the_headline_with_what_to_do_instead() -> None
     assert "**kind | petal**" in proposal
     assert "2,400 parameters against 1,200" in proposal
     assert "3 fresh seeds: **+3.00 [+0.50, +5.50] %** (mean and 95 % interval)" in trust
-    assert "+2.00 points, the optimism gap" in trust
+    assert "2.00 points above their mean, the optimism gap" in trust
 
 
 def test_every_table_stands_behind_a_sentence() -> None:
