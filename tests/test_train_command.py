@@ -64,6 +64,7 @@ def outcome(name: str) -> Outcome:
     return Outcome.from_dict(written)
 
 
+@pytest.mark.slow
 def test_a_trial_and_an_exported_recipe_are_trained_as_they_were_in_the_search(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

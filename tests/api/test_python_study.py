@@ -101,6 +101,7 @@ def test_model_predicts_and_exports_where_its_objects_are(study: mtl_search.Stud
     assert {"model.pt2", "model.onnx"} <= set(report.files)
 
 
+@pytest.mark.slow
 def test_resume_with_the_same_objects_goes_on_and_with_others_does_not(
     study: mtl_search.StudyResult, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_another_process_needs_the_blocks_again_and_only_their_structure(
     pd.testing.assert_frame_equal(again.predict(flowers().head(3)), study.predict(flowers().head(3)))
 
 
+@pytest.mark.slow
 def test_winner_is_trained_longer_as_a_study_of_its_own(study: mtl_search.StudyResult) -> None:
     trained = mtl_search.train(study=study, trial=0, epochs=3, verbose=False)
     assert trained.name == "flowers-train"

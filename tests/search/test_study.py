@@ -163,9 +163,10 @@ def test_a_baseline_is_the_best_single_task_model_that_the_search_came_upon(tmp_
     assert outcome.objective.improvement(found[0].metrics) < found[0].value
 
 
+@pytest.mark.slow
 def test_a_time_budget_ends_the_search_and_leaves_room_for_what_follows(tmp_path: Path) -> None:
     joint = {"epochs": 4, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 0.1], "log": True}}}}
-    raw = study_of(tmp_path, 200, joint, time_budget="45s")
+    raw = study_of(tmp_path, 200, joint, time_budget="20s")
     started = time.monotonic()
     outcome = run_here(tmp_path / "runs", raw)
     assert time.monotonic() - started < 90  # closing the worker groups is no part of it, and machines may be busy

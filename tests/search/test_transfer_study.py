@@ -33,6 +33,7 @@ def runs_by_key(uri: str) -> dict[str, Run]:
     return {run.data.tags["mtl_search.key"]: run for run in client.search_runs([experiment.experiment_id])}
 
 
+@pytest.mark.slow
 def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) -> None:
     raw = study_of(tmp_path, 6, {"epochs": 2, "batch_size": 32}, baseline_seeds=1, repeats={"runs": 0})
     inputs = ["sepal length (cm)", "sepal width (cm)"]
