@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
@@ -179,13 +180,17 @@ class StudyFolder:
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order; none where its search has not begun."""
+        return [TrialRecord.of(trial) for trial in self.read_trials(url)]
+
+    def read_trials(self, url: str) -> list[FrozenTrial]:
+        """The same as Optuna holds them. Reading makes no study: it would have one objective for ever."""
         storage = self.optuna_storage(url)
         try:
             trials = optuna.load_study(study_name=self.name, storage=storage).get_trials(deepcopy=False)
         except KeyError:
             return []
         else:
-            return [TrialRecord.of(trial) for trial in trials if REFUSED not in trial.user_attrs]
+            return [trial for trial in trials if REFUSED not in trial.user_attrs]
         finally:
             if isinstance(storage, RDBStorage):  # a server has few connections to give
                 storage.remove_session()

@@ -25,7 +25,7 @@ from mtl_search.search.importance import (
 )
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point, front, hypervolume, points_of, reference_of
-from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.search.record import TrialRecord
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.training.files import RESULT_FILE, read_json
 
@@ -98,13 +98,12 @@ class Overview:
 
     @cached_property
     def _trials(self) -> list[FrozenTrial]:
-        study = self.folder.optuna_study(self.config.search.storage)
-        return [trial for trial in study.get_trials(deepcopy=False) if REFUSED not in trial.user_attrs]
+        return self.folder.read_trials(self.config.search.storage)
 
     @cached_property
     def records(self) -> list[TrialRecord]:
         """Every trial, in order."""
-        return self.folder.records(self.config.search.storage)
+        return [TrialRecord.of(trial) for trial in self._trials]
 
     @cached_property
     def points(self) -> list[Point]:

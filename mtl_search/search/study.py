@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 from ray.tune.error import TuneError
@@ -28,7 +27,7 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.search.record import TrialRecord
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import OptunaSearcher, prepare_study
 from mtl_search.search.stoppers import STOPPERS
@@ -99,9 +98,8 @@ class Study:
                 with clock.baselines():
                     self._objective = self._baselines.train(pool, default)
                 self._measure_affinity(pool)
-                study = self._search(pool, capacity, clock)
-                every = study.get_trials(deepcopy=False)
-                trials = [TrialRecord.of(trial) for trial in every if REFUSED not in trial.user_attrs]
+                self._search(pool, capacity, clock)
+                trials = self._folder.records(self._config.search.storage)
                 self._objective = self._baselines.improve(pool, trials)
                 self._tell_cosines(trials)
                 return Conclusion(
@@ -156,7 +154,7 @@ class Study:
             for watcher in self._watchers:
                 watcher.affinity_measured(kind, result["affinity"], self._groups[kind])
 
-    def _search(self, pool: Pool, capacity: Capacity, clock: Clock) -> optuna.Study:
+    def _search(self, pool: Pool, capacity: Capacity, clock: Clock) -> None:
         """Run Tune over what is left of the budget."""
         search = self._config.search
         study = self._folder.optuna_study(search.storage, len(search.objectives))
@@ -172,7 +170,10 @@ class Study:
             list(self._watchers),
             self._pairs.refusal,
             self._values,
-            lambda: clock.fits_another(study.get_trials(deepcopy=False), capacity.groups, search.repeats),
+            lambda: (
+                search.seconds is None
+                or clock.fits_another(study.get_trials(deepcopy=False), capacity.groups, search.repeats)
+            ),
         )
         if searcher.left:
             try:
@@ -183,7 +184,6 @@ class Study:
             finally:
                 searcher.interrupt()
         pool.check()
-        return study
 
     def _values(self, result: Mapping[str, Any]) -> list[float]:
         """What Optuna maximises: the score, or with several objectives each task's gain."""
