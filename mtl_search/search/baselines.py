@@ -113,7 +113,7 @@ class Baselines:
         for trial in trials:
             if trial.recipe is None:
                 continue
-            stage: Stage = next(job.payload for job in jobs.singles(trial.recipe) if job.payload.tasks == (task,))
+            stage: Stage = jobs.single(trial.recipe, task).payload
             if stage.key in seen:
                 continue
             seen.add(stage.key)
@@ -134,7 +134,7 @@ class Baselines:
                 start = self.jobs(run).start(recipe).job
                 if start is not None:
                     needed[start.key] = start
-                job = next(job for job in self.jobs(run).singles(recipe) if job.payload.tasks == (task,))
+                job = self.jobs(run).single(recipe, task)
                 jobs.append(job)
                 of[job.key] = (task, told_from + run)
         if not jobs:

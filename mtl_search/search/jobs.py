@@ -75,15 +75,15 @@ class Jobs:
 
     def singles(self, recipe: Recipe) -> list[Job]:
         """The single-task stages of a recipe, a job for each task; they may need the job of its ``start``."""
+        return [self.single(recipe, task) for task in self._tasks]
+
+    def single(self, recipe: Recipe, task: str) -> Job:
+        """The single-task stage of one task; it may need the job of the recipe's ``start``."""
         recipe, start = build(TRANSFERS, recipe.transfer).applied(recipe), self.start(recipe)
-        jobs = []
-        for task in self._tasks:
-            key = content_key("single_task", self._workload_key, start.key, task, recipe.single_task.to_dict())
-            objective = Objective({task: self._goals[task]}, task)
-            folder = str(self._folder.cache / key)
-            stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder, run=self._run)
-            jobs.append(Job(key, stage, () if start.job is None else (start.job.key,)))
-        return jobs
+        key = content_key("single_task", self._workload_key, start.key, task, recipe.single_task.to_dict())
+        objective, folder = Objective({task: self._goals[task]}, task), str(self._folder.cache / key)
+        stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder, run=self._run)
+        return Job(key, stage, () if start.job is None else (start.job.key,))
 
     def of(self, recipe: Recipe) -> list[Job]:
         """All jobs of a recipe; the joint stage's is the last."""
