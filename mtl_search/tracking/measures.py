@@ -14,7 +14,7 @@ _MOST_PAIRS = 28
 """Curves of more pairs (over 8 tasks) would bury a run's other curves."""
 _COSTS = {
     "time/seconds": "seconds",
-    "time/mean_epoch_seconds": "epoch_seconds",
+    "time/fastest_epoch_seconds": "epoch_seconds",
     "time/worker_seconds": "worker_seconds",
     "memory/peak_mib": "peak_mib",
     "parameters": "parameters",
