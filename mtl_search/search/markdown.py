@@ -6,6 +6,7 @@ Every table stands behind a sentence that says what it shows; what a study did n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from statistics import stdev
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ def _way(outcome: Outcome) -> str:
 def _spread(runs: Sequence[float]) -> str:
     if len(runs) < 2:
         return ""
-    mean = sum(runs) / len(runs)
-    return f" ± {(sum((value - mean) ** 2 for value in runs) / (len(runs) - 1)) ** 0.5:.2g}"
+    return f" ± {stdev(runs):.2g}"
 
 
 def _repeated(task: TaskOutcome) -> str:

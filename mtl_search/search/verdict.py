@@ -106,9 +106,9 @@ class Judge:
         sound = [rerun for rerun in reruns if rerun.metrics and not rerun.failed]
         if not sound:
             return Verdict(tuple(reruns))
-        ranked = sorted(sound, key=lambda rerun: -self._score(rerun))
+        scores = {id(rerun): [self._objective.score(run) for run in rerun.metrics] for rerun in sound}
+        ranked = sorted(sound, key=lambda rerun: -fmean(scores[id(rerun)]))
         best, rest = ranked[0], ranked[1:]
-        scores = {id(rerun): [self._objective.score(run) for run in rerun.metrics] for rerun in ranked}
         spread = Spread.of(list(scores.values()))
         marks = tied(scores[id(best)], [scores[id(rerun)] for rerun in rest], spread)
         single = tied(scores[id(best)], [[self._objective.score(trial.metrics)] for trial in others], spread)
@@ -120,9 +120,6 @@ class Judge:
             tuple(trial.number for trial, mark in zip(others, single, strict=True) if mark),
             tuple(worse(self._evidence(best, ranked))),
         )
-
-    def _score(self, rerun: Rerun) -> float:
-        return fmean(self._objective.score(run) for run in rerun.metrics)
 
     def _improvements(self, ranked: Sequence[Rerun]) -> dict[int, Estimate]:
         runs = [[self._objective.improvement(run) for run in rerun.metrics] for rerun in ranked]
