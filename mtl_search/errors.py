@@ -135,6 +135,14 @@ class StudyError(MtlSearchError):
     """A study cannot start, go on or be found: wrong folder, no trial succeeded, already running."""
 
 
+class StorageError(MtlSearchError):
+    """The storage cannot be written or read: no room, no permission, no such bucket, away for too long."""
+
+
+class DamagedError(StorageError):
+    """A file is not what was written: cut short, or changed since."""
+
+
 class TrialError(MtlSearchError):
     """One recipe cannot be trained to its end (it diverged, its backbone crashed, its worker died again and again)."""
 
