@@ -173,13 +173,13 @@ class RemotePath:
 
     def sizes(self, *, below: bool = False) -> dict[str, int]:
         """Size in bytes of every file in this folder by name; with ``below`` in its folders too, by relative path."""
-        return {name: size for name, size in self._entries(below=below).items() if size is not None}
+        return {name: size for name, size in self.entries(below=below).items() if size is not None}
 
     def glob(self, pattern: str) -> Iterator["RemotePath"]:
         """Everything whose names match, a pattern for each part."""
         first, _, rest = pattern.partition("/")
         if any(sign in first for sign in "*?["):
-            found = [self / name for name in self._entries() if fnmatch.fnmatchcase(name, first)]
+            found = [self / name for name in self.entries() if fnmatch.fnmatchcase(name, first)]
         else:
             found = [self / first]
         for each in found:
@@ -188,7 +188,7 @@ class RemotePath:
             elif first != "" and each.exists():
                 yield each
 
-    def _entries(self, *, below: bool = False) -> dict[str, int | None]:
+    def entries(self, *, below: bool = False) -> dict[str, int | None]:
         """Size by name of what a folder holds; None for folders."""
 
         def listed(system: Any, path: str) -> Any:

@@ -78,7 +78,8 @@ def local_copy(where: Place) -> Path:
         signature = where.signature()
         if signature is None:
             raise FileNotFoundError(f"there is no {where}")
-        name = sha256(f"{where} {signature}".encode()).hexdigest()
+        told = signature if signature[1] else uuid.uuid4().hex  # without a time nobody knows whether it is the same
+        name = sha256(f"{where} {told}".encode()).hexdigest()
         copy = scratch() / "copies" / name
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)

@@ -53,14 +53,16 @@ class Pool:
         resources: What a group is made of.
         groups: How many groups to start.
         folder: Where Ray Train keeps its run files.
-        name: The study's name, for Ray's own records.
+        name, home: The study's name, for Ray's own records; its folder in the storage, which every worker must reach.
 
     Attributes:
         mailbox: Handle of the dispatcher actor.
     """
 
-    def __init__(self, workload: Workload, resources: ResourcesConfig, groups: int, folder: Path, name: str) -> None:
-        self._resources, self._folder, self._name = resources, folder, name
+    def __init__(
+        self, workload: Workload, resources: ResourcesConfig, groups: int, folder: Path, name: str, home: str = ""
+    ) -> None:
+        self._resources, self._folder, self._name, self._home = resources, folder, name, home
         self._names = [f"group-{number}" for number in range(groups)]
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -214,6 +216,7 @@ class Pool:
                 "precision": self._resources.precision,
                 "activations": self._resources.activations,
                 "threads": self._resources.cpus_per_worker,
+                "home": self._home,
                 "path": list(sys.path),
                 "folder": str(Path.cwd()),
             },

@@ -18,6 +18,7 @@ from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
+from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
@@ -34,10 +35,11 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
-from mtl_search.training.files import RESULT_FILE, read_json
+from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
+from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
@@ -89,7 +91,11 @@ class Study:
         clock = Clock(self._config.search.seconds, self._folder.clock_file)
         try:
             capacity = start_ray(self._config.resources)
-            pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
+            home = self._folder.home
+            check_nodes(home)
+            pool = Pool(
+                self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name, str(home)
+            )
             with running(pool):
                 for watcher in self._watchers:
                     watcher.pool_started(capacity.groups)
@@ -209,6 +215,8 @@ class Study:
                 name="tune",
                 storage_path=str(self._folder.ray),
                 verbose=0,
+                # There is nothing to keep of a light trial, and its node may not see the driver's folder.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
@@ -217,8 +225,8 @@ class Study:
         """Task affinity as the trials saw it on their way, where none was measured before them."""
         if "cosine" in self._groups:
             return
-        results = (self._folder.trials / trial.job / RESULT_FILE for trial in trials if trial.job)
-        found = mean_cosines(read_json(path)["history"] for path in results if path.exists())
+        results = results_in([(self._folder.trials / trial.job, RESULT_FILE, "") for trial in trials if trial.job])
+        found = mean_cosines(result["history"] for result in results if result is not None)
         if found:
             self._measured["cosine"] = grouped(self._tasks, found)
             for watcher in self._watchers:

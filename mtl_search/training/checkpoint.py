@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtl_search.errors import DamagedError
 from mtl_search.recipe import content_key
-from mtl_search.storage import Place, local_copy, scratch
+from mtl_search.storage import Place, forget_copy, local_copy, scratch
 from mtl_search.training.files import remove, replacing
 
 MODEL_FILE = "model.safetensors"
@@ -71,7 +71,14 @@ def load_tensors(path: Place) -> dict[str, Tensor]:
         FileNotFoundError: There is no such file.
         DamagedError: It is not what was written.
     """
-    local = local_copy(path)
+    try:
+        return _load(path, local_copy(path))
+    except DamagedError:
+        forget_copy(path)  # the copy alone may be damaged
+        raise
+
+
+def _load(path: Place, local: Path) -> dict[str, Tensor]:
     before = _identity(local)
     try:
         with safe_open(local, "pt") as file:

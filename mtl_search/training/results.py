@@ -4,7 +4,9 @@
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +16,8 @@ from mtl_search.storage import Place, place
 from mtl_search.training.checkpoint import MODEL_FILE, drop_checkpoint, intact, save_model, save_tensors
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
 
+_AT_ONCE = 16
+"""Files of a store that are asked for at a time."""
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +53,26 @@ def result_in(folder: Place, name: str = RESULT_FILE) -> dict[str, Any] | None:
         _log.warning("%s", error)
         return None
     return result
+
+
+def results_in(files: Sequence[tuple[Place, str, str]]) -> list[dict[str, Any] | None]:
+    """The results in many folders, side by side where they are far away.
+
+    Args:
+        files: Folder, the result's file in it, and a file that must be there too; empty for none.
+
+    Returns:
+        As ``result_in``; None also where the other file is missing.
+    """
+
+    def found(wanted: tuple[Place, str, str]) -> dict[str, Any] | None:
+        folder, name, beside = wanted
+        return result_in(folder, name) if not beside or (folder / beside).exists() else None
+
+    if all(isinstance(folder, Path) for folder, *_ in files):
+        return [found(each) for each in files]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(found, files))
 
 
 def whole_result_in(folder: Place) -> dict[str, Any] | None:
