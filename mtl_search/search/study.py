@@ -6,6 +6,7 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +107,7 @@ class Study:
                 self._measure_affinity(pool)
                 self._search(pool, capacity, clock)
                 trials = self._folder.records(self._config.search.storage)
+                searched = copy(self._jobs())
                 self._objective = self._baselines.improve(pool, trials)
                 self._tell_cosines(trials)
                 return Conclusion(
@@ -113,6 +115,7 @@ class Study:
                     self._workload,
                     self._folder,
                     self._jobs,
+                    searched,
                     self._objective,
                     self._baselines.by_task,
                     self._watchers,

@@ -17,6 +17,12 @@ from trapped_backbone import SLOW
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.record import TrialRecord
 
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": b"planted-secret-key",
+    "AWS_ACCESS_KEY_ID": b"planted-key-id",
+    "MLFLOW_TRACKING_PASSWORD": b"planted-tracking-password",
+    "PGPASSWORD": b"planted-database-password",
+}
 URL = "s3://bucket/some/runs"
 JOINT = {"epochs": 8, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
 
@@ -45,6 +51,8 @@ def command(place: Path, *words: str) -> str:
 def test_a_study_in_a_bucket_is_killed_and_goes_on_on_an_empty_machine(
     tmp_path: Path, short_folder: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, started: Callable[..., Command]
 ) -> None:
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret.decode())
     write_study(tmp_path, study_of(tmp_path, 4, JOINT) | {"storage": URL})
     first = started(tmp_path)
     first.wait_until(lambda: sum("/trials/" in key and key.endswith("result.json") for key in s3.names()) >= 2)
@@ -69,3 +77,15 @@ def test_a_study_in_a_bucket_is_killed_and_goes_on_on_an_empty_machine(
     command(other, "export", "tiny", "--output", URL)
     assert (other / "tiny-model" / "model.pt2").exists()
     assert not (other / "mtl_search_runs").exists()
+    check_no_secret([tmp_path, other], s3)
+
+
+def check_no_secret(places: list[Path], s3: S3) -> None:
+    """Nothing that was written holds a secret of the environment: not the bucket, MLflow, the export, Ray's files."""
+    files = [path for place in places for path in place.rglob("*") if path.is_file() and path.name != "s3.log"]
+    contents = {str(path): path.read_bytes() for path in files} | {key: s3.read(key) for key in s3.names()}
+    assert any(name.endswith("mlflow.db") for name in contents)
+    assert any("/ray/session" in name for name in contents)
+    assert any(name.endswith("model.safetensors") for name in contents)
+    leaks = [(name, secret) for name, content in contents.items() for secret in SECRETS.values() if secret in content]
+    assert leaks == []
