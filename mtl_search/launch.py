@@ -22,12 +22,13 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
-from mtl_search.search.affinity_file import AffinityFile
+from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
+from mtl_search.storage import Place, place
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.recorder import Recorder
@@ -60,9 +61,9 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def storage_of(config: StudyConfig) -> Path:
-    """The storage folder, whatever the working folder of a worker is."""
-    return Path(config.storage).expanduser().resolve()
+def storage_of(config: StudyConfig) -> Place:
+    """The storage, whatever the working folder of a worker is."""
+    return place(config.storage)
 
 
 def tracking_uri(config: StudyConfig) -> str:
@@ -180,14 +181,14 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
     uri = tracking_uri(config)
-    with folder.locked():
+    with folder.locked(say):
         folder.begin(config, resume=resume)
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
-            told: list[StudyWatcher] = [recorder, AffinityFile(folder), *watchers]
+            told: list[StudyWatcher] = [recorder, AffinityFile(folder), KeptInStorage(folder), *watchers]
             study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
@@ -202,7 +203,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
             if waiting:
                 say(
                     f"MLflow at {without_passwords(uri)} cannot be reached ({tracker.problem}): "
-                    f"{waiting} writes wait in {folder.path / 'tracking'} and are delivered when the study is resumed"
+                    f"{waiting} writes wait in {folder.home / 'tracking'} and are delivered when the study is resumed"
                 )
             else:
                 register(folder, uri, tracker, say)
@@ -226,6 +227,6 @@ def _data_card(prepared: Prepared) -> dict[str, object]:
 
 def use_folder_of(study_file: Path) -> None:
     """Let ``python:`` sources and backbones be found beside the study file and in the working folder."""
-    for place in (str(Path.cwd()), str(study_file.resolve().parent)):
-        if place not in sys.path:
-            sys.path.insert(0, place)
+    for folder in (str(Path.cwd()), str(study_file.resolve().parent)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)

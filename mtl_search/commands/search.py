@@ -86,7 +86,7 @@ def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str,
         f"export it:  {export_line(config, recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
         f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
-        f"log:        {folder.log}",
+        f"log:        {folder.home / folder.log.name}",
     ]
 
 

@@ -48,10 +48,7 @@ def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "Stu
         raw = read_yaml(path)
         name = str(raw.get("name", path.stem)) if isinstance(raw, dict) else path.stem
         storage = str(raw.get("storage", storage)) if isinstance(raw, dict) else storage
-    folder = StudyFolder(Path(arguments.output or storage).expanduser().resolve(), name)
-    own = path.expanduser().resolve()
-    if len(own.parents) > 1 and (there := StudyFolder(own.parents[1], own.name)).path == own and there.exists:
-        folder = there
+    folder = StudyFolder.at(name, arguments.output or storage)
     folder.read_config()
     return folder
 

@@ -1,22 +1,26 @@
-"""A study's folder in the storage: where everything lies, and the lock that keeps a second driver out."""
+"""A study's folder in the storage: where everything lies, and the lock that keeps a second driver out.
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+In a storage that is no folder the driver's own files lie in a working folder of this machine, see ``mirror``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
 from mtl_search.recipe import content_key
+from mtl_search.search.mirror import Mirror, mirror_of
+from mtl_search.search.optuna_journal import cut_torn_line, open_storage
+from mtl_search.search.ownership import Ownership
 from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.storage import Place, place, probe
 from mtl_search.training.files import read_json, write_json
 
 _DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
@@ -32,21 +36,47 @@ class StudyFolder:
         name: The study's name.
     """
 
-    storage: Path
+    storage: Place
     name: str
 
+    @classmethod
+    def at(cls, study: str | Path, storage: str | Place) -> "StudyFolder":
+        """The study that a user means.
+
+        Args:
+            study: Its name, or its own folder or URL.
+            storage: Where a study of that name lies.
+        """
+        own = place(study)
+        if (own / "study.json").exists() if isinstance(own, Path) else len(own.parts) > 1:
+            found = cls(own.parent.parent, own.name)
+        else:
+            found = cls(place(storage), str(study))
+        found.refresh()
+        return found
+
+    def refresh(self) -> None:
+        """See the study as it is now in a storage that is no folder; nothing to do elsewhere."""
+        if self._mirror is not None:
+            self._mirror.pull()
+
     @property
-    def path(self) -> Path:
-        """The study's own folder."""
+    def home(self) -> Place:
+        """The study's own folder in the storage."""
         return self.storage / "studies" / self.name
 
     @property
-    def trials(self) -> Path:
-        """Folders of the joint models, by job key."""
-        return self.path / "trials"
+    def path(self) -> Path:
+        """The same, or the working folder that stands for it on this machine: the driver's own files."""
+        return self.home if isinstance(self.home, Path) else mirror_of(self.home).path
 
     @property
-    def cache(self) -> Path:
+    def trials(self) -> Place:
+        """Folders of the joint models, by job key."""
+        return self.home / "trials"
+
+    @property
+    def cache(self) -> Place:
         """Folders of the single-task models, by content key; shared by all studies on this storage."""
         return self.storage / "cache"
 
@@ -100,24 +130,36 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the study for this process; the system lets go when the process ends, however it ends.
+    def locked(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+        """Hold the study for this process, and keep its files in the storage.
+
+        Args:
+            say: Told in a line what a user should know.
 
         Raises:
-            StudyError: Another process holds it.
+            StudyError: Another driver holds it.
+            StorageError: The storage cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise StudyError(f"study {self.name} is being run by {owner}; wait for it or end it") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}")
-            file.flush()
-            yield
+        probe(self.home)
+        mirror = self._mirror
+        with Ownership(self.name, self.home, self.path / "lock", say).held():
+            if mirror is not None:
+                mirror.pull()
+            with mirror.running() if mirror is not None else nullcontext():
+                yield
+
+    def stored(self) -> None:
+        """Take what this process has written to the storage, where that is elsewhere; it is there on return.
+
+        Raises:
+            StorageError: The store does not answer, or refuses.
+        """
+        if self._mirror is not None:
+            self._mirror.push()
+
+    @property
+    def _mirror(self) -> Mirror | None:
+        return None if isinstance(self.home, Path) else mirror_of(self.home)
 
     def begin(self, config: StudyConfig, *, resume: bool) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
@@ -144,8 +186,9 @@ class StudyFolder:
                     "give the new study another name"
                 )
         write_json(self.config_file, snapshot)
-        # This process holds the study: a lock in Optuna's journal is one that a killed driver left.
+        # This process holds the study: a lock in Optuna's journal is one that a killed driver left, as is half a line.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
+        cut_torn_line(self._journal)
 
     def read_config(self) -> StudyConfig:
         """The configuration the study was begun with.
@@ -170,13 +213,7 @@ class StudyFolder:
         Raises:
             StudyError: The database cannot be reached.
         """
-        if url == "journal":
-            return JournalStorage(JournalFileBackend(str(self._journal)))
-        try:
-            return RDBStorage(url)
-        except Exception as error:  # each database driver raises its own kinds
-            reason = str(error).partition("\n")[0]
-            raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
+        return open_storage(url, self._journal, self._mirror.nudge if self._mirror else lambda: None)
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order; none where its search has not begun."""

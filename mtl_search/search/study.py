@@ -6,6 +6,7 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
+from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
@@ -34,10 +36,11 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
-from mtl_search.training.files import RESULT_FILE, read_json
+from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
+from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
@@ -92,12 +95,15 @@ class Study:
             # No more can be busy at once: a trial each, or before that a baseline each.
             useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
+            home = self._folder.home
+            check_nodes(home)
             pool = Pool(
                 self._workload,
                 resources,
                 capacity.groups,
                 self._folder.ray,
                 self._config.name,
+                str(home),
                 capacity.most,
                 capacity.patience,
             )
@@ -111,6 +117,7 @@ class Study:
                 self._measure_affinity(pool)
                 self._search(pool, capacity, clock)
                 trials = self._folder.records(self._config.search.storage)
+                searched = copy(self._jobs())
                 self._objective = self._baselines.improve(pool, trials)
                 self._tell_cosines(trials)
                 return Conclusion(
@@ -118,6 +125,7 @@ class Study:
                     self._workload,
                     self._folder,
                     self._jobs,
+                    searched,
                     self._objective,
                     self._baselines.by_task,
                     self._watchers,
@@ -222,6 +230,8 @@ class Study:
                 name="tune",
                 storage_path=str(self._folder.ray),
                 verbose=0,
+                # There is nothing to keep of a light trial, and its node may not see the driver's folder.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=3),
             ),
         )
@@ -230,8 +240,8 @@ class Study:
         """Task affinity as the trials saw it on their way, where none was measured before them."""
         if "cosine" in self._groups:
             return
-        results = (self._folder.trials / trial.job / RESULT_FILE for trial in trials if trial.job)
-        found = mean_cosines(read_json(path)["history"] for path in results if path.exists())
+        results = results_in([(self._folder.trials / trial.job, RESULT_FILE, "") for trial in trials if trial.job])
+        found = mean_cosines(result["history"] for result in results if result is not None)
         if found:
             self._measured["cosine"] = grouped(self._tasks, found)
             for watcher in self._watchers:

@@ -7,7 +7,6 @@ but activations, keyed by content: they save a later stage time and change no bi
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.objects import NO_OBJECTS, Luggage
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
+from mtl_search.storage import place
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
@@ -197,7 +197,7 @@ class Workspace:
         if not folder:
             return self.base
         if self._read[0] != folder:
-            found = base_of(load_model(Path(folder)))
+            found = base_of(load_model(place(folder)))
             self._read = folder, {name: value.to(self.world.device) for name, value in found.items()}
         return self._read[1]
 
