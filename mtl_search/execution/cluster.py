@@ -5,9 +5,10 @@ import os
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from mtl_search.config import ResourcesConfig
-from mtl_search.errors import ConfigError, Problem
+from mtl_search.errors import ConfigError, Problem, StudyError
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -53,6 +54,7 @@ def start_ray(resources: ResourcesConfig) -> Capacity:
 
     Raises:
         ConfigError: Not even one group fits.
+        StudyError: The cluster cannot be joined.
     """
     set_environment()
     local = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
@@ -70,11 +72,27 @@ def start_ray(resources: ResourcesConfig) -> Capacity:
         )
         return Capacity(groups, 1 / groups, local=True)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        _join()
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     groups = _fitting(resources, {"CPU": total.get("CPU", 0.0) - 1, "GPU": total.get("GPU", 0.0)})
     return Capacity(groups, 1 / (groups + 1), local=False)
+
+
+def _join() -> None:
+    """Connect to the cluster of the environment.
+
+    Raises:
+        StudyError: There is none, or it does not let this process in.
+    """
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, AuthenticationError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StudyError(
+            f"no Ray cluster to join at {os.environ['RAY_ADDRESS']} ({type(error).__name__}: {reason}); this joins one "
+            "that this machine is part of, and http://HOST:8265 submits a job to one that it is not"
+        ) from error
 
 
 def set_environment() -> None:

@@ -14,7 +14,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
-from mtl_search.errors import StudyError
+from mtl_search.errors import StudyError, shown
+from mtl_search.fields import NAME_RULE, is_name
 from mtl_search.recipe import content_key
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.training.files import read_json, write_json
@@ -30,10 +31,17 @@ class StudyFolder:
     Attributes:
         storage: The ``storage`` of the study file; shared by studies, so that single-task models are.
         name: The study's name.
+
+    Raises:
+        StudyError: The name is none that a study can have.
     """
 
     storage: Path
     name: str
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):  # it comes from a command line, a server or a job, and becomes a path
+            raise StudyError(f"a study's name {NAME_RULE}, got {shown(self.name)}")
 
     @property
     def path(self) -> Path:
@@ -118,6 +126,19 @@ class StudyFolder:
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
             yield
+
+    @property
+    def owner(self) -> str | None:
+        """Who runs the study now, in words; None where nobody does."""
+        try:
+            with (self.path / "lock").open(encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or "another process"
+        except FileNotFoundError:
+            pass
+        return None
 
     def begin(self, config: StudyConfig, *, resume: bool) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
