@@ -32,9 +32,9 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# Known vulnerabilities of every pinned version; asks a database on the internet, so no part of the tests.
+# Known vulnerabilities of every pinned version; asks a database on the internet, so no part of the tests; one not looked up fails.
 audit: $(AUDIT)/bin/pip-audit
-	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 $(AUDIT)/bin/pip-audit: | $(BIN)/python
 	$(BIN)/python -m venv $(AUDIT)
