@@ -16,11 +16,13 @@ from mtl_search.catalog import LoadedStudy
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
+from mtl_search.execution.addresses import in_a_job
 from mtl_search.export.trunks import trunk
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
+from mtl_search.outliving import outliving_problems
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
 from mtl_search.search.folder import StudyFolder
@@ -83,6 +85,9 @@ def prepare(study: LoadedStudy) -> Prepared:
         DataError: The data breaks a rule.
     """
     config = study.config
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if in_a_job() and (problems := outliving_problems(config, uri)):
+        raise ConfigError(problems)
     data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
     task_goals(data, data.all_tasks)
     resources = config.resources

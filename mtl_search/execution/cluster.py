@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import ray
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 
 from mtl_search.config import ResourcesConfig
-from mtl_search.errors import ConfigError, Problem
+from mtl_search.errors import ConfigError, Problem, StudyError
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -72,6 +73,7 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
 
     Raises:
         ConfigError: Not even one group fits, or could.
+        StudyError: The cluster cannot be joined.
     """
     set_environment()
     wanted = useful if resources.concurrent_trials == "auto" else resources.concurrent_trials
@@ -90,7 +92,7 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
         )
         return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        _join()
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
     return _on_cluster(resources, wanted)
 
@@ -135,6 +137,22 @@ def no_room(resources: ResourcesConfig, seconds: float) -> str:
         f"{', '.join(f'{amount:g} {kind}' for kind, amount in need.items())}, and the cluster has {have} in all; "
         "nothing finished is lost, go on with --resume"
     )
+
+
+def _join() -> None:
+    """Connect to the cluster of the environment.
+
+    Raises:
+        StudyError: There is none, or it does not let this process in.
+    """
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (ConnectionError, AuthenticationError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StudyError(
+            f"no Ray cluster to join at {os.environ['RAY_ADDRESS']} ({type(error).__name__}: {reason}); this joins one "
+            "that this machine is part of, and http://HOST:8265 submits a job to one that it is not"
+        ) from error
 
 
 def set_environment() -> None:

@@ -14,11 +14,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
-from mtl_search.errors import StudyError
+from mtl_search.errors import StudyError, shown
+from mtl_search.fields import NAME_RULE, is_name
 from mtl_search.recipe import content_key
 from mtl_search.search.mirror import Mirror, mirror_of
 from mtl_search.search.optuna_journal import cut_torn_line, open_storage
-from mtl_search.search.ownership import Ownership
+from mtl_search.search.ownership import Ownership, owner_of
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.storage import Place, place, probe
 from mtl_search.training.files import read_json, write_json
@@ -34,6 +35,9 @@ class StudyFolder:
     Attributes:
         storage: The ``storage`` of the study file; shared by studies, so that single-task models are.
         name: The study's name.
+
+    Raises:
+        StudyError: The name is none that a study can have.
     """
 
     storage: Place
@@ -59,6 +63,10 @@ class StudyFolder:
         """See the study as it is now in a storage that is no folder; nothing to do elsewhere."""
         if self._mirror is not None:
             self._mirror.pull()
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):  # it comes from a command line, a server or a job, and becomes a path
+            raise StudyError(f"a study's name {NAME_RULE}, got {shown(self.name)}")
 
     @property
     def home(self) -> Place:
@@ -160,6 +168,11 @@ class StudyFolder:
     @property
     def _mirror(self) -> Mirror | None:
         return None if isinstance(self.home, Path) else mirror_of(self.home)
+
+    @property
+    def owner(self) -> str | None:
+        """Who runs the study now, in words; None where nobody does."""
+        return owner_of(self.home, self.path / "lock")
 
     def begin(self, config: StudyConfig, *, resume: bool) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.

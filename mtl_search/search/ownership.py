@@ -97,14 +97,14 @@ class Ownership:
         Raises:
             StudyError: Somebody does.
         """
-        owner = self._read()
+        owner = _read(self._record)
         if owner is None or _died_here(owner):
             return
         self._say(f"study {self._study} was being run by {_named(owner)}; seeing if it still is takes {STALE:.0f} s")
         until = time.monotonic() + STALE
         while time.monotonic() < until:
             time.sleep(1.0)
-            now = self._read()
+            now = _read(self._record)
             if now is None:
                 return
             if now != owner:
@@ -114,7 +114,7 @@ class Ownership:
         write_json(self._record, self._me | {"beat": 0})
         if not isinstance(self._record, Path):  # where there is no file lock, the last to write is the one
             time.sleep(_SETTLING)
-            owner = self._read()
+            owner = _read(self._record)
             if owner is None or owner["token"] != self._me["token"]:
                 raise self._refusal(_named(owner) if owner else "another process")
 
@@ -124,7 +124,7 @@ class Ownership:
         while not self._stopping.wait(BEAT):
             count += 1
             try:
-                owner = self._read()
+                owner = _read(self._record)
                 if owner is not None and owner["token"] != self._me["token"]:
                     self._lost = (
                         f"study {self._study} was taken over by {_named(owner)} while this driver did not answer "
@@ -136,15 +136,33 @@ class Ownership:
             except (OSError, StorageError) as error:
                 _log.error("cannot say that this driver lives: %s", error)
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = read_json(self._record)
-        except (FileNotFoundError, DamagedError):  # a record that nobody can read holds nothing
-            return None
-        return found
-
     def _refusal(self, owner: str) -> StudyError:
         return StudyError(f"study {self._study} is being run by {owner}; wait for it or end it")
+
+
+def owner_of(home: Place, lock: Path) -> str | None:
+    """Who runs a study now, in words; None where nobody does. Of an owner elsewhere its last word counts.
+
+    Args:
+        home: The study's folder in the storage.
+        lock: The file of this machine for the system's lock.
+    """
+    if lock.exists():
+        with lock.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    owner = _read(home / OWNER_FILE)
+    return None if owner is None or _died_here(owner) else _named(owner)
+
+
+def _read(record: Place) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = read_json(record)
+    except (FileNotFoundError, DamagedError):  # a record that nobody can read holds nothing
+        return None
+    return found
 
 
 def _named(owner: dict[str, Any]) -> str:
