@@ -37,10 +37,14 @@ class SplitConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the rows come from: one ``source`` for all tasks, or several named ``sources``."""
+    """Where the rows come from: one ``source`` for all tasks, or several named ``sources``.
+
+    ``stream`` leaves the inputs on disk, for tables in Parquet files that are larger than memory.
+    """
 
     source: Variant | None = None
     sources: dict[Name, Variant] | None = Field(default=None, min_length=1)
+    stream: bool = False
     split: SplitConfig = SplitConfig()
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ from mtl_search.errors import MtlSearchError, TrialError
 from mtl_search.execution.faults import LESS_MEMORY, lacks_memory
 from mtl_search.execution.jobs import Rejoin, Retire, Ticket
 from mtl_search.execution.reach import check_here
+from mtl_search.execution.streams import pick_beside
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
@@ -110,7 +111,7 @@ def _serve(config: dict[str, Any]) -> None:
     try:
         check_here(config["home"])
         workload: Workload = ray.get(config["workload"][0])
-        workspace = Workspace(workload, world, config["activations"])
+        workspace = Workspace(workload, world, config["activations"], pick_beside)
     except Exception as error:  # noqa: BLE001  told to the dispatcher, which tells the user
         # Returning, not raising: Ray Train would start the same again, for ever. The other ranks are told to retire.
         _log.exception("worker group %s cannot work", config["group"])
