@@ -15,6 +15,7 @@ from ray.tune.search import Searcher
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe, content_key
+from mtl_search.search.horizon import Horizon
 from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
 from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
@@ -74,26 +75,37 @@ class OptunaSearcher(Searcher):
         in_time: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._study, self._space = study, space
+        self._whole, self._space, self._budget = study, space, budget
+        self._horizon = Horizon(study._storage, study._study_id)
+        self._study = optuna.load_study(study_name=study.study_name, storage=self._horizon, sampler=study.sampler)
         self._submit, self._release = submit, release
         self._watchers, self._refuse = watchers, refuse
         self._values, self._in_time = values, in_time
         self._several = len(study.directions) > 1
         self._live: dict[str, _Live] = {}
-        past = study.get_trials(deepcopy=False)
-        counted = [t for t in past if t.state.is_finished() and not {INTERRUPTED, REFUSED} & t.user_attrs.keys()]
-        self._left = budget - len(counted)
-        self._ended: dict[str, FrozenTrial] = {t.user_attrs["key"]: t for t in counted if "key" in t.user_attrs}
+        self._counted = self._lost = 0
+        self._ended: dict[str, FrozenTrial] = {}
+        self._unknown: set[int] = set()
+        self._learn()
 
     @property
     def left(self) -> int:
         """Trials still to start."""
-        return max(0, self._left)
+        return max(0, self._budget - self._counted - self._lost - len(self._live))
+
+    def _learn(self) -> None:
+        """Read which trials have ended since the last look."""
+        for trial in self._horizon.refresh():
+            if not {INTERRUPTED, REFUSED} & trial.user_attrs.keys():
+                self._counted += 1
+                if "key" in trial.user_attrs and trial.number not in self._unknown:
+                    self._ended.setdefault(trial.user_attrs["key"], trial)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
         """The next recipe's jobs; recipes tried before get their known end at once and are passed over."""
         refused = 0
-        while self._left > 0 and refused < _MOST_REFUSED and self._in_time():
+        self._learn()
+        while self.left > 0 and refused < _MOST_REFUSED and self._in_time():
             trial = self._study.ask()
             recipe = self._recipe(trial)
             if reason := self._refuse(recipe):
@@ -101,11 +113,11 @@ class OptunaSearcher(Searcher):
                 trial.set_user_attr(REFUSED, reason)
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
-            self._left -= 1
             trial.set_user_attr("recipe", recipe.to_dict())
             trial.set_user_attr("key", recipe.key)
             if recipe.key in self._ended:
                 self._repeat(trial, recipe, self._ended[recipe.key])
+                self._learn()
                 continue
             key = self._submit(recipe)
             self._live[trial_id] = _Live(trial, recipe, key, time.time())
@@ -139,6 +151,7 @@ class OptunaSearcher(Searcher):
         outcome = news.result
         live.trial.set_user_attr("seconds", time.time() - live.started)
         if error:
+            self._unknown.add(live.trial.number)
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
             for name in _MEASURED:
@@ -151,17 +164,17 @@ class OptunaSearcher(Searcher):
             live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
-            close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)
+            self._lost += 1
+            close_trial(self._whole, self._frozen(live.trial), news.reason, self._watchers)
         else:
             self._end(live.trial, TrialState.FAIL, reason=news.reason or "the trial ended without a result")
-        if not error and news.state is not JobState.CANCELLED:
-            self._ended.setdefault(live.recipe.key, self._frozen(live.trial))
         del self._live[trial_id]
+        self._learn()
 
     def interrupt(self) -> None:
         """End the trials that still run, to be tried again on resume."""
         self._live.clear()
-        close_running(self._study, "interrupted", self._watchers)
+        close_running(self._whole, "interrupted", self._watchers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher for a restore that this project does not use: only what needs no process."""
@@ -200,7 +213,7 @@ class OptunaSearcher(Searcher):
         self._study.tell(trial, list(values) if state is TrialState.COMPLETE else None, state=state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[trial.number]
+        return self._horizon.get_trial(trial._trial_id)
 
 
 def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: Sequence[Watcher]) -> None:

@@ -24,6 +24,7 @@ from mtl_search.search.baselines import Baselines
 from mtl_search.search.clock import Clock
 from mtl_search.search.conclusion import Conclusion
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.forgetting import Forgetting
 from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
@@ -210,6 +211,7 @@ class Study:
                 storage_path=str(self._folder.ray),
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=3),
+                callbacks=[Forgetting()],
             ),
         )
 
