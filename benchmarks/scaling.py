@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,7 @@ def measured(name: str, place: Path, **arguments: float) -> dict[str, Any]:
 
 def spent(marks: list[dict[str, float]], what: str) -> dict[str, float]:
     """Seconds per trial between one mark and the next, by finished trials."""
-    pairs = zip(marks, marks[1:], strict=False)
-    return {str(int(b["trials"])): (b[what] - a[what]) / (b["trials"] - a["trials"]) for a, b in pairs}
+    return {str(int(b["trials"])): (b[what] - a[what]) / (b["trials"] - a["trials"]) for a, b in pairwise(marks)}
 
 
 def measure_all(quick: bool) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _report(stage: Stage, epoch: int, history: list[dict[str, Any]], seconds: fl
 def _result(stage: Stage, history: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
     best = max(history, key=lambda report: report["score"])
     seconds = sum(report["seconds"] for report in history)
-    steps = {step: best["metrics"] for step in ("base", "single", "fused", "joint")}
+    steps = dict.fromkeys(("base", "single", "fused", "joint"), best["metrics"])
     return {
         "key": stage.key,
         "kind": stage.kind,

@@ -6,7 +6,7 @@ Puts together what the layers below keep apart; the command line calls it, and s
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +23,13 @@ from mtl_search.models.sharing import SHARINGS
 from mtl_search.objects import Luggage
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile
+from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
-from mtl_search.tracking import Tracker
+from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
@@ -162,7 +163,9 @@ def _fetch(config: StudyConfig) -> Fetch:
     return partial(trunk, storage=storage_of(config), uri=tracking_uri(config))
 
 
-def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool) -> Outcome:
+def run_study(
+    prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool, join: bool = False
+) -> Outcome:
     """Search, track, and register the best model.
 
     Args:
@@ -170,6 +173,7 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
         watchers: Hear of everything beside the tracking.
         say: Told in a line what a user should know.
         resume: Whether to go on with a study of this name.
+        join: Whether other drivers may run the study too; begins it where there is none.
 
     Returns:
         What was found.
@@ -180,21 +184,32 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
     uri = tracking_uri(config)
-    with folder.locked():
-        folder.begin(config, resume=resume)
+    experiment = config.tracking.experiment or config.name
+    with folder.locked(shared=join):
+        folder.begin(config, resume=resume, join=join)
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
-        with Tracker(folder.path / "tracking", uri, config.tracking.experiment or config.name, config.name) as tracker:
+        with ExitStack() as stack:
+            objectives = len(config.search.objectives)
+            shared = Drivers(folder.optuna_study(config.search.storage, objectives)) if join else None
+            drivers = None if shared is None else stack.enter_context(shared)
+            name = None if drivers is None else drivers.name
+            tracker = stack.enter_context(Tracker(folder.path / "tracking", uri, experiment, config.name, name))
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
             told: list[StudyWatcher] = [recorder, AffinityFile(folder), *watchers]
-            study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config))
+            study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config), drivers)
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
                     outcome = study.run()
             except BaseException:
                 say_left(folder, tracker, recorder, say)
                 raise
+            if drivers is not None and not drivers.concludes:
+                say("another driver has concluded the study")
+                delivered(tracker)
+                return outcome
+            deliver_left(folder.path / "tracking", uri, experiment, config.name)
             log_figures(folder, tracker, say)
             overview = Overview(folder)
             recorder.study_ended(outcome, overview.records, overview.points)
@@ -206,6 +221,8 @@ def run_study(prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *,
                 )
             else:
                 register(folder, uri, tracker, say)
+            if drivers is not None:
+                drivers.concluded()
     return outcome
 
 

@@ -70,10 +70,9 @@ class StudyFolder:
         """What export needs to know of the data: tasks, input preparation, a few sample rows."""
         return self.path / "data.json"
 
-    @property
-    def clock_file(self) -> Path:
-        """How long the study has run so far."""
-        return self.path / "clock.json"
+    def clock_file(self, driver: str = "") -> Path:
+        """How long the study has run so far; one of several drivers has a clock of its own."""
+        return self.path / f"clock{driver and '-'}{driver}.json"
 
     @property
     def bases_file(self) -> Path:
@@ -100,8 +99,11 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, shared: bool = False) -> Iterator[None]:
         """Hold the study for this process; the system lets go when the process ends, however it ends.
+
+        Args:
+            shared: With others that share it.
 
         Raises:
             StudyError: Another process holds it.
@@ -109,17 +111,18 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
-                raise StudyError(f"study {self.name} is being run by {owner}; wait for it or end it") from error
+                also = "" if shared else ", or run it together with --join on both sides"
+                raise StudyError(f"study {self.name} is being run by {owner}; wait for it or end it{also}") from error
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
             yield
 
-    def begin(self, config: StudyConfig, *, resume: bool) -> None:
+    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
 
         Raises:
@@ -128,7 +131,7 @@ class StudyFolder:
         snapshot = config.model_dump(mode="json")
         if self.exists:
             before = read_json(self.config_file)
-            if not resume:
+            if not (resume or join):
                 raise StudyError(
                     f"study {self.name} exists in {self.storage}: add --resume to go on with it "
                     "(--trials N extends it), or give the new study another name"
@@ -144,6 +147,8 @@ class StudyFolder:
                     "give the new study another name"
                 )
         write_json(self.config_file, snapshot)
+        if join:
+            return
         # This process holds the study: a lock in Optuna's journal is one that a killed driver left.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
 

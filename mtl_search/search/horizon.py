@@ -1,4 +1,4 @@
-"""The horizon: a study's storage as its sampler sees it, bounded, so that the 10,000th proposal costs what the 500th did.
+"""The horizon: a study's storage as its sampler sees it, bounded: the 10,000th proposal costs what the 500th did.
 
 Between the searcher and Optuna's storage. Samplers read every finished trial for every parameter; here they get the
 best, the latest and an even sample of the others. Up to the limit they see all, as without it. Writing passes through,
