@@ -29,7 +29,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"execution"}),
     frozenset({"search"}),
     frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "figures", "export", "extension"}),
-    frozenset({"listing", "launch", "publishing", "one_recipe", "outliving", "submitting"}),
+    frozenset({"listing", "launch", "publishing", "one_recipe", "outliving", "submitting", "compatibility"}),
     frozenset({"api"}),
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),

@@ -22,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("study", help=STUDY_FILE)
     parser.add_argument("--trials", type=int, help="trials in all (default: the study file's); more extend a study")
-    parser.add_argument("--resume", action="store_true", help="go on with the study of this name")
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument("--resume", action="store_true", help="go on with the study of this name")
+    going_on.add_argument("--join", action="store_true", help="run the study together with other drivers that join it")
     parser.add_argument("--seed", type=int, help="seed of everything (default: the study file's)")
     parser.add_argument("--output", help=OUTPUT)
     parser.add_argument("--json", action="store_true", help=JSON)
@@ -46,10 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     join(address)
     prepared = prepared_study(arguments.study, chosen)
     given = [word for word in ("--address", arguments.address) if arguments.address]
-    again = shlex.join(["mtl-search", "search", arguments.study, "--resume", *given])
-    return carry_out(
-        prepared, job_notes().get("mtl_search.again") or again, resume=arguments.resume, json=arguments.json
+    going_on = "--join" if arguments.join else "--resume"
+    again = job_notes().get("mtl_search.again") or shlex.join(
+        ["mtl-search", "search", arguments.study, going_on, *given]
     )
+    return carry_out(prepared, again, resume=arguments.resume, join=arguments.join, json=arguments.json)
 
 
 def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address: str) -> int:
@@ -81,13 +84,14 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
 
 
-def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = False) -> int:
+def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = False, json: bool = False) -> int:
     """Run a study and say what it found.
 
     Args:
         prepared: The study.
         again: The command that goes on with it.
         resume: Whether to go on with a study of this name.
+        join: Whether other drivers may run it too.
         json: Whether standard output gets one JSON document and nothing else.
     """
     from mtl_search.api.running import display_of
@@ -102,13 +106,13 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
     with chatter_to(folder.log, 2 if json else 1) as stream:
-        display = display_of(prepared, stream, resume=resume)
+        display = display_of(prepared, stream, resume=resume or join)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")
-                outcome = run_study(prepared, [display], display.say, resume=resume)
+                outcome = run_study(prepared, [display], display.say, resume=resume, join=join)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise

@@ -1,7 +1,4 @@
-"""A study's folder in the storage: where everything lies, and the lock that keeps a second driver out.
-
-In a storage that is no folder the driver's own files lie in a working folder of this machine, see ``mirror``.
-"""
+"""A study's folder in the storage, or its copy here (see ``mirror``): where all lies, and who holds it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,16 +13,13 @@ from optuna.trial import FrozenTrial
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError, shown
 from mtl_search.fields import NAME_RULE, is_name
-from mtl_search.recipe import content_key
+from mtl_search.search.beginning import check_unchanged
 from mtl_search.search.mirror import Mirror, mirror_of
 from mtl_search.search.optuna_journal import cut_torn_line, open_storage
 from mtl_search.search.ownership import Ownership, owner_of
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.storage import Place, place, probe
 from mtl_search.training.files import read_json, write_json
-
-_DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
-"""Sections that decide what a trial's result means; a resumed study must not change them."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +102,9 @@ class StudyFolder:
         """What export needs to know of the data: tasks, input preparation, a few sample rows."""
         return self.path / "data.json"
 
-    @property
-    def clock_file(self) -> Path:
-        """How long the study has run so far."""
-        return self.path / "clock.json"
+    def clock_file(self, driver: str = "") -> Path:
+        """How long the study has run so far; one of several drivers has a clock of its own."""
+        return self.path / f"clock{driver and '-'}{driver}.json"
 
     @property
     def bases_file(self) -> Path:
@@ -138,11 +131,12 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[None]:
         """Hold the study for this process, and keep its files in the storage.
 
         Args:
             say: Told in a line what a user should know.
+            shared: With others that share it.
 
         Raises:
             StudyError: Another driver holds it.
@@ -150,7 +144,7 @@ class StudyFolder:
         """
         probe(self.home)
         mirror = self._mirror
-        with Ownership(self.name, self.home, self.path / "lock", say).held():
+        with Ownership(self.name, self.home, self.path / "lock", say, shared=shared).held():
             if mirror is not None:
                 mirror.pull()
             with mirror.running() if mirror is not None else nullcontext():
@@ -174,7 +168,7 @@ class StudyFolder:
         """Who runs the study now, in words; None where nobody does."""
         return owner_of(self.home, self.path / "lock")
 
-    def begin(self, config: StudyConfig, *, resume: bool) -> None:
+    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
 
         Raises:
@@ -183,22 +177,15 @@ class StudyFolder:
         snapshot = config.model_dump(mode="json")
         if self.exists:
             before = read_json(self.config_file)
-            if not resume:
+            if not (resume or join):
                 raise StudyError(
                     f"study {self.name} exists in {self.storage}: add --resume to go on with it "
                     "(--trials N extends it), or give the new study another name"
                 )
-            changed = [part for part in _DECIDING if content_key(before.get(part)) != content_key(snapshot[part])]
-            if before["search"]["objective"] != snapshot["search"]["objective"]:
-                changed.append("search.objective")
-            if before["search"].get("baseline_seeds", 1) != snapshot["search"]["baseline_seeds"]:
-                changed.append("search.baseline_seeds")
-            if changed:
-                raise StudyError(
-                    f"study {self.name} was begun with another {', '.join(changed)}: its trials would not compare; "
-                    "give the new study another name"
-                )
+            check_unchanged(self.name, before, snapshot)
         write_json(self.config_file, snapshot)
+        if join:
+            return
         # This process holds the study: a lock in Optuna's journal is one that a killed driver left, as is half a line.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
         cut_torn_line(self._journal)

@@ -43,12 +43,23 @@ class Ownership:
         home: Its folder in the storage.
         lock: A file of this machine for the system's lock.
         say: Told in a line that an owner is watched.
+        shared: Whether others may hold it too, which share it as well.
     """
 
-    def __init__(self, study: str, home: Place, lock: Path, say: Callable[[str], None] = lambda _: None) -> None:
-        self._study, self._record, self._lock, self._say = study, home / OWNER_FILE, lock, say
+    def __init__(
+        self,
+        study: str,
+        home: Place,
+        lock: Path,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        token = uuid.uuid4().hex
+        self._study, self._home, self._lock, self._say, self._shared = study, home, lock, say, shared
+        self._record = home / (f"owner-{token}.json" if shared else OWNER_FILE)
         self._me = {
-            "token": uuid.uuid4().hex,
+            "token": token,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "process_started": psutil.Process().create_time(),
@@ -68,7 +79,7 @@ class Ownership:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)
                 raise self._refusal(file.read().strip() or "another process") from error
@@ -92,23 +103,26 @@ class Ownership:
                     self._record.unlink(missing_ok=True)
 
     def _await_end_of_owner(self) -> None:
-        """Return once nobody holds the study, or nobody living.
+        """Return once nobody holds the study against this driver, or nobody living.
 
         Raises:
             StudyError: Somebody does.
         """
-        owner = _read(self._record)
-        if owner is None or _died_here(owner):
-            return
-        self._say(f"study {self._study} was being run by {_named(owner)}; seeing if it still is takes {STALE:.0f} s")
+        rivals = [self._home / OWNER_FILE] if self._shared else records_in(self._home)
+        found = {record: owner for record in rivals if (owner := _read(record)) is not None and not _died_here(owner)}
+        if found:
+            names = ", ".join(map(_named, found.values()))
+            self._say(f"study {self._study} was being run by {names}; seeing if it still is takes {STALE:.0f} s")
         until = time.monotonic() + STALE
-        while time.monotonic() < until:
+        while found and time.monotonic() < until:
             time.sleep(1.0)
-            now = _read(self._record)
-            if now is None:
-                return
-            if now != owner:
-                raise self._refusal(_named(now))
+            now = {record: _read(record) for record in found}
+            for record, owner in now.items():
+                if owner is not None and owner != found[record]:
+                    raise self._refusal(_named(owner))
+            found = {record: owner for record, owner in found.items() if now[record] is not None}
+        for record in rivals:
+            record.unlink(missing_ok=True)
 
     def _take(self) -> None:
         write_json(self._record, self._me | {"beat": 0})
@@ -137,7 +151,8 @@ class Ownership:
                 _log.error("cannot say that this driver lives: %s", error)
 
     def _refusal(self, owner: str) -> StudyError:
-        return StudyError(f"study {self._study} is being run by {owner}; wait for it or end it")
+        also = "" if self._shared else ", or run it together with --join on both sides"
+        return StudyError(f"study {self._study} is being run by {owner}; wait for it or end it{also}")
 
 
 def owner_of(home: Place, lock: Path) -> str | None:
@@ -153,8 +168,13 @@ def owner_of(home: Place, lock: Path) -> str | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return file.read().strip() or "another process"
-    owner = _read(home / OWNER_FILE)
-    return None if owner is None or _died_here(owner) else _named(owner)
+    owners = [owner for record in records_in(home) if (owner := _read(record)) is not None and not _died_here(owner)]
+    return ", ".join(map(_named, owners)) or None
+
+
+def records_in(home: Place) -> list[Place]:
+    """Files of those who hold a study, or did when they were killed."""
+    return [home / OWNER_FILE, *home.glob("owner-*.json")]
 
 
 def _read(record: Place) -> dict[str, Any] | None:

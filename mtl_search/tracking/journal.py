@@ -103,6 +103,7 @@ class Journal:
     Args:
         folder: Where the files lie; made if it does not exist.
         study: Name of the study, for the header.
+        of: Id of the journal that a new one continues, where several drivers run a study; None for one of its own.
 
     Attributes:
         path: The journal's file.
@@ -114,7 +115,7 @@ class Journal:
         StudyError: ``events.jsonl`` is there and is not a journal.
     """
 
-    def __init__(self, folder: Path, study: str) -> None:
+    def __init__(self, folder: Path, study: str, of: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "events.jsonl"
         self._rejected = folder / "rejected.jsonl"
@@ -125,7 +126,7 @@ class Journal:
         if not new and (header.kind != _HEADER or "id" not in header.body):
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
         self.begun = time.time_ns() // 1_000_000 if new else header.time
-        self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
+        self.id = of or uuid.uuid4().hex[:12] if new else str(header.body["id"])
         self.ended: set[str] = set()
         for line in content.splitlines():
             if line.startswith((b'{"kind":"start"', b'{"kind":"end"')):

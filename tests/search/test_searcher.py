@@ -14,8 +14,9 @@ from ray.tune.search import Searcher
 from mtl_search.catalog import FAMILIES
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.searcher import OptunaSearcher, prepare_study
+from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.trainable import EPOCH, METRIC, NEWS
 from mtl_search.space import SearchSpace
 
@@ -180,7 +181,7 @@ def test_a_trial_whose_process_dies_for_good_is_fail_and_its_recipe_stays_open(d
     driver.searcher.on_trial_complete(trial, error=True)
     assert driver.states[0] == "failed"
     assert driver.released == [driver.submitted[0].key]
-    assert driver.searcher._ended == {}
+    assert driver.searcher._standing.known == {}
 
 
 def test_a_trial_that_nobody_can_carry_out_is_interrupted_and_not_failed(drive: Callable[..., Driver]) -> None:
