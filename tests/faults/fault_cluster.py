@@ -105,7 +105,7 @@ class FaultCluster:
         head = ["--head", f"--port={self._address.split(':')[1]}", f"--ray-client-server-port={free_port()}"]
         head += [f"--include-dashboard={dashboard}", f"--dashboard-port={free_port()}"]
         try:
-            self.head = self._started(self._start(cpus, *head, "--node-ip-address", self._host))
+            self.head = self._started(self._start(cpus, self._host, *head), self._host)
         except BaseException:
             self.close()
             raise
@@ -124,11 +124,9 @@ class FaultCluster:
 
     def add(self, cpus: int, count: int = 1) -> None:
         """Add nodes and wait for them."""
-        before = len(self.nodes)
-        started = []
-        for number in range(before, before + count):
-            started.append(self._start(cpus, f"--address={self._address}", f"--node-ip-address=127.0.0.{number + 2}"))
-        self.nodes += [self._started(each) for each in started]
+        ips = [f"127.0.0.{len(self.nodes) + number + 2}" for number in range(count)]
+        started = [self._start(cpus, ip, f"--address={self._address}") for ip in ips]
+        self.nodes += [self._started(start, ip) for start, ip in zip(started, ips, strict=True)]
 
     def named(self, words: str, node: Node | None = None) -> list[psutil.Process]:
         """Ray's processes, on all nodes or on one, whose title holds these words."""
@@ -159,22 +157,22 @@ class FaultCluster:
                     os.environ[name] = value
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, cpus: int, *options: str) -> psutil.Popen:
+    def _start(self, cpus: int, ip: str, *options: str) -> psutil.Popen:
         place = self._folder / f"{len(list(self._folder.iterdir()))}"
         place.mkdir()
-        command = [RAY, "start", *options, "--block", "--disable-usage-stats", f"--num-cpus={cpus}", "--num-gpus=0"]
+        command = [RAY, "start", *options, "--block", "--disable-usage-stats", f"--node-ip-address={ip}"]
+        command += [f"--num-cpus={cpus}", "--num-gpus=0"]
         command += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_STORE}"]
         command += [f"--temp-dir={place}", f"--dashboard-agent-listen-port={free_port()}"]
         with (place / "printed").open("w") as printed:
             return psutil.Popen(command, cwd="/tmp", stdout=printed, stderr=subprocess.STDOUT, start_new_session=True)
 
-    def _started(self, start: psutil.Popen) -> Node:
-        """Wait until a node has come up; it is then one more that the cluster knows."""
+    def _started(self, start: psutil.Popen, ip: str) -> Node:
+        """Wait until the cluster knows a node."""
         self._family.add(start)
         wait_for(lambda: not runs(start) or any("/raylet" in title(each) for each in start.children()))
         assert runs(start), [file.read_text() for file in self._folder.glob("*/printed")]
-        address = str(start.cmdline()[start.cmdline().index("--node-ip-address") + 1]) if "--head" in start.cmdline() else ""
-        wait_for(lambda: self._known(address or next(word for word in start.cmdline() if "node-ip" in word).split("=")[1]))
+        wait_for(lambda: self._known(ip))
         node = Node(start, tuple(start.children()))
         self._family |= set(node.first)
         return node
