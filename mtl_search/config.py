@@ -4,14 +4,14 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 ``catalog`` binds the parameters of its variants.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.fields import Columns, Name, Section, Variant
 from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
-from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig
+from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig, TimeSpan, seconds_of
 
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
 
@@ -68,16 +68,60 @@ class ActivationsConfig(Section):
     disk_mib: NonNegativeInt = 4096
 
 
-class ResourcesConfig(Section):
-    """What one worker group is made of, and how many run side by side."""
+def _check_workers(raw: object) -> object:
+    numbers = [
+        number
+        for number in (raw if isinstance(raw, list | tuple) else [raw])
+        if isinstance(number, int) and not isinstance(number, bool) and number >= 1
+    ]
+    if numbers == [raw]:
+        return raw
+    if len(numbers) == 2 and numbers == list(cast("list[int]", raw)) and numbers[0] < numbers[1]:
+        return tuple(numbers)
+    raise ValueError("must be a whole number of at least 1, or the fewest and the most, such as [1, 4]")
 
-    workers: PositiveInt = 1
+
+Workers = Annotated[
+    int | tuple[int, int],
+    PlainValidator(_check_workers),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
+            ]
+        }
+    ),
+]
+
+
+class ResourcesConfig(Section):
+    """What one worker group is made of, how many run side by side, how often a job may lose its workers."""
+
+    workers: Workers = 1
     cpus_per_worker: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0.0
     concurrent_trials: PositiveInt | Literal["auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     activations: ActivationsConfig = ActivationsConfig()
+    max_retries: NonNegativeInt = 3
+    report_timeout: TimeSpan = "2h"
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers that a group needs at least."""
+        return self.workers if isinstance(self.workers, int) else self.workers[0]
+
+    @property
+    def most_workers(self) -> int:
+        """Workers that a group has where there is room for them."""
+        return self.workers if isinstance(self.workers, int) else self.workers[1]
+
+    @property
+    def report_seconds(self) -> float:
+        """Seconds without a word of its job after which a worker group is taken to hang."""
+        return seconds_of(self.report_timeout)
 
 
 class TrackingConfig(Section):
@@ -148,6 +192,9 @@ class StudyConfig(Section):
         if not resources.gpus_per_worker and device_mib != ActivationsConfig().device_mib:
             rule = "has no effect without resources.gpus_per_worker (on a CPU, host_mib counts)"
             problems.append(Problem("resources.activations.device_mib", rule, device_mib))
+        if resources.gpus_per_worker % 1 and (resources.most_workers > 1 or resources.gpus_per_worker > 1):
+            rule = "must be whole above 1, and where a trial has several workers: NCCL takes no two of them on one GPU"
+            problems.append(Problem("resources.gpus_per_worker", rule, resources.gpus_per_worker))
         precision = resources.precision
         if precision in ("bf16", "fp16") and not self.resources.gpus_per_worker:
             problems.append(

@@ -93,7 +93,7 @@ def prepare(study: LoadedStudy) -> Prepared:
         raise ConfigError(problems)
     notes = []
     blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
-    if has_batch_norm(blocks) and config.resources.workers > 1 and not config.resources.gpus_per_worker:
+    if has_batch_norm(blocks) and config.resources.most_workers > 1 and not config.resources.gpus_per_worker:
         notes.append(
             "the backbone has batch norm: CPU workers do not synchronise its statistics, so results differ "
             "a little from those of one worker (GPU workers do synchronise)"
@@ -122,7 +122,7 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
             problems += [Problem(place, p.rule, p.value, p.choices) for p in error.problems]
     if not problems:
         problems += pairs.problems(study.space.corners())
-    workers, datasets = study.config.resources.workers, {task.dataset for task in most}
+    workers, datasets = study.config.resources.most_workers, {task.dataset for task in most}
     for section in ("single_task", "joint"):
         smallest = study.space.smallest(f"{section}.batch_size")
         least = max(workers, len(datasets) if section == "joint" else 1)
@@ -139,7 +139,7 @@ def _fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
 def _base_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
     """Rules between the bases of the space and the backbone or the source tasks."""
     problems: list[Problem] = []
-    workers = study.config.resources.workers
+    workers = study.config.resources.most_workers
     for component in dict.fromkeys(recipe.base for recipe in study.space.corners()):
         place, base = f"space.base.{component.name}", build(BASES, component)
         if isinstance(base, LearnedBase):

@@ -19,6 +19,7 @@ def cluster() -> Iterator[None]:
     """Ray on this machine, with room for a few pools: its CPUs are tickets, not cores."""
     set_environment()
     ray.init(
+        address="local",
         num_cpus=7,
         include_dashboard=False,
         log_to_driver=False,

@@ -58,7 +58,7 @@ space:
     average: {choice: [0.0, 0.99]}
     patience: {choice: [null, 3]}
 search: {trials: 30, sampler: {tpe: {startup: 5}}, stopper: {asha: {grace: 2, reduction: 2}}, objective: worst_task}
-resources: {workers: 2, cpus_per_worker: 1, gpus_per_worker: 0.5, concurrent_trials: auto, precision: bf16}
+resources: {workers: [2, 4], cpus_per_worker: 1, gpus_per_worker: 1, concurrent_trials: auto, precision: bf16}
 tracking: {uri: "http://localhost:5000", experiment: students}
 storage: runs
 seed: 7

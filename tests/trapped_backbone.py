@@ -1,13 +1,14 @@
-"""A user's backbone that sleeps, raises or kills its own process on training batches of certain sizes."""
+"""A user's backbone that sleeps, raises, takes all memory or kills its process on training batches of certain sizes."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-SLOW, RAISES, DEADLY, DEADLY_ONCE = 10, 11, 13, 17
+SLOW, RAISES, DEADLY, DEADLY_ONCE, HUNGRY = 10, 11, 13, 17, 19
 """Rows of this rank's training batch that spring the trap."""
 
 
@@ -23,6 +24,8 @@ class Trap(nn.Module):
             time.sleep(0.02)
         if rows == RAISES:
             raise RuntimeError("the trap closed")
+        if rows == HUNGRY:
+            torch.empty(1 << 50)
         if rows == DEADLY or (rows == DEADLY_ONCE and not (self._folder / "died").exists()):
             (self._folder / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 
 import ray
+from ray._private.state import state
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import ConfigError, Problem
@@ -16,6 +17,8 @@ _QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray Train looks after its workers in this rhythm; the default of 2 s would be the length of many a short study.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # A group looks anew at what nodes there are in this rhythm while it waits for room.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Workers stay in the driver's folder: a user's backbone may read files beside it.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -31,50 +34,107 @@ _QUIET = {
 }
 
 
+_HEAD = "node:__internal_head__"
+"""What Ray's head node alone has one of."""
+_LIGHT = 0.001
+"""Of that one, what a light process on the head asks for: it needs no room anywhere else."""
+_PATIENCE, _LONG_PATIENCE = 300.0, 1800.0
+"""Seconds a study waits for its first worker group, and where Ray's autoscaler may have to start a machine for it."""
+
+
 @dataclass(frozen=True)
 class Capacity:
     """What Ray offers a study.
 
     Attributes:
-        groups: Worker groups that run side by side.
-        trial_cpus: Logical CPUs that a light Tune trial asks for.
+        groups: Worker groups that run side by side at first.
+        most: How many it may come to.
+        trial: What a light Tune trial asks for.
+        patience: Seconds to wait while there is no group at all.
         local: Whether this process started Ray itself.
     """
 
     groups: int
-    trial_cpus: float
+    most: int
+    trial: dict[str, float]
+    patience: float
     local: bool
 
 
-def start_ray(resources: ResourcesConfig) -> Capacity:
+def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
     """Connect to Ray and see how many worker groups fit.
 
     With ``RAY_ADDRESS`` set, or Ray connected already, the study runs on that cluster; else on this machine.
 
+    Args:
+        resources: What a worker group is made of.
+        useful: Groups that the study can keep busy.
+
     Raises:
-        ConfigError: Not even one group fits.
+        ConfigError: Not even one group fits, or could.
     """
     set_environment()
-    local = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
-    if local:
-        groups = _fitting(resources, {"CPU": float(_cores()), "GPU": float(_gpus())})
+    wanted = useful if resources.concurrent_trials == "auto" else resources.concurrent_trials
+    if not ray.is_initialized() and not os.environ.get("RAY_ADDRESS"):
+        groups = _fitting_here(resources)
         # One logical CPU over what the groups use, shared by the trials: just as many fit as there are groups, and
         # Tune does not start a spare process for each.
-        cpus = groups * resources.workers * resources.cpus_per_worker + 1
+        cpus = groups * resources.most_workers * resources.cpus_per_worker + 1
         ray.init(
+            address="local",
             num_cpus=cpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
         )
-        return Capacity(groups, 1 / groups, local=True)
+        return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    groups = _fitting(resources, {"CPU": total.get("CPU", 0.0) - 1, "GPU": total.get("GPU", 0.0)})
-    return Capacity(groups, 1 / (groups + 1), local=False)
+    return _on_cluster(resources, wanted)
+
+
+def _on_cluster(resources: ResourcesConfig, wanted: int) -> Capacity:
+    """As ``start_ray``, for a cluster: what does not fit yet is waited for where more may come."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    need = worker_needs(resources)
+    workers = sum(_workers_on(node, need) for node in nodes)
+    groups = workers // resources.most_workers or int(workers >= resources.fewest_workers)
+    to_come = max_resources()
+    if groups < 1:
+        grown = to_come or {}
+        feasible = all(grown.get(kind, 0) >= amount * resources.fewest_workers for kind, amount in need.items())
+        empty = not any(node.get(kind, 0) >= 1 for node in nodes for kind in ("CPU", "GPU"))
+        if not feasible and (to_come or not empty):
+            raise ConfigError([_too_large(resources, to_come or _sums(nodes))])
+    patience = _LONG_PATIENCE if to_come else _PATIENCE
+    return Capacity(max(1, min(groups, wanted)), wanted, {_HEAD: _LIGHT}, patience, local=False)
+
+
+def worker_needs(resources: ResourcesConfig) -> dict[str, float]:
+    """What one worker asks of Ray."""
+    need: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        need["GPU"] = resources.gpus_per_worker
+    return need
+
+
+def max_resources() -> dict[str, float] | None:
+    """The most that Ray's autoscaler may bring the cluster to; None where there is none."""
+    found = state.get_max_resources_from_cluster_config()
+    return None if found is None else {kind: float(amount) for kind, amount in found.items()}
+
+
+def no_room(resources: ResourcesConfig, seconds: float) -> str:
+    """Why a study ends that has had no worker group for so many seconds."""
+    need, offered = worker_needs(resources), ray.cluster_resources()  # type: ignore[no-untyped-call]
+    have = ", ".join(f"{offered.get(kind, 0.0):g} {kind}" for kind in need)
+    return (
+        f"no worker group could start for {seconds:.0f} s: each needs {resources.fewest_workers} x "
+        f"{', '.join(f'{amount:g} {kind}' for kind, amount in need.items())}, and the cluster has {have} in all; "
+        "nothing finished is lost, go on with --resume"
+    )
 
 
 def set_environment() -> None:
@@ -83,21 +143,36 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _fitting(resources: ResourcesConfig, offered: dict[str, float]) -> int:
-    """How many worker groups to start."""
-    per_group = {
-        "CPU": resources.workers * resources.cpus_per_worker,
-        "GPU": resources.workers * resources.gpus_per_worker,
-    }
-    fitting = min(int(offered[kind] / need + 1e-9) for kind, need in per_group.items() if need)
+def _fitting_here(resources: ResourcesConfig) -> int:
+    """How many worker groups to start on this machine."""
+    have = {"CPU": float(_cores()), "GPU": float(_gpus())}
+    fitting = _workers_on(have, worker_needs(resources)) // resources.most_workers
     wanted = resources.concurrent_trials
-    if fitting < 1 or (wanted != "auto" and wanted > fitting):
-        place = "resources.workers" if fitting < 1 else "resources.concurrent_trials"
-        have = ", ".join(f"{offered[kind]:g} {kind}" for kind, need in per_group.items() if need)
-        need_text = ", ".join(f"{need:g} {kind}" for kind, need in per_group.items() if need)
-        rule = f"must fit what Ray offers ({have}); a worker group needs {need_text}"
-        raise ConfigError([Problem(place, rule, resources.workers if fitting < 1 else wanted)])
-    return fitting if wanted == "auto" else wanted
+    if fitting < 1:
+        raise ConfigError([_too_large(resources, have)])
+    if wanted == "auto":
+        return fitting
+    if wanted > fitting:
+        rule = f"must fit what Ray offers ({fitting} worker groups of this size)"
+        raise ConfigError([Problem("resources.concurrent_trials", rule, wanted)])
+    return wanted
+
+
+def _workers_on(node: dict[str, float], need: dict[str, float]) -> int:
+    return min(int(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in need.items())
+
+
+def _sums(nodes: list[dict[str, float]]) -> dict[str, float]:
+    return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
+
+
+def _too_large(resources: ResourcesConfig, have: dict[str, float]) -> Problem:
+    need = worker_needs(resources)
+    offered = ", ".join(f"{have.get(kind, 0.0):g} {kind}" for kind in need)
+    rule = f"must fit what Ray offers ({offered}); each worker needs " + ", ".join(
+        f"{amount:g} {kind}" for kind, amount in need.items()
+    )
+    return Problem("resources.workers", rule, resources.workers)
 
 
 def _cores() -> int:

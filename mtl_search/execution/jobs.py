@@ -58,6 +58,11 @@ class Retire:
 
 
 @dataclass(frozen=True)
+class Rejoin:
+    """Told to a worker that a dispatcher does not know: it was started anew and its memory is gone."""
+
+
+@dataclass(frozen=True)
 class Update:
     """News of a job since a reader's last look.
 

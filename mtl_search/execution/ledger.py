@@ -5,13 +5,12 @@ or ended.
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
 from typing import Any
 
+from mtl_search.execution.entries import Entry
+from mtl_search.execution.faults import DIED, verdict
 from mtl_search.execution.jobs import Job, JobState, Ticket
 
-MAX_ATTEMPTS = 4
-"""A job whose workers died this often is failed: it is likely what kills them."""
 MAX_BARREN = 5
 """A group that started this often without taking a single job is lost: something else kills it."""
 
@@ -19,66 +18,38 @@ Place = tuple[str, str, int]
 """Group, incarnation, and how many jobs a rank has taken in it: what decides the next ticket."""
 
 
-@dataclass
-class Entry:
-    """One job and its story.
-
-    Attributes:
-        job: As submitted.
-        state: Where it stands.
-        attempt: How often it was handed out.
-        owner: Group and incarnation that have it now.
-        reports: One per epoch, in order.
-        seen: Reports that a reader has had.
-        stop: Whether it is to end with its epoch.
-        forgotten: Whether nobody will ask for it once it has ended.
-        verdicts: Go on or not, by epoch, of the current attempt.
-        result: Of a finished job.
-        reason: Why it failed.
-    """
-
-    job: Job
-    state: JobState = JobState.WAITING
-    attempt: int = 0
-    owner: tuple[str, str] | None = None
-    reports: list[dict[str, Any]] = field(default_factory=list)
-    seen: int = 0
-    stop: bool = False
-    forgotten: bool = False
-    verdicts: dict[int, bool] = field(default_factory=dict)
-    result: dict[str, Any] | None = None
-    reason: str = ""
-
-    def end(self, state: JobState, reason: str = "") -> None:
-        """Nothing more will come of it."""
-        self.state, self.reason, self.owner = state, reason, None
-
-
 class Ledger:
     """See the module.
 
     Args:
         groups: Worker groups that are to come.
+        max_retries: How often in a row a job may lose its workers and be tried again.
 
     Attributes:
+        groups: Worker groups that there are, or are to come.
         entries: Job by key.
         incarnations: The living incarnation by group.
         tickets: What was handed out, by place.
     """
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, max_retries: int = 3) -> None:
+        self.groups = groups
         self.entries: dict[str, Entry] = {}
         self.incarnations: dict[str, str] = {}
         self.tickets: dict[Place, Ticket] = {}
         self._queue: deque[str] = deque()
-        self._groups = groups
+        self._max_retries = max_retries
+        self._known: set[tuple[str, str]] = set()
         self._lost: dict[str, str] = {}
+        self._hopeless = ""
+        self._fruitful: set[str] = set()
         self._barren: Counter[str] = Counter()
 
     @property
     def problem(self) -> str:
         """Why no group will ever work; empty while one may."""
-        return next(iter(self._lost.values())) if len(self._lost) >= self._groups else ""
+        lost = bool(self._lost) and len(self._lost) >= self.groups
+        return next(iter(self._lost.values())) if lost else self._hopeless
 
     @property
     def waiting(self) -> int:
@@ -121,28 +92,64 @@ class Ledger:
 
     def join(self, group: str, incarnation: str) -> None:
         """Take up a group's new incarnation; what the one before it had goes back."""
-        self.take_back(group)
+        self.take_back(group, DIED)
         self.incarnations[group] = incarnation
+        self._known.add((group, incarnation))
         self._barren[group] += 1
         if self._barren[group] > MAX_BARREN:
             self.lose(group, f"worker group {group} died {MAX_BARREN} times before it could take a job")
 
-    def leave(self, group: str) -> None:
-        """A group's incarnation has ended; what it had goes back."""
-        self.take_back(group)
+    def leave(self, group: str, fault: str = "") -> None:
+        """A group's incarnation has ended; what it had goes back.
+
+        Args:
+            group: Its name.
+            fault: What ended it; empty where nothing went wrong.
+        """
+        self.take_back(group, fault)
         self.incarnations.pop(group, None)
+
+    def worked(self, group: str) -> bool:
+        """Whether a group has taken a job since this was last asked."""
+        worked = group in self._fruitful
+        self._fruitful.discard(group)
+        return worked
 
     def lose(self, group: str, reason: str) -> None:
         """A group does not get to work. Once all are lost, jobs end where they are; a group that takes one is found."""
         self._lost[group] = reason
         if self.problem:
-            self._queue.clear()
-            for entry in [entry for entry in self.entries.values() if not entry.state.ended]:
-                self.end(entry, JobState.CANCELLED, self.problem)
+            self._end_all()
+
+    def give_up(self, reason: str) -> None:
+        """No group is left, and none will come."""
+        self._hopeless = reason
+        self._end_all()
+
+    def _end_all(self) -> None:
+        self._queue.clear()
+        for entry in [entry for entry in self.entries.values() if not entry.state.ended]:
+            self.end(entry, JobState.CANCELLED, self.problem)
 
     def stale(self, place: Place) -> bool:
         """Whether a newer incarnation, or none, has taken the place of the one that asks."""
         return self.incarnations.get(place[0]) != place[1]
+
+    def knows(self, group: str, incarnation: str) -> bool:
+        """Whether an incarnation of a group has ever joined."""
+        return (group, incarnation) in self._known
+
+    def silent(self, passed: float, limit: float) -> list[str]:
+        """Groups whose job was not heard of for too long.
+
+        Args:
+            passed: Seconds since this was last asked.
+            limit: Seconds that a job may be silent.
+        """
+        running = [entry for entry in self.entries.values() if entry.owner is not None]
+        for entry in running:
+            entry.silence += passed
+        return [entry.owner[0] for entry in running if entry.owner is not None and entry.silence > limit]
 
     def assign(self, place: Place) -> bool:
         """Hand the first job that can start to a place, unless the place has one already; whether it has one now."""
@@ -167,28 +174,50 @@ class Ledger:
             return None
         return entry
 
-    def take_back(self, group: str) -> None:
-        """Return a group's unfinished job to the front of the queue."""
+    def take_back(self, group: str, fault: str = "") -> None:
+        """Return a group's unfinished job to the front of the queue; one lost too often in a row has failed."""
         for key, entry in list(self.entries.items()):
             if entry.owner is None or entry.owner[0] != group:
                 continue
             entry.owner = None
+            entry.faults += bool(fault)
             if entry.stop:
                 self.end(entry, JobState.CANCELLED)
-            elif entry.attempt >= MAX_ATTEMPTS:
-                self.end(entry, JobState.FAILED, f"its worker died {entry.attempt} times")
+            elif entry.faults > self._max_retries:
+                self.end(entry, JobState.FAILED, verdict(fault, entry.faults))
             else:
                 entry.state = JobState.WAITING
                 self._queue.appendleft(key)
         self.tickets = {place: ticket for place, ticket in self.tickets.items() if place[0] != group}
 
+    def finish(self, entry: Entry, result: dict[str, Any], closing: bool) -> None:
+        """Take a job's result; one that stopped though nobody asked for it gave way for its group's sake, and goes on.
+
+        Args:
+            entry: The job.
+            result: As its group tells it.
+            closing: Whether every job is to stop.
+        """
+        if result.get("stopped") and not (entry.stop or closing):
+            entry.state, entry.owner = JobState.WAITING, None
+            self._queue.appendleft(entry.job.key)
+            return
+        entry.result = result
+        self.end(entry, JobState.CANCELLED if result.get("stopped") else JobState.DONE)
+
+    def running(self) -> dict[str, str]:
+        """Key of the running job, or ``""``, by joined group."""
+        running = {entry.owner[0]: key for key, entry in self.entries.items() if entry.owner is not None}
+        return {group: running.get(group, "") for group in self.incarnations}
+
     def _hand_out(self, entry: Entry, place: Place) -> None:
         group, incarnation, count = place
         entry.attempt += 1
-        entry.state, entry.owner = JobState.RUNNING, (group, incarnation)
+        entry.state, entry.owner, entry.silence = JobState.RUNNING, (group, incarnation), 0.0
         entry.verdicts.clear()
         self.tickets[place] = Ticket(entry.job, entry.attempt)
         self.tickets.pop((group, incarnation, count - 2), None)  # every rank has taken the one after it by now
+        self._fruitful.add(group)
         self._barren.pop(group, None)
         self._lost.pop(group, None)
 

@@ -7,13 +7,20 @@ Every rank of a group asks for itself. What a rank is told depends on (group, in
 and is decided once, so ranks agree without a collective. An incarnation is one life of a group's processes: after a
 restart the group joins anew, its unfinished jobs go back to the queue's front, and whatever the dead incarnation still
 says is not heard.
+
+The dispatcher's own process may die; Ray starts it again, with an empty memory. Nobody is told anything then until the
+pool has said again what it wants (``begin``), and a group that the new life does not know is told to join again.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from mtl_search.execution.jobs import Job, JobState, Retire, Ticket, Update
+import ray
+
+from mtl_search.execution.entries import Entry
+from mtl_search.execution.hangs import Warden
+from mtl_search.execution.jobs import Job, JobState, Rejoin, Retire, Ticket, Update
 from mtl_search.execution.ledger import Ledger
 
 LOCKSTEP_PATIENCE = 15.0
@@ -26,15 +33,37 @@ class Mailbox:
     Args:
         groups: Worker groups that are to come.
         patience: Seconds a job waits at most, at each epoch, for its reader.
+        max_retries: How often in a row a job may lose its workers and be tried again.
+        report_timeout: Seconds without a word of its job after which a group hangs.
+        begun: Whether to serve before ``begin`` was called.
+        kill: Ends a worker, given what it enrolled with.
     """
 
-    def __init__(self, groups: int = 1, patience: float = LOCKSTEP_PATIENCE) -> None:
-        self._ledger = Ledger(groups)
-        self._patience = patience
-        self._closed = False
+    def __init__(
+        self,
+        groups: int = 1,
+        patience: float = LOCKSTEP_PATIENCE,
+        max_retries: int = 3,
+        report_timeout: float = 7200.0,
+        begun: bool = True,
+        kill: Callable[[Any], None] = ray.kill,
+    ) -> None:
+        self._ledger = Ledger(groups, max_retries)
+        self._warden = Warden(self._ledger, report_timeout, kill)
+        self._patience, self._begun, self._closed = patience, begun, False
         self._news = asyncio.Condition()
+        self._resting: set[str] = set()
+        self._watch: asyncio.Task[None] | None = None
 
     # The search's side.
+
+    async def begin(self, groups: int, jobs: list[Job]) -> None:
+        """Take up work, or in a new life take it up again: so many groups, and these jobs."""
+        async with self._news:
+            self._ledger.groups, self._begun = groups, True
+            for job in jobs:
+                self._ledger.add(job)
+            self._news.notify_all()
 
     async def submit(self, *jobs: Job) -> None:
         """Queue jobs, those that others need first; one whose key is known is the same job, whatever has become of it.
@@ -52,18 +81,19 @@ class Mailbox:
 
         Args:
             key: The job.
-            seen: Reports the caller has had.
+            seen: The epoch the caller waits for.
             timeout: Seconds to wait at most.
         """
         async with self._news:
+            await self._wait_for(lambda: self._begun, timeout)
             entry = self._ledger.entries.get(key)
             if entry is None:
-                return Update(state=JobState.CANCELLED, reason=f"job {key} is not known")
+                return Update(state=JobState.CANCELLED, reason=f"job {key} is not known") if self._begun else Update()
             if seen > entry.seen:
                 entry.seen = seen
                 self._news.notify_all()
-            await self._wait_for(lambda: entry.state.ended or len(entry.reports) > seen, timeout)
-            return Update(entry.reports[seen:], entry.state, entry.result, entry.reason, entry.attempt)
+            await self._wait_for(lambda: entry.state.ended or entry.heard > seen, timeout)
+            return entry.news(seen)
 
     async def stop(self, key: str) -> None:
         """End a job: at the end of its epoch where it runs, at once where it waits."""
@@ -82,10 +112,15 @@ class Mailbox:
             self._closed = True
             self._news.notify_all()
 
-    async def groups(self) -> dict[str, str]:
-        """Key of the running job, or ``""``, by joined group."""
-        running = {entry.owner[0]: key for key, entry in self._ledger.entries.items() if entry.owner is not None}
-        return {group: running.get(group, "") for group in self._ledger.incarnations}
+    async def give_up(self, reason: str) -> None:
+        """End every job, and each that is still to come: there is nobody left to do it."""
+        async with self._news:
+            self._ledger.give_up(reason)
+            self._news.notify_all()
+
+    async def groups(self) -> dict[str, str] | None:
+        """Key of the running job, or ``""``, by joined group; None in a life that has not begun."""
+        return self._ledger.running() if self._begun else None
 
     async def problem(self) -> str:
         """Why no group will ever work, e.g. the data does not fit the device; empty while one may."""
@@ -97,13 +132,32 @@ class Mailbox:
         """Take up a group's new incarnation (rank 0 says so before any rank asks for work)."""
         async with self._news:
             self._ledger.join(group, incarnation)
+            self._resting.discard(group)
+            self._watch = self._watch or asyncio.create_task(self._listen())
             self._news.notify_all()
 
-    async def leave(self, group: str) -> None:
-        """A group has ended; its jobs go to others, or wait for its next life."""
+    async def enrol(self, group: str, incarnation: str, worker: Any) -> None:
+        """Hear of one worker of an incarnation that has joined, so that it can be killed where it hangs."""
+        self._warden.enrol(group, incarnation, worker)
+
+    async def down(self, group: str, fault: str = "") -> None:
+        """A group's workers are gone, by a fault or not; its job goes to whoever is free first."""
         async with self._news:
-            self._ledger.leave(group)
+            self._ledger.leave(group, fault)
             self._news.notify_all()
+
+    async def leave(self, group: str) -> bool:
+        """A group's run has ended; whether it took a job in it."""
+        await self.down(group)
+        return self._ledger.worked(group)
+
+    async def rest(self, group: str, timeout: float) -> None:
+        """Have a group give back its job at the end of the epoch and take no other; wait until it has."""
+        async with self._news:
+            if group not in self._ledger.incarnations:
+                return
+            self._resting.add(group)
+            await self._wait_for(lambda: not self._ledger.running().get(group), timeout)
 
     async def broken(self, group: str, reason: str) -> None:
         """A group cannot work, and would not after a restart either. Its ranks are told to retire."""
@@ -112,27 +166,26 @@ class Mailbox:
             self._ledger.lose(group, reason)
             self._news.notify_all()
 
-    async def take(self, group: str, incarnation: str, count: int, timeout: float) -> Ticket | Retire | None:
+    async def take(self, group: str, incarnation: str, count: int, timeout: float) -> Ticket | Retire | Rejoin | None:
         """The next job of a rank that has taken ``count`` jobs; None where none came within ``timeout`` seconds."""
         place = (group, incarnation, count)
         async with self._news:
+            if not self._ledger.knows(group, incarnation):
+                return Rejoin()
             await self._wait_for(lambda: self._closed or self._ledger.stale(place) or self._assign(place), timeout)
             if place in self._ledger.tickets:
                 return self._ledger.tickets[place]
             return Retire() if self._closed or self._ledger.stale(place) else None
 
-    async def report(self, group: str, incarnation: str, ticket: Ticket, report: dict[str, Any]) -> None:
-        """Hear of a finished epoch; one heard before, from the attempt that died, is passed over."""
-        async with self._news:
-            entry = self._ledger.current(group, incarnation, ticket)
-            if entry is None or (entry.reports and report["epoch"] <= entry.reports[-1]["epoch"]):
-                return
-            entry.reports.append(report)
-            self._news.notify_all()
+    async def report(self, group: str, incarnation: str, ticket: Ticket, report: dict[str, Any]) -> Rejoin | None:
+        """Hear of a finished epoch."""
+        return await self._told((group, incarnation, ticket), lambda entry: entry.hear(report))
 
-    async def proceed(self, group: str, incarnation: str, ticket: Ticket, epoch: int) -> bool:
+    async def proceed(self, group: str, incarnation: str, ticket: Ticket, epoch: int) -> bool | Rejoin:
         """Whether to go on after an epoch; decided once per attempt and epoch, so all ranks hear the same."""
         async with self._news:
+            if not self._ledger.knows(group, incarnation):
+                return Rejoin()
             entry = self._ledger.current(group, incarnation, ticket)
             if entry is None:
                 return False
@@ -143,35 +196,47 @@ class Mailbox:
                         or self._closed
                         or entry.owner != (group, incarnation)
                         or epoch in entry.verdicts
-                        or entry.seen >= len(entry.reports) - 1
+                        or entry.seen >= entry.heard - 1
                     ),
                     self._patience,
                 )
             if self._ledger.current(group, incarnation, ticket) is not entry:  # taken away while it waited
                 return False
-            return entry.verdicts.setdefault(epoch, not (entry.stop or self._closed))
+            entry.silence = 0.0
+            return entry.verdicts.setdefault(epoch, not (entry.stop or self._closed or group in self._resting))
 
-    async def finish(self, group: str, incarnation: str, ticket: Ticket, result: dict[str, Any]) -> None:
+    async def finish(self, group: str, incarnation: str, ticket: Ticket, result: dict[str, Any]) -> Rejoin | None:
         """Hear that a job is done, or that it stopped as it was told to."""
-        async with self._news:
-            entry = self._ledger.current(group, incarnation, ticket)
-            if entry is not None:
-                entry.result = result
-                self._ledger.end(entry, JobState.CANCELLED if result.get("stopped") else JobState.DONE)
-                self._news.notify_all()
+        who = (group, incarnation, ticket)
+        return await self._told(who, lambda entry: self._ledger.finish(entry, result, self._closed))
 
-    async def fail(self, group: str, incarnation: str, ticket: Ticket, reason: str) -> None:
+    async def fail(self, group: str, incarnation: str, ticket: Ticket, reason: str) -> Rejoin | None:
         """Hear that a job cannot be done; it is not tried again."""
+        who = (group, incarnation, ticket)
+        return await self._told(who, lambda entry: self._ledger.end(entry, JobState.FAILED, reason))
+
+    async def _told(self, who: tuple[str, str, Ticket], change: Callable[[Entry], None]) -> Rejoin | None:
+        """Change a job as a worker says, unless somebody else has it by now."""
+        group, incarnation, ticket = who
         async with self._news:
             entry = self._ledger.current(group, incarnation, ticket)
             if entry is not None:
-                self._ledger.end(entry, JobState.FAILED, reason)
+                change(entry)
                 self._news.notify_all()
+            return None if self._ledger.knows(group, incarnation) else Rejoin()
+
+    async def _listen(self) -> None:
+        while not self._closed:
+            await asyncio.sleep(self._warden.rhythm)
+            async with self._news:
+                if self._warden.look():
+                    self._news.notify_all()
 
     def _assign(self, place: tuple[str, str, int]) -> bool:
         """Give a place its next ticket if there is a job; readers of jobs that can never start hear of it."""
-        before = self._ledger.waiting
-        assigned = self._ledger.assign(place)
+        if place not in self._ledger.tickets and (place[0] in self._resting or not self._begun):
+            return False
+        before, assigned = self._ledger.waiting, self._ledger.assign(place)
         if self._ledger.waiting < before - assigned:
             self._news.notify_all()
         return assigned

@@ -5,9 +5,7 @@ restarts; its job goes on from the job's last checkpoint, in whichever group is 
 """
 
 import logging
-import os
 import pickle
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,32 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
+from mtl_search.execution.cluster import no_room, worker_needs
+from mtl_search.execution.groups import Groups
+from mtl_search.execution.growth import Growth
 from mtl_search.execution.jobs import Job, JobError, JobState, Update
 from mtl_search.execution.mailbox import Mailbox
-from mtl_search.execution.worker import work
+from mtl_search.execution.trainer import GroupTrainer
 from mtl_search.training.workspace import Workload
 
 JOIN_TIMEOUT = 300.0
-"""Seconds until a pool of which no group has started is an error."""
+"""Seconds without a single worker group until that is an error."""
 CLOSE_TIMEOUT = 30.0
 """Seconds the groups get to end their epoch; what still runs then ends with its next word to the dispatcher."""
-_RUNS = 3
-"""Runs of one group that may end on their own before the group is given up."""
+_RHYTHM = 1.0
+"""Seconds between two looks at the groups."""
 _log = logging.getLogger(__name__)
-
-
-class _Trainer(TorchTrainer):
-    """Ray's trainer without what only serves Ray Data: a process less per group."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Train V2's, chosen at import
-        return [each for each in callbacks if type(each).__name__ != "DatasetsCallback"]
 
 
 class Pool:
@@ -51,40 +43,63 @@ class Pool:
     Args:
         workload: Sent to every worker once.
         resources: What a group is made of.
-        groups: How many groups to start.
+        groups: How many groups to start at first.
         folder: Where Ray Train keeps its run files.
         name: The study's name, for Ray's own records.
+        most: How many groups it may have: it grows with the cluster; None for as many as at first.
+        patience: Seconds without a single group until that is an error.
 
     Attributes:
+        resources: What a group is made of.
         mailbox: Handle of the dispatcher actor.
+        size: Groups that can work now.
     """
 
-    def __init__(self, workload: Workload, resources: ResourcesConfig, groups: int, folder: Path, name: str) -> None:
-        self._resources, self._folder, self._name = resources, folder, name
-        self._names = [f"group-{number}" for number in range(groups)]
-        self._threads: list[threading.Thread] = []
-        self._closing = threading.Event()
+    def __init__(
+        self,
+        workload: Workload,
+        resources: ResourcesConfig,
+        groups: int,
+        folder: Path,
+        name: str,
+        most: int | None = None,
+        patience: float = JOIN_TIMEOUT,
+    ) -> None:
         actor: Any = ray.remote(Mailbox)
-        self.mailbox: Any = actor.options(num_cpus=0, max_concurrency=1000).remote(groups)
+        # On the driver's node, with which it may go; what is asked of it while it starts again is asked again.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox: Any = actor.options(
+            num_cpus=0, max_concurrency=1000, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        ).remote(groups, max_retries=resources.max_retries, report_timeout=resources.report_seconds, begun=False)
+        self.size = 0
+        self.resources, self._first, self._patience = resources, groups, patience
+        self._groups = Groups(
+            self.mailbox,
+            lambda group: GroupTrainer(group, self.mailbox, self._workload, resources, folder, name),
+        )
+        most = groups if most is None else most
+        self._growth = Growth(resources.fewest_workers, worker_needs(resources), groups, most, self._groups.add)
+        self._grows = most > groups
+        self._wanted: dict[str, Job] = {}
+        self._turn = threading.Lock()
+        self._closing = threading.Event()
+        self._tending = threading.Thread(target=self._tend, name="pool", daemon=True)
         self._workload = ray.put(workload)
 
     def start(self) -> None:
-        """Start every group and wait until one is ready for work.
+        """Start the groups and wait until one is ready for work.
 
         Raises:
             StudyError: No group came up.
         """
-        for name in self._names:
-            thread = threading.Thread(target=self._keep_running, args=(name,), name=name, daemon=True)
-            thread.start()
-            self._threads.append(thread)
-        deadline = time.monotonic() + JOIN_TIMEOUT
-        while not self._ask(self.mailbox.groups.remote()):
+        if not self._grows:
+            for _ in range(self._first):
+                self._groups.add()
+        self._begin()
+        self._tending.start()
+        while not self.size:
             self.check()
-            if time.monotonic() > deadline:
-                need = f"{self._resources.workers} workers with {self._scaling().resources_per_worker}"
-                raise StudyError(f"no worker group started within {JOIN_TIMEOUT:.0f} s; each needs {need}")
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def submit(self, jobs: Sequence[Job]) -> str:
         """Queue jobs, those that others need first; the key of the last.
@@ -95,12 +110,16 @@ class Pool:
         self.check()
         # The payload travels as bytes: the dispatcher need not import what workers train with, torch above all.
         packed = [replace(job, payload=pickle.dumps(job.payload)) for job in jobs]
-        self._ask(self.mailbox.submit.remote(*packed))
+        with self._turn:
+            self._wanted |= {job.key: job for job in packed}
+            self._ask(self.mailbox.submit.remote(*packed))
         return jobs[-1].key
 
     def drop(self, key: str) -> None:
         """Stop a job that nobody follows any more, and forget it once it has ended."""
-        self._ask([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
+        with self._turn:
+            self._wanted.pop(key, None)
+            self._ask([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
 
     def check(self) -> None:
         """See that somebody can work.
@@ -126,13 +145,14 @@ class Pool:
             StudyError: No group can work any more.
         """
         self.submit(jobs)
-        reports: dict[str, list[dict[str, Any]]] = {job.key: [] for job in jobs}
+        awaited = dict.fromkeys((job.key for job in jobs), 0)
         last: dict[str, Update] = {}
         while pending := [job for job in jobs if job.key not in last]:
             self.check()
-            looks = [self.mailbox.follow.remote(job.key, len(reports[job.key]), 1.0) for job in pending]
+            looks = [self.mailbox.follow.remote(job.key, awaited[job.key], 1.0) for job in pending]
             for job, update in zip(pending, self._ask(looks), strict=True):
-                reports[job.key] += update.reports
+                if update.reports:
+                    awaited[job.key] = update.reports[-1]["epoch"] + 1
                 if heard is not None and (update.reports or update.state.ended):
                     heard(job, update)
                 if update.state.ended:
@@ -157,13 +177,15 @@ class Pool:
     def close(self) -> None:
         """Let every worker retire and wait for the groups to end."""
         self._closing.set()
+        self._groups.retire()
+        if self._tending.is_alive():
+            self._tending.join()
+        self._growth.stop()
         try:
             ray.get(self.mailbox.close.remote())
         except RayActorError:
             _log.error("the dispatcher was gone before the pool was closed")
-        deadline = time.monotonic() + CLOSE_TIMEOUT
-        for thread in self._threads:
-            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._groups.join(CLOSE_TIMEOUT)
         ray.kill(self.mailbox)
 
     def _ask(self, words: Any) -> Any:
@@ -181,60 +203,35 @@ class Pool:
                 "go on with --resume"
             ) from error
 
-    def _keep_running(self, name: str) -> None:
-        """Thread of one group: run it, and again where it ends though the study goes on."""
-        reason = ""
+    def _begin(self) -> None:
+        """Tell the dispatcher, in its first life or in a new one, all that is wanted of it."""
+        with self._turn:
+            ray.get(self.mailbox.begin.remote(self._groups.all, list(self._wanted.values())))
+            for name, reason in self._groups.given_up.items():
+                ray.get(self.mailbox.broken.remote(name, reason))
+
+    def _tend(self) -> None:
+        """Thread that looks after the groups: how many there are, whether more would fit, whether any is left."""
+        deadline, known = time.monotonic() + self._patience, self._groups.all
         try:
-            for _ in range(_RUNS):
-                reason = self._run_group(name)
-                if self._closing.is_set():
-                    return
-                _log.error("worker group %s ended: %s", name, reason)
-                ray.get(self.mailbox.leave.remote(name))
-            ray.get(self.mailbox.broken.remote(name, f"worker group {name} ended {_RUNS} times: {reason}"))
-        except RayActorError:
-            _log.error("worker group %s ended with the dispatcher: %s", name, reason)
-
-    def _run_group(self, name: str) -> str:
-        """Keep one Ray Train run going until it ends; why it did."""
-        try:
-            self._trainer(name).fit()
-        except Exception as error:  # noqa: BLE001  whatever ends a group's run, the others go on; the caller says it
-            return f"{type(error).__name__}: {error}"
-        return "its workers returned"
-
-    def _trainer(self, name: str) -> TorchTrainer:
-        gpu = self._resources.gpus_per_worker > 0
-        return _Trainer(
-            work,
-            train_loop_config={
-                "group": name,
-                "mailbox": self.mailbox,
-                "workload": [self._workload],
-                "precision": self._resources.precision,
-                "activations": self._resources.activations,
-                "threads": self._resources.cpus_per_worker,
-                "path": list(sys.path),
-                "folder": str(Path.cwd()),
-            },
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=self._scaling(),
-            run_config=RunConfig(
-                name=f"{self._name}-{name}-{os.getpid()}-{time.time_ns()}",
-                storage_path=str(self._folder),
-                failure_config=FailureConfig(max_failures=-1),
-            ),
-        )
-
-    def _scaling(self) -> ScalingConfig:
-        need: dict[str, float] = {"CPU": self._resources.cpus_per_worker}
-        if self._resources.gpus_per_worker:
-            need["GPU"] = self._resources.gpus_per_worker
-        return ScalingConfig(
-            num_workers=self._resources.workers,
-            use_gpu=self._resources.gpus_per_worker > 0,
-            resources_per_worker=need,
-        )
+            while not self._closing.wait(_RHYTHM):
+                groups = ray.get(self.mailbox.groups.remote())
+                if groups is None:
+                    _log.error("the dispatcher was started anew: every job that is not done goes on")
+                    self._begin()
+                    continue
+                if known != self._groups.all:
+                    known = self._groups.all
+                    ray.get(self.mailbox.begin.remote(known, []))
+                self.size = len(groups)
+                if self.size:
+                    deadline = time.monotonic() + self._patience
+                elif time.monotonic() > deadline:
+                    ray.get(self.mailbox.give_up.remote(no_room(self.resources, self._patience)))
+                if self._grows:
+                    self._growth.look(self.size, self._groups.started)
+        except RayError as error:
+            _log.error("the pool is not looked after any more: %s", error)
 
 
 @contextmanager

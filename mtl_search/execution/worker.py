@@ -22,7 +22,8 @@ from ray.exceptions import RayActorError
 
 import mtl_search
 from mtl_search.errors import MtlSearchError, TrialError
-from mtl_search.execution.jobs import Retire, Ticket
+from mtl_search.execution.faults import LESS_MEMORY, lacks_memory
+from mtl_search.execution.jobs import Rejoin, Retire, Ticket
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
@@ -31,6 +32,10 @@ POLL_SECONDS = 20.0
 """Length of one long poll for the next job."""
 _LIBRARIES = (str(Path(mtl_search.__file__).parent), *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib")))
 _log = logging.getLogger(__name__)
+
+
+class ForgottenError(Exception):
+    """The dispatcher was started anew and does not know this group: what it does is another's to do again."""
 
 
 class Messages:
@@ -45,14 +50,21 @@ class Messages:
     def take(self) -> Ticket | Retire:
         """Wait for the next job."""
         while True:
-            ticket: Ticket | Retire | None = ray.get(self._mailbox.take.remote(*self._who, self.taken, POLL_SECONDS))
+            ticket: Ticket | Retire | None = self.say("take", self.taken, POLL_SECONDS)
             if ticket is not None:
                 self.taken += 1
                 return ticket
 
     def say(self, verb: str, *words: Any) -> Any:
-        """Call one of the mailbox's worker methods and wait for the answer."""
-        return ray.get(getattr(self._mailbox, verb).remote(*self._who, *words))
+        """Call one of the mailbox's worker methods and wait for the answer.
+
+        Raises:
+            ForgottenError: The dispatcher does not know this group.
+        """
+        answer = ray.get(getattr(self._mailbox, verb).remote(*self._who, *words))
+        if isinstance(answer, Rejoin):
+            raise ForgottenError(f"worker group {self.group} is not known to the dispatcher")
+        return answer
 
 
 class JobControl:
@@ -92,10 +104,7 @@ def _serve(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     assert isinstance(device, torch.device)
     world = World.current(device, config["precision"])
-    messages = Messages(config["mailbox"], config["group"], _new_incarnation(world))
-    if world.rank == 0:
-        messages.say("join")
-    world.agree(True)
+    messages = _joined(config, world)
     try:
         workload: Workload = ray.get(config["workload"][0])
         workspace = Workspace(workload, world, config["activations"])
@@ -105,8 +114,26 @@ def _serve(config: dict[str, Any]) -> None:
         reason = f"worker group {config['group']} cannot start: {_reason(error)}"
         ray.get(config["mailbox"].broken.remote(config["group"], reason))
         return
-    while not isinstance(ticket := messages.take(), Retire):
-        _carry_out(ticket, workspace, messages)
+    while True:
+        try:
+            while not isinstance(ticket := messages.take(), Retire):
+                _carry_out(ticket, workspace, messages)
+        except ForgottenError:
+            if world.size > 1:  # other ranks may wait in a collective: Ray Train starts the group again
+                raise
+            messages = _joined(config, world)
+        else:
+            return
+
+
+def _joined(config: dict[str, Any], world: World) -> Messages:
+    """Begin this group's life as the dispatcher knows it."""
+    messages = Messages(config["mailbox"], config["group"], _new_incarnation(world))
+    if world.rank == 0:
+        messages.say("join")
+    world.agree(True)
+    messages.say("enrol", ray.get_runtime_context().current_actor)
+    return messages
 
 
 def _new_incarnation(world: World) -> str:
@@ -124,6 +151,8 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
         stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this study's own driver
         done = finished(stage) if world.agree(finished(stage) is not None) else None
         result = {**done, "cached": True} if done else run_stage(stage, workspace, JobControl(messages, ticket))
+    except ForgottenError:
+        raise
     except Exception as error:
         _log.exception("job %s failed on rank %d", ticket.job.key, world.rank)
         if _partner_died(error, world):  # the job is not to blame: it goes on when the group is back
@@ -166,4 +195,5 @@ def _reason(error: Exception) -> str:
     if not own and isinstance(error, MtlSearchError):
         return words
     frame = (own or frames)[-1]
-    return f"{words} ({Path(frame.filename).name}:{frame.lineno})"
+    words = f"{words} ({Path(frame.filename).name}:{frame.lineno})"
+    return f"{words}; {LESS_MEMORY}" if lacks_memory(source) else words

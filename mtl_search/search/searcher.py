@@ -20,6 +20,7 @@ from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import Reference, SearchSpace
 
+_ANY_NUMBER = 1_000_000
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
 _MEASURED = (
@@ -59,6 +60,7 @@ class OptunaSearcher(Searcher):
         refuse: Says why a recipe's parts make no sense together; empty if they do.
         values: What of a finished job's result Optuna maximises.
         in_time: Whether there is time for another trial.
+        groups: Worker groups that there are now: no more trials run at once.
     """
 
     def __init__(
@@ -72,12 +74,13 @@ class OptunaSearcher(Searcher):
         refuse: Callable[[Recipe], str] = lambda _: "",
         values: Callable[[dict[str, Any]], list[float]] = lambda result: [result["best_score"]],
         in_time: Callable[[], bool] = lambda: True,
+        groups: Callable[[], int] = lambda: _ANY_NUMBER,
     ) -> None:
         super().__init__(metric="objective", mode="max")
         self._study, self._space = study, space
         self._submit, self._release = submit, release
         self._watchers, self._refuse = watchers, refuse
-        self._values, self._in_time = values, in_time
+        self._values, self._in_time, self._groups = values, in_time, groups
         self._several = len(study.directions) > 1
         self._live: dict[str, _Live] = {}
         past = study.get_trials(deepcopy=False)
@@ -91,7 +94,12 @@ class OptunaSearcher(Searcher):
         return max(0, self._left)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
-        """The next recipe's jobs; recipes tried before get their known end at once and are passed over."""
+        """The next recipe's jobs, none for now where every group has one already.
+
+        Recipes tried before get their known end at once and are passed over.
+        """
+        if len(self._live) >= max(1, self._groups()):
+            return None
         refused = 0
         while self._left > 0 and refused < _MOST_REFUSED and self._in_time():
             trial = self._study.ask()

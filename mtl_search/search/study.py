@@ -88,8 +88,19 @@ class Study:
         was_connected = ray.is_initialized()
         clock = Clock(self._config.search.seconds, self._folder.clock_file)
         try:
-            capacity = start_ray(self._config.resources)
-            pool = Pool(self._workload, self._config.resources, capacity.groups, self._folder.ray, self._config.name)
+            resources, search = self._config.resources, self._config.search
+            # No more can be busy at once: a trial each, or before that a baseline each.
+            useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
+            capacity = start_ray(resources, useful)
+            pool = Pool(
+                self._workload,
+                resources,
+                capacity.groups,
+                self._folder.ray,
+                self._config.name,
+                capacity.most,
+                capacity.patience,
+            )
             with running(pool):
                 for watcher in self._watchers:
                     watcher.pool_started(capacity.groups)
@@ -172,8 +183,9 @@ class Study:
             self._values,
             lambda: (
                 search.seconds is None
-                or clock.fits_another(study.get_trials(deepcopy=False), capacity.groups, search.repeats)
+                or clock.fits_another(study.get_trials(deepcopy=False), max(1, pool.size), search.repeats)
             ),
+            lambda: pool.size,
         )
         if searcher.left:
             try:
@@ -196,12 +208,13 @@ class Study:
     def _tuner(self, searcher: OptunaSearcher, capacity: Capacity, pool: Pool) -> tune.Tuner:
         longest = max(self._space.largest("joint.epochs"), 1)
         return tune.Tuner(
-            tune.with_resources(tune.with_parameters(Follower, mailbox=pool.mailbox), {"cpu": capacity.trial_cpus}),
+            tune.with_resources(
+                tune.with_parameters(Follower, mailbox=pool.mailbox), tune.PlacementGroupFactory([capacity.trial])
+            ),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=build(STOPPERS, self._config.search.stopper).build(longest),
                 num_samples=searcher.left,
-                max_concurrent_trials=capacity.groups,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),

@@ -1,45 +1,14 @@
 """The mailbox as a plain object under asyncio: who is told what, and that no job is lost or doubled."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 import pytest
+from mailbox_stories import ATTEMPTS, NOW, SOON, job, mailbox_with, run, state, take
 
-from mtl_search.execution.jobs import Job, JobState, Retire, Ticket, Update
-from mtl_search.execution.ledger import MAX_ATTEMPTS, MAX_BARREN
+from mtl_search.execution.faults import DIED, LESS_MEMORY
+from mtl_search.execution.jobs import JobState, Retire, Ticket, Update
+from mtl_search.execution.ledger import MAX_BARREN
 from mtl_search.execution.mailbox import Mailbox
-
-T = TypeVar("T")
-NOW = 0.001
-SOON = 5.0
-
-
-def run(story: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(story)
-
-
-def job(key: str, *needs: str, lockstep: bool = False) -> Job:
-    return Job(key, f"payload of {key}", needs, lockstep)
-
-
-async def mailbox_with(*keys: str, groups: tuple[str, ...] = ("g",)) -> Mailbox:
-    mailbox = Mailbox(len(groups), patience=SOON)
-    for group in groups:
-        await mailbox.join(group, "first")
-    for key in keys:
-        await mailbox.submit(job(key))
-    return mailbox
-
-
-async def take(mailbox: Mailbox, group: str = "g", incarnation: str = "first", count: int = 0) -> Ticket:
-    ticket = await mailbox.take(group, incarnation, count, NOW)
-    assert isinstance(ticket, Ticket)
-    return ticket
-
-
-async def state(mailbox: Mailbox, key: str) -> Update:
-    return await mailbox.follow(key, 0, 0)
 
 
 def test_jobs_come_in_the_order_of_submission() -> None:
@@ -245,14 +214,14 @@ def test_another_group_takes_over_from_one_that_left() -> None:
 def test_a_job_whose_workers_die_every_time_fails_and_the_next_one_runs() -> None:
     async def story() -> tuple[Update, str]:
         mailbox = await mailbox_with("deadly", "harmless")
-        for life in range(MAX_ATTEMPTS):
+        for life in range(ATTEMPTS):
             assert (await take(mailbox, "g", f"life {life}" if life else "first")).attempt == life + 1
             await mailbox.join("g", f"life {life + 1}")
-        return await state(mailbox, "deadly"), (await take(mailbox, "g", f"life {MAX_ATTEMPTS}")).job.key
+        return await state(mailbox, "deadly"), (await take(mailbox, "g", f"life {ATTEMPTS}")).job.key
 
     update, following = run(story())
     assert update.state is JobState.FAILED
-    assert update.reason == f"its worker died {MAX_ATTEMPTS} times"
+    assert update.reason == f"{DIED}, {ATTEMPTS} times in a row; if it was killed for want of memory, {LESS_MEMORY}"
     assert following == "harmless"
 
 

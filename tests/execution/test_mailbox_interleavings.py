@@ -7,13 +7,21 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
 
-from mtl_search.execution.jobs import Job, JobState, Retire, Ticket
-from mtl_search.execution.ledger import MAX_ATTEMPTS
+from mtl_search.execution.faults import NODE_LOST
+from mtl_search.execution.jobs import Job, JobState, Rejoin, Retire, Ticket
 from mtl_search.execution.mailbox import Mailbox
 
 GROUPS = ("g", "h")
 KEYS = tuple("abcdef")
 NOW = 0
+RETRIES = 3
+
+
+async def cancel_the_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 class Stories(RuleBasedStateMachine):
@@ -24,8 +32,9 @@ class Stories(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
-        self.mailbox = Mailbox(len(GROUPS), patience=NOW)
+        self.mailbox = Mailbox(len(GROUPS), patience=NOW, max_retries=RETRIES)
         self.lives: dict[str, int] = {}
+        self.joined: dict[str, set[str]] = {group: set() for group in GROUPS}
         self.taken: dict[str, list[Ticket]] = {group: [] for group in GROUPS}
         self.working: dict[str, Ticket] = {}
         self.submitted: dict[str, Job] = {}
@@ -35,6 +44,7 @@ class Stories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
+            self.loop.run_until_complete(cancel_the_rest())
             self.loop.close()
 
     def ask(self, verb: str, *words: Any) -> Any:
@@ -57,15 +67,16 @@ class Stories(RuleBasedStateMachine):
         before = (group, str(self.lives.get(group, 0)), self.working.pop(group, None))
         self.lives[group] = self.lives.get(group, 0) + 1
         self.taken[group] = []
+        self.joined[group].add(str(self.lives[group]))
         self.ask("join", group, str(self.lives[group]))
         return before
 
-    @rule(target=dead, group=st.sampled_from(GROUPS))
-    def depart(self, group: str) -> Any:
+    @rule(target=dead, group=st.sampled_from(GROUPS), fault=st.sampled_from(("", NODE_LOST)))
+    def depart(self, group: str, fault: str) -> Any:
         before = (group, str(self.lives.get(group, 0)), self.working.pop(group, None))
         self.lives[group] = self.lives.get(group, 0) + 1
         self.taken[group] = []
-        self.ask("leave", group)
+        self.ask("down", group, fault)
         return before
 
     @precondition(lambda self: any(group not in self.working for group in GROUPS))
@@ -113,8 +124,8 @@ class Stories(RuleBasedStateMachine):
     def the_dead_speak(self, who: Any, verb: str) -> None:
         group, life, ticket = who
         if verb == "take":
-            assert self.ask("take", group, life, 0, NOW) == Retire()
-        elif ticket is not None:
+            assert self.ask("take", group, life, 0, NOW) == (Retire() if life in self.joined[group] else Rejoin())
+        elif ticket is not None and life in self.joined[group]:
             words = {"finish": {"by": "the dead"}, "fail": "of the dead", "report": {"epoch": 99}, "proceed": 99}
             assert not self.ask(verb, group, life, ticket, words[verb])
 
@@ -143,8 +154,8 @@ class Stories(RuleBasedStateMachine):
                 assert update.state is not JobState.DONE
                 if update.state is JobState.CANCELLED:
                     assert key in self.stopped or self.ask("problem")
-                elif "died" in update.reason:
-                    assert len(self.attempts[key]) == MAX_ATTEMPTS
+                elif "times in a row" in update.reason:
+                    assert len(self.attempts[key]) > RETRIES
                 self.ended[key] = update.state
 
     @rule()

@@ -24,8 +24,8 @@ from trapped_backbone import DEADLY, DEADLY_ONCE, RAISES, SLOW
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
+from mtl_search.execution.faults import DIED, verdict
 from mtl_search.execution.jobs import Job, JobError, JobState, Update
-from mtl_search.execution.ledger import MAX_ATTEMPTS
 from mtl_search.execution.pool import Pool, running
 from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE
 from mtl_search.training.stages import finished
@@ -244,7 +244,7 @@ def test_a_job_that_kills_its_workers_fails_at_last_while_others_finish(
     updates = pool.run([*deadly, *harmless])
     ended = dict(zip([job.key for job in [*deadly, *harmless]], updates, strict=True))
     last = ended.pop(deadly[-1].key)
-    assert (last.state, last.reason) == (JobState.FAILED, f"its worker died {MAX_ATTEMPTS} times")
+    assert (last.state, last.reason) == (JobState.FAILED, verdict(DIED, 4))
     assert {update.state for update in ended.values()} == {JobState.DONE}
 
 

@@ -1,0 +1,57 @@
+"""What Ray Train's controller of a worker group tells the dispatcher: it is down, or is about to be resized.
+
+Without it a job would be given back only when its group comes back, which may need a node that never does.
+"""
+
+import logging
+from typing import Any, final
+
+import ray
+from ray.exceptions import RayError
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+
+from mtl_search.execution.faults import DIED, fault_of
+
+_log = logging.getLogger(__name__)
+
+
+@final
+class GroupNews(ControllerCallback, WorkerGroupCallback):
+    """Runs in the controller of one group.
+
+    Args:
+        mailbox: Handle of the dispatcher.
+        group: The group's name.
+        patience: Seconds that an epoch may take to end before its group is resized all the same.
+    """
+
+    def __init__(self, mailbox: Any, group: str, patience: float) -> None:
+        self._mailbox, self._group, self._patience = mailbox, group, patience
+        self._fault = DIED
+
+    def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
+        """Note what a worker died of."""
+        if worker_group_status.errors:
+            self._fault = fault_of(" ".join(map(str, worker_group_status.errors.values())))
+
+    def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
+        """The group is down: another may take its job at once."""
+        self._tell("down", self._fault)
+
+    def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
+        """The group gives its job back at the end of the epoch, so that nothing is lost by the new size."""
+        self._tell("rest", self._patience)
+
+    def before_worker_group_shutdown(self, worker_group: Any) -> None:
+        """Whatever the workers still say is not heard."""
+        self._tell("down")
+
+    def before_worker_group_abort(self, worker_group_context: Any) -> None:
+        """As for ``before_worker_group_shutdown``."""
+        self._tell("down")
+
+    def _tell(self, verb: str, *words: Any) -> None:
+        try:
+            ray.get(getattr(self._mailbox, verb).remote(self._group, *words))
+        except RayError as error:  # the pool sees to a dispatcher that is gone for good
+            _log.error("worker group %s cannot reach the dispatcher: %s", self._group, error)

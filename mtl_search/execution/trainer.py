@@ -1,0 +1,68 @@
+"""One worker group as Ray Train runs it: what it is made of, what its workers get, what is heard of its end."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, final
+
+from ray.train import FailureConfig, RunConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.config import ScalingConfig
+
+from mtl_search.config import ResourcesConfig
+from mtl_search.execution.callbacks import GroupNews
+from mtl_search.execution.cluster import worker_needs
+from mtl_search.execution.worker import work
+
+RESIZE_SECONDS = 60.0
+"""How often a group of elastic size looks whether there is room for another one."""
+
+
+@final
+class GroupTrainer(TorchTrainer):
+    """Ray's trainer of one group; its controller speaks to the dispatcher too.
+
+    Args:
+        group: The group's name.
+        mailbox: Handle of the dispatcher.
+        workload: Object reference, fetched once per node.
+        resources: What the group is made of.
+        folder: Where Ray Train keeps its run files.
+        name: The study's name, for Ray's own records.
+    """
+
+    def __init__(
+        self, group: str, mailbox: Any, workload: Any, resources: ResourcesConfig, folder: Path, name: str
+    ) -> None:
+        self._news = GroupNews(mailbox, group, resources.report_seconds)
+        super().__init__(
+            work,
+            train_loop_config={
+                "group": group,
+                "mailbox": mailbox,
+                "workload": [workload],
+                "precision": resources.precision,
+                "activations": resources.activations,
+                "threads": resources.cpus_per_worker,
+                "path": list(sys.path),
+                "folder": str(Path.cwd()),
+            },
+            torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=resources.gpus_per_worker > 0,
+                resources_per_worker=worker_needs(resources),
+                elastic_resize_monitor_interval_s=RESIZE_SECONDS,
+            ),
+            run_config=RunConfig(
+                name=f"{name}-{group}-{os.getpid()}-{time.time_ns()}",
+                storage_path=str(folder),
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        )
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Train V2's, chosen at import
+        # What only serves Ray Data is left out: a process less per group.
+        return [*(each for each in callbacks if type(each).__name__ != "DatasetsCallback"), self._news]
