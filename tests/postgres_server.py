@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow_server import free_port
 
 PATIENCE = 60.0
@@ -52,9 +53,10 @@ class Postgres:
         data = str(self._home / "data")
         initdb = [str(self._bin / "initdb"), "-D", data, "-U", "anna", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
         postgres = [str(self._bin / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(self.port), "-F"]
-        with (self._home / "log").open("wb") as log:
+        with (self._home / "log").open("ab") as log:
             said: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": "/", **self._who}
-            subprocess.run(initdb, check=True, **said)
+            if not (self._home / "data").exists():
+                subprocess.run(initdb, check=True, **said)
             self._process = subprocess.Popen([*postgres, "-k", ""], **said)
         until = time.monotonic() + PATIENCE
         while not self._answers():
@@ -73,6 +75,14 @@ class Postgres:
         with psycopg.connect(f"postgresql://anna@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
             connection.execute(f'create database "{name}"')
         return f"postgresql+psycopg://anna@127.0.0.1:{self.port}/{name}"
+
+    def crash(self) -> None:
+        """All of its processes at once, as when its machine goes; ``start`` has it recover."""
+        assert self._process is not None
+        for process in (*psutil.Process(self._process.pid).children(), self._process):
+            process.kill()
+        self._process.wait(PATIENCE)
+        self._process = None
 
     def stop(self) -> None:
         if self._process is not None:

@@ -1,0 +1,135 @@
+"""What lies outside Ray goes wrong: MLflow's server and its database, the clock, the disk."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from driver_processes import records, tracked
+from fault_cluster import FaultCluster
+from fault_studies import Begin, check_end, study_of
+from mlflow_server import Server
+from postgres_server import Postgres, programs
+
+pytestmark = [pytest.mark.timeout(480), pytest.mark.slow]
+
+AWAY = float(os.environ.get("MTL_SEARCH_SERVER_AWAY", "60"))
+"""Seconds that MLflow's server and database are down."""
+JUMPS = "offset"
+"""File with the seconds by which every Python process of the study sees the clock moved."""
+CLOCK = f"""
+import time
+from pathlib import Path
+
+real, real_ns = time.time, time.time_ns
+file = Path(__file__).with_name("{JUMPS}")
+
+def offset():
+    try:
+        return float(file.read_text() or 0)
+    except (OSError, ValueError):
+        return 0.0
+
+time.time = lambda: real() + offset()
+time.time_ns = lambda: real_ns() + int(offset() * 1e9)
+"""
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    made = Postgres(found)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_nothing_is_lost_while_mlflow_and_its_database_are_away(
+    tmp_path: Path, postgres: Postgres, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1, count=2)
+    server = Server(tmp_path, postgres.database("mlflow"))
+    raw = study_of(tmp_path, 10 + int(AWAY / 6), resources={"concurrent_trials": 2}, tracking={"uri": server.uri})
+    try:
+        server.start()
+        with begun(tmp_path, raw) as story:
+            story.command.wait_until(lambda: sum(each.state == "complete" for each in records(tmp_path)) >= 1)
+            server.kill()
+            postgres.crash()
+            away, before = time.monotonic(), len(records(tmp_path))
+            story.command.wait_until(lambda: time.monotonic() - away > AWAY)
+            assert len(records(tmp_path)) > before, "the search does not wait for MLflow"
+            postgres.start()
+            server.start()
+            assert story.command.end() == 0, story.command.printed
+        check_end(tmp_path, raw["search"]["trials"], server.uri)
+    finally:
+        server.kill()
+
+
+def test_a_clock_that_jumps_moves_nothing(
+    tmp_path: Path, broken_cluster_of: Callable[..., FaultCluster], begun: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour ahead, then a day back, in the driver and in every process of Ray; the study has a time budget too."""
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCK)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "clock"), os.environ.get("PYTHONPATH", "")]))
+    cluster = broken_cluster_of()
+    cluster.add(1, count=2)
+    raw = study_of(tmp_path, 6, resources={"concurrent_trials": 2})
+    raw["search"]["time_budget"] = "30m"
+    with begun(tmp_path, raw) as story:
+        story.strike("clock an hour ahead", lambda: (tmp_path / "clock" / JUMPS).write_text("3600"))
+        story.strike("clock a day back", lambda: (tmp_path / "clock" / JUMPS).write_text("-82800"))
+        assert story.command.end() == 0, story.command.printed
+    check_end(tmp_path, 6)
+    assert all(run.info.end_time is not None for run in tracked(tmp_path).values())
+    story.note("outside")
+    assert {cost.epochs for cost in story.costs().values()} == {0}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_ends_with_words_and_after_room_is_made_the_study_goes_on(
+    tmp_path: Path, small_disk: Path, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1, count=2)
+    raw = study_of(tmp_path, 4, storage=str(small_disk / "mtl_search_runs"), resources={"concurrent_trials": 2})
+    (tmp_path / "mtl_search_runs").symlink_to(small_disk / "mtl_search_runs")
+    ballast = small_disk / "ballast"
+
+    def fill() -> None:
+        with ballast.open("wb") as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+                    file.flush()
+            except OSError:
+                return
+
+    with begun(tmp_path, raw) as story:
+        story.hit("full disk", fill)
+        assert story.command.end() in (1, 2), story.command.printed
+        assert "No space left on device" in story.command.printed
+        assert "Traceback" not in story.command.printed
+        ballast.unlink()
+        story.again()
+        assert story.command.end() == 0, story.command.printed
+    complete = [record for record in records(tmp_path) if record.state == "complete"]
+    assert len(complete) + sum(record.state == "failed" for record in records(tmp_path)) == 4

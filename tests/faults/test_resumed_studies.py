@@ -1,0 +1,90 @@
+"""A driver killed, its files damaged, its cluster lost: the next driver goes on with what was whole."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from driver_processes import records
+from fault_cluster import FaultCluster
+from fault_studies import Begin, Story, check_end, steps, study_of
+from small_studies import folder_of
+
+pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
+
+TRIALS = 4
+
+
+def truncate(path: Path) -> None:
+    """Cut off a file's second half."""
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip(path: Path) -> None:
+    """Flip one bit in the second half of a file, where the numbers are, and keep its length and date."""
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4] ^= 4
+    path.write_bytes(data)
+
+
+def second_driver(place: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
+
+
+def kill_driver(story: Story) -> None:
+    before = records(story.place)
+    story.command.process.send_signal(signal.SIGKILL)
+    story.command.process.wait(30)
+    assert {record.state for record in before} >= {"complete", "running"}
+
+
+def test_a_second_driver_is_refused_and_the_killed_one_s_study_goes_on_without_its_damaged_files(
+    tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1, count=2)
+    folder = folder_of(tmp_path / "mtl_search_runs")
+    with begun(tmp_path, study_of(tmp_path, TRIALS, resources={"concurrent_trials": 2})) as story:
+        story.command.wait_until(lambda: any(folder.trials.glob("*/result.json")))
+        refused = second_driver(tmp_path)
+        assert refused.returncode == 2
+        assert "study tiny is being run by" in refused.stderr
+        assert f"{story.command.process.pid}" in refused.stderr
+        story.hit("driver", lambda: kill_driver(story), stages=2)
+        story.again()
+        story.goes_on()
+        story.hit("driver, and one checkpoint cut short", lambda: kill_driver(story))
+        truncate(folder.trials / story.events[-1].keys[0] / "checkpoint.pt")
+        for model in folder.cache.glob("*/model.safetensors"):
+            flip(model)
+        story.again()
+        assert story.command.end() == 0, story.command.printed
+    check_end(tmp_path, TRIALS, retried=True)
+    story.note("resumed")
+    costs = story.costs()
+    assert costs["driver"].epochs <= 1
+    begun_anew = [step for step in steps(tmp_path) if step.key in story.events[-1].keys and step.epoch == 1]
+    assert len(begun_anew) > 3, "a stage whose checkpoint is damaged starts anew"
+    for model in folder.cache.glob("*/model.safetensors"):
+        assert model.stat().st_mtime_ns
+
+
+@pytest.mark.parametrize("stage", ["joint"])
+def test_a_checkpoint_with_one_flipped_bit_is_not_gone_on_from(
+    stage: str, tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1)
+    folder = folder_of(tmp_path / "mtl_search_runs")
+    with begun(tmp_path, study_of(tmp_path, 2, resources={"concurrent_trials": 1})) as story:
+        story.hit("driver", lambda: kill_driver_anyhow(story))
+        flip(folder.trials / story.events[-1].keys[0] / "checkpoint.pt")
+        story.again()
+        assert story.command.end() == 0, story.command.printed
+    check_end(tmp_path, 2, retried=True)
+
+
+def kill_driver_anyhow(story: Story) -> None:
+    story.command.process.send_signal(signal.SIGKILL)
+    story.command.process.wait(30)
