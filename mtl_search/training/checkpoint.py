@@ -19,7 +19,7 @@ from mtl_search.storage import Place, forget_copy, local_copy, scratch
 from mtl_search.training.files import remove, replacing
 
 MODEL_FILE = "model.safetensors"
-_CHECKPOINT_FILE = "checkpoint.pt"
+CHECKPOINT_FILE = "checkpoint.pt"
 _KEY = "content"
 """Entry of a file's metadata: content key of its tensors."""
 _TRAILER = b"sha256:"
@@ -159,7 +159,7 @@ def save_checkpoint(folder: Place, state: Mapping[str, Any]) -> None:
     Raises:
         StorageError: There is no room, or the store refuses.
     """
-    with replacing(folder / _CHECKPOINT_FILE) as temporary:
+    with replacing(folder / CHECKPOINT_FILE) as temporary:
         torch.save(dict(state), temporary)
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
@@ -174,12 +174,12 @@ def load_checkpoint(folder: Place, device: torch.device) -> dict[str, Any] | Non
         What ``save_checkpoint`` wrote; None where there is none, or where the file is damaged: then the stage starts
         anew, which costs time and nothing else.
     """
-    path = folder / _CHECKPOINT_FILE
+    path = folder / CHECKPOINT_FILE
     try:
         if isinstance(path, Path):
             return _read_checkpoint(path, device)
         with tempfile.TemporaryDirectory(dir=scratch(), prefix="read-") as own:  # read once, so not kept as a copy
-            local = Path(own) / _CHECKPOINT_FILE
+            local = Path(own) / CHECKPOINT_FILE
             path.download(local)
             return _read_checkpoint(local, device)
     except FileNotFoundError:
@@ -205,4 +205,4 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
 
 def drop_checkpoint(folder: Place) -> None:
     """Remove the checkpoint of a stage that has ended, and what a kill in the middle of writing one left."""
-    remove(folder, _CHECKPOINT_FILE)
+    remove(folder, CHECKPOINT_FILE)

@@ -86,6 +86,7 @@ def _write(path: Place, text: str) -> None:
             temporary.write_text(text, encoding="utf-8")
     else:
         path.write_bytes(text.encode())
+        forget_copy(path)
 
 
 def read_json(path: Place) -> Any:

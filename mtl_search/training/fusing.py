@@ -23,9 +23,9 @@ from mtl_search.recipe import Recipe, seed_from
 from mtl_search.storage import Place, place
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, intact, load_model, save_tensors
 from mtl_search.training.evaluation import joined
-from mtl_search.training.files import RESULT_FILE, read_json
 from mtl_search.training.labels import Labels
 from mtl_search.training.portion import portions
+from mtl_search.training.results import single_result
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer.norms import batch_norms, recalibrate
@@ -54,7 +54,7 @@ def fused_model(
     fusion = build(FUSIONS, recipe.fusion)
     fusion.check(list(singles))
     if isinstance(fusion, Scored):
-        fusion = fusion.by({task: _gain(place(folder)) for task, folder in singles.items()})
+        fusion = fusion.by({task: _gain(folder) for task, folder in singles.items()})
     facts: Mapping[str, State] = {}
     if isinstance(fusion, MeasuringFusion):
         facts = _facts(fusion, singles, workspace)
@@ -71,9 +71,9 @@ def fused_model(
     return model
 
 
-def _gain(folder: Place) -> float:
+def _gain(folder: str) -> float:
     """How far fine-tuning took a task on validation, relative to where it began."""
-    result = read_json(folder / RESULT_FILE)
+    result = single_result(folder)
     first = float(result["history"][0]["score"])
     return (float(result["best_score"]) - first) / max(abs(first), 1e-12)
 

@@ -12,8 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from mtl_search.errors import DamagedError
-from mtl_search.storage import Place, place
-from mtl_search.training.checkpoint import MODEL_FILE, drop_checkpoint, intact, save_model, save_tensors
+from mtl_search.storage import Place, forget_copy, local_copy, place
+from mtl_search.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, intact, save_model, save_tensors
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
 
 _AT_ONCE = 16
@@ -35,9 +35,8 @@ def leave(folder: Place, state: Mapping[str, Tensor], result: dict[str, Any]) ->
     if not result["stopped"]:
         save_model(folder, state)
         write_sealed(folder / RESULT_FILE, result)
-        drop_checkpoint(folder)
     # First what says that a model is there, so that nobody takes a model for that of another result.
-    remove(folder, STOPPED_FILE, STOPPED_MODEL_FILE)
+    remove(folder, STOPPED_FILE, STOPPED_MODEL_FILE, *(() if result["stopped"] else (CHECKPOINT_FILE,)))
     if result["stopped"] and result["kind"] == "joint":
         save_tensors(folder / STOPPED_MODEL_FILE, state)
         write_sealed(folder / STOPPED_FILE, result)
@@ -81,6 +80,34 @@ def whole_result_in(folder: Place) -> dict[str, Any] | None:
     return result if result is not None and intact(folder / MODEL_FILE) else None
 
 
+def single_result(folder: str) -> dict[str, Any]:
+    """The result of a single-task model, which many trials ask for: of a remote one the copy on this machine counts.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedError: It is not what was written.
+    """
+    file = place(folder) / RESULT_FILE
+    try:
+        result: dict[str, Any] = read_json(local_copy(file))
+    except DamagedError:
+        forget_copy(file)
+        raise
+    return result
+
+
+def whole_single(folder: str) -> bool:
+    """Whether a single-task model and its result are there as they were written."""
+    try:
+        single_result(folder)
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:
+        _log.warning("%s", error)
+        return False
+    return intact(place(folder) / MODEL_FILE)
+
+
 def steps(
     singles: Mapping[str, str], first: Mapping[str, float], best: Mapping[str, float]
 ) -> dict[str, dict[str, float]]:
@@ -91,7 +118,7 @@ def steps(
         first: Metrics of the fused model.
         best: Metrics of the joint one.
     """
-    alone = {task: read_json(place(folder) / RESULT_FILE) for task, folder in singles.items()}
+    alone = {task: single_result(folder) for task, folder in singles.items()}
     return {
         "base": {task: result["history"][0]["metrics"][task] for task, result in alone.items()},
         "single": {task: result["metrics"][task] for task, result in alone.items()},

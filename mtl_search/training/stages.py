@@ -27,7 +27,7 @@ from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
-from mtl_search.training.results import leave, steps, whole_result_in
+from mtl_search.training.results import leave, steps, whole_result_in, whole_single
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
@@ -159,7 +159,7 @@ def _mend(stage: Stage, workspace: Workspace) -> None:
         objective = Objective({task: goals[task]}, task)
         key = folder.rstrip("/").rpartition("/")[2]
         single = Stage(key, "single_task", (task,), stage.recipe, folder, objective, base=stage.base, run=stage.run)
-        sound = workspace.world.rank != 0 or finished(single) is not None
+        sound = workspace.world.rank != 0 or whole_single(folder)
         if not workspace.world.agree(sound):
             run_stage(single, workspace)
 
