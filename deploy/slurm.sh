@@ -24,4 +24,4 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300 # seconds; Python starts slowl
 
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
     ray symmetric-run --address "$address:$port" --min-nodes "$SLURM_JOB_NUM_NODES" --disable-usage-stats -- \
-    mtl-search search "$study" --address auto "$@"
+    mtl-search search "$study" --address "$address:$port" "$@"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ _SERVER = "RAY_API_SERVER_ADDRESS"
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """What Ray sets in the environment of a job's command, and of nothing else."""
 _FORM = re.compile(r"auto|[^\s/:@]+:\d+|\[[0-9a-fA-F:]+\]:\d+|(?:https?|ray)://[^\s/]+(?:/\S*)?")
+_KNOCK = 10.0  # seconds
 _RULE = "must be auto or HOST:PORT (a cluster that this machine is part of), or http://HOST:8265 or ray://HOST:10001"
 
 
@@ -49,6 +51,17 @@ def join(address: str | None) -> None:
     """Let this process's Ray be that of the address."""
     if address is not None:
         os.environ[_JOINED] = address
+
+
+def check_answers(address: str) -> None:
+    """Knock at ``HOST:PORT``, where Ray itself would wait for minutes.
+
+    Raises:
+        OSError: Nobody opens.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK).close()
 
 
 def in_a_job() -> bool:

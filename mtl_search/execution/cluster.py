@@ -10,6 +10,7 @@ from ray.exceptions import AuthenticationError
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import ConfigError, Problem, StudyError
+from mtl_search.execution.addresses import asks_for_a_job, check_answers
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -143,15 +144,22 @@ def _join() -> None:
     """Connect to the cluster of the environment.
 
     Raises:
-        StudyError: There is none, or it does not let this process in.
+        StudyError: There is none, it does not let this process in, or the address asks for a job.
     """
+    address = os.environ["RAY_ADDRESS"]
+    if asks_for_a_job(address):  # data and models would go through a Ray Client's one connection
+        raise StudyError(
+            f"the address {address} asks for a job, which `mtl-search search` alone submits; to join the cluster that "
+            "this machine is part of, name it as auto or HOST:PORT"
+        )
     try:
+        check_answers(address)
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    except (ConnectionError, AuthenticationError, ValueError) as error:
+    except (OSError, AuthenticationError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StudyError(
-            f"no Ray cluster to join at {os.environ['RAY_ADDRESS']} ({type(error).__name__}: {reason}); this joins one "
-            "that this machine is part of, and http://HOST:8265 submits a job to one that it is not"
+            f"no Ray cluster to join at {address} ({type(error).__name__}: {reason}); to submit a job from elsewhere: "
+            "mtl-search search --address http://HOST:8265"
         ) from error
 
 

@@ -137,7 +137,8 @@ def test_slurm_script_starts_the_study_on_a_ray_of_its_own_nodes(tmp_path: Path)
     assert words[:separator] == [
         *("symmetric-run", "--address", "192.0.2.1:24567", "--min-nodes", "2", "--disable-usage-stats")
     ]
-    assert words[separator + 1 :] == ["mtl-search", "search", "study.yaml", "--address", "auto", "--trials", "3"]
+    study = ["search", "study.yaml", "--address", "192.0.2.1:24567", "--trials", "3"]
+    assert words[separator + 1 :] == ["mtl-search", *study]
     missing = subprocess.run([DEPLOY / "slurm.sh"], env={**slurm, "PATH": path}, capture_output=True, text=True)
     assert missing.returncode != 0
     assert "usage: sbatch deploy/slurm.sh" in missing.stderr

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,18 @@ def test_the_probe_runs_by_itself_and_tells_what_there_is(tmp_path: Path) -> Non
 
 def test_text_from_a_cluster_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[2Jb\r\x07c\td\n\x9b1m") == "a[2Jbc\td\n1m"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:9"])
+def test_an_address_that_cannot_be_joined_is_told_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    code = "import sys; from mtl_search.execution.cluster import start_ray\n"
+    code += "from mtl_search.config import ResourcesConfig\n"
+    code += "from mtl_search.errors import StudyError\n"
+    code += "try: start_ray(ResourcesConfig())\nexcept StudyError as error: sys.exit(str(error))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    began = time.monotonic()
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert time.monotonic() - began < 60
+    wanted = "asks for a job" if "://" in address else "no Ray cluster to join at 127.0.0.1:9 (ConnectionRefusedError"
+    assert wanted in told.stderr

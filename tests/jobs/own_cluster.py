@@ -62,13 +62,13 @@ def three_nodes(**variables: str) -> Iterator[OwnCluster]:
     shell |= {"PATH": f"{Path(RAY).parent}:{shell['PATH']}", "PYTHONPATH": str(ROOT)}
     shell |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(24)}
     usual = ["--block", "--disable-usage-stats", "--min-worker-port=0", "--max-worker-port=0"]
-    with tempfile.TemporaryDirectory(
-        prefix="rj", dir="/tmp", ignore_cleanup_errors=True
-    ) as folder:  # short: sockets lie there
+    # A short path, since sockets lie there.
+    with tempfile.TemporaryDirectory(prefix="rj", dir="/tmp", ignore_cleanup_errors=True) as folder:
         nodes: list[subprocess.Popen[bytes]] = []
 
         def start(cpus: int, agent: int, *options: str) -> None:
             command = [RAY, "start", *options, *usual, f"--num-cpus={cpus}", f"--dashboard-agent-listen-port={agent}"]
+            command.append(f"--temp-dir={folder}/{len(nodes)}")  # as on machines of their own: nodes clear each other's
             with (Path(folder) / f"node-{len(nodes)}").open("wb") as printed:
                 nodes.append(
                     subprocess.Popen(
@@ -78,7 +78,7 @@ def three_nodes(**variables: str) -> Iterator[OwnCluster]:
 
         try:
             head = [f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-            start(NODES[0], agents[0], "--head", *head, f"--temp-dir={folder}/r")
+            start(NODES[0], agents[0], "--head", *head)
             url = f"http://127.0.0.1:{dashboard}"
             bearer = {"Authorization": f"Bearer {shell['RAY_AUTH_TOKEN']}"}
             _wait_for(lambda: requests.get(f"{url}/api/version", headers=bearer, timeout=5).ok)

@@ -80,7 +80,8 @@ def command(cluster: OwnCluster, place: Path, *words: str) -> subprocess.Popen[s
 def done(cluster: OwnCluster, place: Path, *words: str, code: int = 0) -> str:
     process = command(cluster, place, *words)
     printed = process.communicate(timeout=400)[0]
-    assert process.returncode == code, printed
+    sys.stdout.write(f"$ mtl-search {' '.join(words)}\n{printed}")  # shown where the test fails
+    assert process.returncode == code
     return printed
 
 
@@ -97,7 +98,8 @@ def test_a_study_as_a_job_is_followed_left_looked_at_stopped_and_gone_on_with(cl
             break
     first.send_signal(signal.SIGINT)  # the shell goes, the job stays
     rest = first.communicate(timeout=60)[0]
-    assert first.returncode == 130, "".join(heard) + rest
+    sys.stdout.write("".join(heard) + rest)
+    assert first.returncode == 130
     assert "goes on. To come back: mtl-search logs flowers" in rest
     printed = "".join(heard)
     assert "the cluster has this very mtl_search" in printed
@@ -128,7 +130,8 @@ def test_a_study_as_a_job_is_followed_left_looked_at_stopped_and_gone_on_with(cl
 
     gone_on = command(cluster, place, "search", "flowers.yaml", "--resume", "--trials", "5", "--json", *at)
     printed = gone_on.communicate(timeout=400)[0]
-    assert gone_on.returncode == 0, printed
+    sys.stdout.write(printed)
+    assert gone_on.returncode == 0
     assert "improvement over single-task models" in printed
     document = json.loads(printed[printed.rindex("\n{\n") :])
     states = [trial["state"] for trial in document["trials"]]
