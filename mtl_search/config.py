@@ -44,8 +44,8 @@ class DataConfig(Section):
 
     source: Variant | None = None
     sources: dict[Name, Variant] | None = Field(default=None, min_length=1)
-    stream: bool = False
     split: SplitConfig = SplitConfig()
+    stream: bool = False
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataConfig":

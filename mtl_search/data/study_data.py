@@ -22,7 +22,7 @@ from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import StreamedRows
 from mtl_search.data.sources import SPLITS
-from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, chunks_of
+from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, first_rows
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
 from mtl_search.errors import DataError, Problem
@@ -190,8 +190,7 @@ def load_data(
             raise
         raise DataError([Problem("data", f"must hold rows that the model takes ({error})")]) from error
     first = next(iter(gathered.rows.values()))["train"]
-    few = next(iter(chunks_of(first, gathered.inputs.names)))
-    sample = {name: _as_json(few[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
+    sample = {name: _as_json(few) for name, few in first_rows(first, gathered.inputs.names, _SAMPLE_ROWS).items()}
     own = tuple(task for task in gathered.tasks if task.name in tasks)
     others = tuple(task for task in gathered.tasks if task.name in sources)
     return StudyData(own, preparation, splits, sample, others)

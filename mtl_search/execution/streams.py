@@ -6,6 +6,7 @@ record file, wherever they lie in it. Imports no torch: the tasks' processes sta
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
     wanted = [pa.table({"row": rows[start : start + window]}) for start in range(0, len(rows), window)]
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     picked = ray.data.from_arrow(wanted).map_batches(
-        _pick,
-        fn_args=(path, size),
+        partial(_pick, path=path, size=size),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,

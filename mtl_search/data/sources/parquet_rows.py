@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -98,7 +99,8 @@ class ParquetRows(Mapping[str, np.ndarray]):
             if name not in self._names:
                 raise KeyError(name)
             whole = self._table.to_table(columns=[name]).replace_schema_metadata(None)
-            column = as_column(name, whole.to_pandas()[name])
+            # As a category, each text is there once, not once a row.
+            column = as_column(name, whole.to_pandas(strings_to_categorical=True)[name])
             self._held[name] = column if self._numbers is None else column[self._numbers]
         return self._held[name]
 
@@ -112,6 +114,8 @@ class ParquetRows(Mapping[str, np.ndarray]):
 
     def chunks(self, names: Sequence[str]) -> Iterator[Columns]:
         """All rows in order, some columns, at most `CHUNK_ROWS` at a time."""
+        if not names:
+            return
         scan = self._table.to_batches(
             columns=list(names),
             batch_size=CHUNK_ROWS,
@@ -127,8 +131,10 @@ class ParquetRows(Mapping[str, np.ndarray]):
                 wanted = self._numbers[start:stop] - first
                 part = {name: values[wanted] for name, values in part.items()}
             first += len(batch)
-            if part and len(next(iter(part.values()))):
+            if len(next(iter(part.values()))):
                 yield part
+            if self._numbers is not None and first > self._numbers[-1]:
+                return
 
 
 @dataclass(frozen=True)
@@ -161,6 +167,15 @@ class ChunkedColumn:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (chunk[self.name] for chunk in self.rows.chunks([self.name]))
+
+
+def first_rows(columns: Rows, names: Sequence[str], count: int) -> Columns:
+    """The first rows of some columns."""
+    if not isinstance(columns, ParquetRows):
+        return {name: columns[name][:count] for name in names}
+    few = columns.take(np.arange(min(count, columns.rows)))
+    chunks = list(islice(few.chunks(names), count))
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
 
 def chunks_of(columns: Rows, names: Sequence[str]) -> Iterator[Columns]:
