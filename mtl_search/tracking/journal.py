@@ -169,6 +169,14 @@ class Journal:
                 found[event.key] = event.body["metrics"].get(metric, found.get(event.key))
         return found
 
+    def last_tag(self, tag: str) -> dict[str, object]:
+        """The last value of a tag, by the key of each run that has it."""
+        found: dict[str, object] = {}
+        for line in self.path.read_bytes().splitlines():
+            if f'"{tag}":'.encode() in line and tag in (tags := (event := Event.from_line(line)).body.get("tags", {})):
+                found[event.key] = tags[tag]
+        return found
+
     def read(self, offset: int) -> tuple[list[Event], int]:
         """The whole lines from an offset on, some hundred at a time.
 

@@ -186,6 +186,10 @@ class Tracker:
         """The last value of a metric in each run that has it, as said by this process or one before."""
         return self._journal.last(metric)
 
+    def last_tagged(self, tag: str) -> dict[str, object]:
+        """The last value of a tag in each run that has it, as said by this process or one before."""
+        return self._journal.last_tag(tag)
+
     @property
     def age(self) -> float:
         """Seconds since the study began, by the clock on the wall; a resumed study began when it was first started."""
