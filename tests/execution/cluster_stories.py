@@ -43,7 +43,8 @@ def head_without_work() -> Iterator[Cluster]:
     set_environment()
     os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112  Ray's spelling
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="/tmp/r")  # or any other Ray on this machine would join
-    head = {"num_cpus": 0, "object_store_memory": STORE}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join from threads too
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -53,7 +54,7 @@ def head_without_work() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -71,7 +72,7 @@ def pool_of(
     folder: Path,
     most: int,
     resources: ResourcesConfig | None = None,
-    patience: float = 120,
+    patience: float = 240,
     function: str = "blocks",
 ) -> Pool:
     resources = resources or ResourcesConfig()
