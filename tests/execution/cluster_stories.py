@@ -171,7 +171,7 @@ def growth(folder: Path) -> dict[str, Any]:
 
             def lose_a_node(job: Job, update: Update) -> None:
                 heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
-                if not lost and job.payload.kind == "joint" and all(len(each) > 3 for each in heard.values() if each):
+                if not lost and job.payload.kind == "joint" and len(heard[job.key]) > 3:
                     working = {key for key in ray.get(pool.mailbox.groups.remote()).values() if key}
                     if len(working) == 2:
                         lost.append(time.monotonic())
