@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.error import TuneError
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
@@ -204,6 +205,8 @@ class Study:
 
     def _tuner(self, searcher: OptunaSearcher, capacity: Capacity, pool: Pool) -> tune.Tuner:
         longest = max(self._space.largest("joint.epochs"), 1)
+        # Tune would hand them to every trial's process by way of Ray's records and logs; a light trial needs none.
+        ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
         return tune.Tuner(
             tune.with_resources(tune.with_parameters(Follower, mailbox=pool.mailbox), {"cpu": capacity.trial_cpus}),
             tune_config=tune.TuneConfig(
