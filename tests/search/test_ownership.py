@@ -19,6 +19,7 @@ from mtl_search.training.files import read_json, write_json
 ELSEWHERE: dict[str, Any] = {
     "token": "theirs",
     "host": "other-node",
+    "machine": "other-node/1/2",
     "pid": 7,
     "process_started": 0.0,
     "user": "anna",
@@ -95,7 +96,7 @@ def test_a_dead_owner_of_this_machine_is_followed_at_once(home: Place, tmp_path:
     process.start()
     pid = process.pid
     process.join()
-    write_json(home / OWNER_FILE, ELSEWHERE | {"host": socket.gethostname(), "pid": pid, "beat": 0})
+    write_json(home / OWNER_FILE, ELSEWHERE | {"machine": ownership._machine(), "pid": pid, "beat": 0})
     began = time.monotonic()
     with hold(home, tmp_path / "lock").held():
         assert time.monotonic() - began < 2.9
