@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -25,6 +25,8 @@ from mtl_search.storage import Place
 from mtl_search.training.files import read_json, write_json
 
 OWNER_FILE = "owner.json"
+_SHARED = "joined-"
+"""How the records of drivers that share a study begin."""
 BEAT = 10.0
 """Seconds between an owner's beats."""
 STALE = 60.0
@@ -43,12 +45,23 @@ class Ownership:
         home: Its folder in the storage.
         lock: A file of this machine for the system's lock.
         say: Told in a line that an owner is watched.
+        shared: Hold it together with others that share it, each with a record of its own.
     """
 
-    def __init__(self, study: str, home: Place, lock: Path, say: Callable[[str], None] = lambda _: None) -> None:
-        self._study, self._record, self._lock, self._say = study, home / OWNER_FILE, lock, say
+    def __init__(
+        self,
+        study: str,
+        home: Place,
+        lock: Path,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self._study, self._home, self._lock, self._say = study, home, lock, say
+        token = uuid.uuid4().hex
+        self._shared, self._record = shared, home / (f"{_SHARED}{token}.json" if shared else OWNER_FILE)
         self._me = {
-            "token": uuid.uuid4().hex,
+            "token": token,
             "host": socket.gethostname(),
             "machine": _machine(),
             "pid": os.getpid(),
@@ -69,11 +82,11 @@ class Ownership:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         with self._lock.open("a+", encoding="utf-8") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)
                 raise self._refusal(file.read().strip() or "another process") from error
-            self._await_end_of_owner()
+            self._await_end_of_owners()
             file.truncate(0)
             file.write(_named(self._me))
             file.flush()
@@ -90,22 +103,28 @@ class Ownership:
                 self._stopping.set()
                 thread.join()
                 if not self._lost:
-                    self._record.unlink(missing_ok=True)
+                    with suppress(StorageError):  # a store that is away: the record is stale soon
+                        self._record.unlink(missing_ok=True)
 
-    def _await_end_of_owner(self) -> None:
-        """Return once nobody holds the study, or nobody living.
+    def _await_end_of_owners(self) -> None:
+        """Return once nobody holds the study in a way that keeps this driver out, or nobody living.
 
         Raises:
             StudyError: Somebody does.
         """
-        owner = self._read()
-        if owner is None or _died_here(owner):
-            return
+        for record in [self._home / OWNER_FILE, *([] if self._shared else self._home.glob(f"{_SHARED}*.json"))]:
+            owner = self._read(record)
+            if owner is not None and not _died_here(owner):
+                self._await_end_of(record, owner)
+            if record.name != OWNER_FILE:
+                record.unlink(missing_ok=True)
+
+    def _await_end_of(self, record: Place, owner: dict[str, Any]) -> None:
         self._say(f"study {self._study} was being run by {_named(owner)}; seeing if it still is takes {STALE:.0f} s")
         until = time.monotonic() + STALE
         while time.monotonic() < until:
             time.sleep(1.0)
-            now = self._read()
+            now = self._read(record)
             if now is None:
                 return
             if now != owner:
@@ -115,7 +134,7 @@ class Ownership:
         write_json(self._record, self._me | {"beat": 0})
         if not isinstance(self._record, Path):  # where there is no file lock, the last to write is the one
             time.sleep(_SETTLING)
-            owner = self._read()
+            owner = self._read(self._record)
             if owner is None or owner["token"] != self._me["token"]:
                 raise self._refusal(_named(owner) if owner else "another process")
 
@@ -125,7 +144,7 @@ class Ownership:
         while not self._stopping.wait(BEAT):
             count += 1
             try:
-                owner = self._read()
+                owner = self._read(self._record)
                 if owner is not None and owner["token"] != self._me["token"]:
                     self._lost = (
                         f"study {self._study} was taken over by {_named(owner)} while this driver did not answer "
@@ -137,9 +156,9 @@ class Ownership:
             except (OSError, StorageError) as error:
                 _log.error("cannot say that this driver lives: %s", error)
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, record: Place) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = read_json(self._record)
+            found: dict[str, Any] = read_json(record)
         except (FileNotFoundError, DamagedError):  # a record that nobody can read holds nothing
             return None
         return found

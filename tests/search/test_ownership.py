@@ -136,3 +136,18 @@ def test_of_two_that_take_a_study_at_once_the_last_to_write_has_it(s3: S3, tmp_p
     for thread in threads:
         thread.join()
     assert sorted(outcome == "held" for outcome in outcomes) == [False, True]
+
+
+def test_drivers_that_share_a_study_do_not_keep_each_other_out_but_a_lone_one(home: Place, tmp_path: Path) -> None:
+    def shared(number: int) -> Ownership:
+        return Ownership("tiny", home, tmp_path / f"lock-{number}", shared=True)
+
+    with shared(1).held(), shared(2).held():
+        assert len(list(home.glob("joined-*.json"))) == 2
+        with (
+            pytest.raises(StudyError, match="study tiny is being run by process"),
+            hold(home, tmp_path / "lock").held(),
+        ):
+            pass
+    with hold(home, tmp_path / "lock").held():
+        assert list(home.glob("joined-*.json")) == []
