@@ -135,7 +135,7 @@ class Mirror:
     def _listed(self) -> Iterable[tuple[str, int]]:
         """Files of the study in the storage with their sizes, without those of trials, of which there may be many."""
         for name, size in self._home.entries().items():
-            if name in _LOCAL:
+            if name in _LOCAL or name.startswith("joined-"):
                 continue
             if size is None:
                 yield from (

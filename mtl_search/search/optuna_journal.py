@@ -1,14 +1,14 @@
 """Where Optuna keeps trials: a database, or a journal file made safe: half a line is cut off, a full disk is said."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, final
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mtl_search.errors import StorageError, StudyError
+from mtl_search.errors import DamagedError, StorageError, StudyError
 
 _BACK = 1 << 16
 _log = logging.getLogger(__name__)
@@ -26,6 +26,17 @@ class SafeJournal(JournalFileBackend):
     def __init__(self, path: Path, written: Callable[[], None] = lambda: None) -> None:
         super().__init__(str(path))
         self._path, self._written = path, written
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read entries.
+
+        Raises:
+            DamagedError: One in the middle is no entry.
+        """
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise DamagedError(f"the study's journal {self._path} is damaged: {error}") from error
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write entries.

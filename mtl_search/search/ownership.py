@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -61,6 +61,7 @@ class Ownership:
         self._me = {
             "token": token,
             "host": socket.gethostname(),
+            "machine": _machine(),
             "pid": os.getpid(),
             "process_started": psutil.Process().create_time(),
             "user": os.environ.get("USER") or str(os.getuid()),
@@ -100,7 +101,8 @@ class Ownership:
                 self._stopping.set()
                 thread.join()
                 if not self._lost:
-                    self._record.unlink(missing_ok=True)
+                    with suppress(StorageError):  # a store that is away: the record is stale soon
+                        self._record.unlink(missing_ok=True)
 
     def _await_end_of_owner(self) -> None:
         """Return once nobody holds the study against this driver, or nobody living.
@@ -189,9 +191,17 @@ def _named(owner: dict[str, Any]) -> str:
     return f"process {owner['pid']} on {owner['host']} (user {owner['user']}, since {owner['since']})"
 
 
+def _machine() -> str:
+    """What tells this machine, since it was started, and this container's processes from all others."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    processes = Path("/proc/self/ns/pid")
+    parts = [boot.read_text().strip() if boot.exists() else "", str(processes.stat().st_ino) if boot.exists() else ""]
+    return "/".join([socket.gethostname(), *parts])
+
+
 def _died_here(owner: dict[str, Any]) -> bool:
     """Whether the owner was a process of this machine that is gone."""
-    if owner["host"] != socket.gethostname():
+    if owner["machine"] != _machine():
         return False
     try:
         return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["process_started"]) > 1.0)

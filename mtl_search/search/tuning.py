@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from mtl_search.recipe import Component
 from mtl_search.search.forgetting import Forgetting
@@ -37,6 +38,8 @@ def tuner_of(
         mailbox: Handle of the dispatcher.
         folder: Where Ray Tune keeps its run files.
     """
+    # Tune would hand them to every trial's process by way of Ray's records and logs; a light trial needs none.
+    ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(Follower, mailbox=mailbox), tune.PlacementGroupFactory([dict(trial)])),
         tune_config=tune.TuneConfig(

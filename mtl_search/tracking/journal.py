@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl_search.errors import StudyError
+from mtl_search.errors import StorageError, StudyError
 
 PARENT = "study"  # the key of the parent run; the trials' runs have keys of their own
 
@@ -143,15 +143,19 @@ class Journal:
         """Writes one event; on disk (for this machine's other processes, not against power loss) when it returns.
 
         Raises:
-            OSError: The disk is full or gone.
+            StorageError: The disk is full or gone.
         """
         now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
         line = _encode({"kind": kind, "key": key, "time": now, **body}) + "\n"
         with self._mutex:
             data = (b"\n" if self._torn else b"") + line.encode()
             self._torn = True
-            if self._file.write(data) != len(data):
-                raise OSError(f"{self.path}: an event could not be written whole; is the disk full?")
+            try:
+                written = self._file.write(data)
+            except OSError as error:
+                raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
+            if written != len(data):
+                raise StorageError(f"cannot write {self.path}: an event did not go whole; is the disk full?")
             self._torn = False
             self._note(kind, key, body)
 

@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import pickle
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtl_search.errors import DamagedError
+from mtl_search.errors import DamagedError, StorageError
 from mtl_search.recipe import content_key
 from mtl_search.storage import Place, forget_copy, local_copy, scratch
 from mtl_search.training.files import remove, replacing
@@ -24,6 +26,7 @@ _KEY = "content"
 """Entry of a file's metadata: content key of its tensors."""
 _TRAILER = b"sha256:"
 _TRAILER_BYTES = len(_TRAILER) + hashlib.sha256().digest_size
+_LITTLE = 1 << 20  # bytes
 _intact: set[tuple[str, int, int, int]] = set()
 """Files that this process has held against their digests, as they were then."""
 _BLOCKS = "blocks."
@@ -60,8 +63,20 @@ def save_tensors(path: Place, tensors: Mapping[str, Tensor]) -> None:
         StorageError: There is no room, or the store refuses.
     """
     plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with replacing(path) as temporary:
+    with _writing(path) as temporary:
         save_file(plain, temporary, {_KEY: state_key(plain)})
+
+
+@contextmanager
+def _writing(path: Place) -> Iterator[Path]:
+    """As ``replacing``; the writers of tensors have exceptions of their own for a full disk."""
+    with replacing(path) as temporary:
+        try:
+            yield temporary
+        except (SafetensorError, RuntimeError) as error:
+            full = shutil.disk_usage(temporary.parent).free < _LITTLE
+            reason = "no space is left" if full else str(error).partition("\n")[0]
+            raise StorageError(f"cannot write {path}: {reason}") from error
 
 
 def load_tensors(path: Place) -> dict[str, Tensor]:
@@ -159,7 +174,7 @@ def save_checkpoint(folder: Place, state: Mapping[str, Any]) -> None:
     Raises:
         StorageError: There is no room, or the store refuses.
     """
-    with replacing(folder / CHECKPOINT_FILE) as temporary:
+    with _writing(folder / CHECKPOINT_FILE) as temporary:
         torch.save(dict(state), temporary)
         with temporary.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()

@@ -19,6 +19,7 @@ from mtl_search.training.files import read_json, write_json
 ELSEWHERE: dict[str, Any] = {
     "token": "theirs",
     "host": "other-node",
+    "machine": "other-node/1/2",
     "pid": 7,
     "process_started": 0.0,
     "user": "anna",
@@ -95,7 +96,7 @@ def test_a_dead_owner_of_this_machine_is_followed_at_once(home: Place, tmp_path:
     process.start()
     pid = process.pid
     process.join()
-    write_json(home / OWNER_FILE, ELSEWHERE | {"host": socket.gethostname(), "pid": pid, "beat": 0})
+    write_json(home / OWNER_FILE, ELSEWHERE | {"machine": ownership._machine(), "pid": pid, "beat": 0})
     began = time.monotonic()
     with hold(home, tmp_path / "lock").held():
         assert time.monotonic() - began < 2.9
@@ -135,3 +136,18 @@ def test_of_two_that_take_a_study_at_once_the_last_to_write_has_it(s3: S3, tmp_p
     for thread in threads:
         thread.join()
     assert sorted(outcome == "held" for outcome in outcomes) == [False, True]
+
+
+def test_drivers_that_share_a_study_do_not_keep_each_other_out_but_a_lone_one(home: Place, tmp_path: Path) -> None:
+    def shared(number: int) -> Ownership:
+        return Ownership("tiny", home, tmp_path / f"lock-{number}", shared=True)
+
+    with shared(1).held(), shared(2).held():
+        assert len(list(home.glob("joined-*.json"))) == 2
+        with (
+            pytest.raises(StudyError, match="study tiny is being run by process"),
+            hold(home, tmp_path / "lock").held(),
+        ):
+            pass
+    with hold(home, tmp_path / "lock").held():
+        assert list(home.glob("joined-*.json")) == []
