@@ -45,7 +45,8 @@ class JobServer:
     """
 
     def __init__(self, address: str) -> None:
-        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+        for module in ("dashboard_sdk", "job.sdk"):  # each sets its own level when it is imported
+            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
         try:
             with without_environment():
                 self._client = JobSubmissionClient(address)

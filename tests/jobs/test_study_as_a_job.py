@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,10 @@ from own_cluster import OwnCluster, three_nodes
 from tiny_studies import SOURCE, TASKS
 from trapped_backbone import SLOW
 
+import mtl_search
 from mtl_search.search.folder import StudyFolder
+
+PACKAGE = Path(mtl_search.__file__).parent
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 NAME = "flowers"
@@ -52,7 +56,7 @@ def place(tmp_path: Path, empty_database: Path) -> Path:
             },
         },
         "search": {
-            "trials": 4,
+            "trials": 200,  # more than it comes to before it is stopped
             "sampler": "random",
             "stopper": "none",
             "baseline_seeds": 1,
@@ -105,6 +109,7 @@ def test_a_study_as_a_job_is_followed_left_looked_at_stopped_and_gone_on_with(cl
     assert "the cluster has this very mtl_search" in printed
     assert "packed " in printed
     assert ": 2 files" in printed
+    assert "INFO dashboard_sdk" not in printed
 
     status = done(cluster, place, "status", NAME, *at)
     assert re.search(r"job flowers-[0-9a-f]{8}: running, begun ", status)
@@ -128,17 +133,17 @@ def test_a_study_as_a_job_is_followed_left_looked_at_stopped_and_gone_on_with(cl
     assert "RUNNING" not in {run.info.status for run in runs.search_runs([experiment.experiment_id])}
     assert "nothing to stop" in done(cluster, place, "stop", NAME, *at)
 
-    gone_on = command(cluster, place, "search", "flowers.yaml", "--resume", "--trials", "5", "--json", *at)
+    finished = [record.number for record in before if record.state == "complete"]
+    assert finished
+    wanted = len(finished) + 1
+    gone_on = command(cluster, place, "search", "flowers.yaml", "--resume", f"--trials={wanted}", "--json", *at)
     printed = gone_on.communicate(timeout=400)[0]
     sys.stdout.write(printed)
     assert gone_on.returncode == 0
     assert "improvement over single-task models" in printed
     document = json.loads(printed[printed.rindex("\n{\n") :])
-    states = [trial["state"] for trial in document["trials"]]
-    assert states.count("complete") == 5
-    finished = [record.number for record in before if record.state == "complete"]
-    assert finished
     after = {trial["number"]: trial["state"] for trial in document["trials"]}
+    assert list(after.values()).count("complete") == wanted
     assert {after[number] for number in finished} == {"complete"}
     assert "has ended" in done(cluster, place, "status", "flowers.yaml", *at)
     assert not (place / "work" / "mtl_search_runs").exists()
@@ -190,3 +195,16 @@ def test_a_driver_of_this_machine_joins_the_cluster(cluster: OwnCluster, place: 
     )
     assert "error: no Ray cluster to join at 127.0.0.1:9" in wrong
     assert "Traceback" not in wrong
+
+
+def test_the_package_travels_to_a_cluster_that_has_another(
+    place: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(PACKAGE, other / "mtl_search", ignore=shutil.ignore_patterns("__pycache__"))
+    (other / "mtl_search" / "launch.py").write_text("raise RuntimeError('the old code')\n")
+    with three_nodes(PYTHONPATH=str(other)) as cluster:
+        printed = done(cluster, place, "search", "flowers.yaml", "--trials", "2", "--address", cluster.address)
+    assert "the cluster has another mtl_search" in printed
+    assert "the package travels along; its libraries serve" in printed
+    assert "improvement over single-task models" in printed
