@@ -196,10 +196,19 @@ def chunks_of(columns: Rows, names: Sequence[str]) -> Iterator[Columns]:
 def _columns(batch: pa.RecordBatch) -> Columns:
     """A batch as the columns that the whole table would have had there."""
     columns = {name: batch.column(name) for name in batch.schema.names}
-    fast = {name: values for name, column in columns.items() if (values := _stacked(column)) is not None}
+    fast = {name: values for name, column in columns.items() if (values := _plain(column)) is not None}
     rest = [name for name in columns if name not in fast]
     frame = pa.table({name: columns[name] for name in rest}).to_pandas() if rest else {}
     return {name: fast[name] if name in fast else as_column(name, frame[name]) for name in columns}
+
+
+def _plain(column: pa.Array) -> np.ndarray | None:
+    """Numbers, and lists of them, without pandas, as it would give them; None for anything else."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values: np.ndarray = column.to_numpy(zero_copy_only=False)
+        return values
+    return _stacked(column)
 
 
 def _stacked(column: pa.Array) -> np.ndarray | None:
