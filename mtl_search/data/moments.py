@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-_CHUNK = 2**22  # elements held as float64 at a time
+_CHUNK = 2**20  # elements held as float64 at a time
 
 
 def channels_last(shape: tuple[int, ...]) -> bool:

@@ -37,7 +37,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
-        object_store_memory=float(_HELD * window * size)
+        object_store_memory=float(max(_HELD * window * size, 64 << 20))
     )
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     wanted = [pa.table({"row": rows[start : start + window]}) for start in range(0, len(rows), window)]

@@ -120,6 +120,16 @@ def test_a_folder_of_files_is_one_table(tmp_path: Path) -> None:
     same(*both(path=str(folder), missing="impute"))
 
 
+def test_a_folder_may_name_a_column(tmp_path: Path) -> None:
+    for place in ("east", "west"):
+        folder = tmp_path / "many.parquet" / f"place={place}"
+        folder.mkdir(parents=True)
+        table(folder / "0.parquet", frame(200, len(place) + ord(place[0])))
+    memory, disk = both(path=str(tmp_path / "many.parquet"), missing="impute")
+    assert disk.sample["place"] == ["east"] * 5
+    same(memory, disk)
+
+
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.int16()])
 def test_a_column_of_vectors_streams(kind: pa.DataType, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)

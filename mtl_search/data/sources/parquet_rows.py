@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 
 from mtl_search.data.sources.base import Columns, as_column
 from mtl_search.recipe import content_key
@@ -24,7 +25,7 @@ Rows = Mapping[str, np.ndarray]
 """Column name to values (n, ...), in memory or read when asked for."""
 CHUNK_ROWS = 8192
 """Most rows that are read at a time."""
-_FILES = pads.ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
+_BUFFER = 1 << 16  # bytes of every column that are read at a time
 
 
 class ParquetRows(Mapping[str, np.ndarray]):
@@ -116,15 +117,8 @@ class ParquetRows(Mapping[str, np.ndarray]):
         """All rows in order, some columns, at most `CHUNK_ROWS` at a time."""
         if not names:
             return
-        scan = self._table.to_batches(
-            columns=list(names),
-            batch_size=CHUNK_ROWS,
-            batch_readahead=2,
-            fragment_readahead=1,
-            fragment_scan_options=_FILES,
-        )
         first = 0
-        for batch in scan:
+        for batch in self._batches(names):
             part = _columns(batch)
             if self._numbers is not None:
                 start, stop = np.searchsorted(self._numbers, [first, first + len(batch)])
@@ -135,6 +129,19 @@ class ParquetRows(Mapping[str, np.ndarray]):
                 yield part
             if self._numbers is not None and first > self._numbers[-1]:
                 return
+
+    def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The table's rows, each batch read when it is asked for: pyarrow's scanner runs far ahead of a slow user."""
+        for fragment in self._table.get_fragments():
+            same = pads.get_partition_keys(fragment.partition_expression)
+            with fragment.filesystem.open_input_file(fragment.path) as file:
+                reader = pq.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+                for batch in reader.iter_batches(CHUNK_ROWS, columns=[name for name in names if name not in same]):
+                    whole = batch
+                    for name in same.keys() & set(names):
+                        kind = self._table.schema.field(name).type
+                        whole = whole.append_column(name, pa.repeat(pa.scalar(same[name], kind), len(batch)))
+                    yield whole
 
 
 @dataclass(frozen=True)
@@ -189,10 +196,19 @@ def chunks_of(columns: Rows, names: Sequence[str]) -> Iterator[Columns]:
 def _columns(batch: pa.RecordBatch) -> Columns:
     """A batch as the columns that the whole table would have had there."""
     columns = {name: batch.column(name) for name in batch.schema.names}
-    fast = {name: values for name, column in columns.items() if (values := _stacked(column)) is not None}
+    fast = {name: values for name, column in columns.items() if (values := _plain(column)) is not None}
     rest = [name for name in columns if name not in fast]
     frame = pa.table({name: columns[name] for name in rest}).to_pandas() if rest else {}
     return {name: fast[name] if name in fast else as_column(name, frame[name]) for name in columns}
+
+
+def _plain(column: pa.Array) -> np.ndarray | None:
+    """Numbers, and lists of them, without pandas, as it would give them; None for anything else."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        values: np.ndarray = column.to_numpy(zero_copy_only=False)
+        return values
+    return _stacked(column)
 
 
 def _stacked(column: pa.Array) -> np.ndarray | None:
