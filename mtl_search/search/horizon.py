@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.recipe import seed_from
 
-LIMIT = 300
+LIMIT = 500
 """Finished trials that a sampler sees at most."""
-_BEST, _LATEST = 75, 125
+_BEST, _LATEST = 100, 200
 """Of these. TPE models the 25 best (of each objective it would take more), and weighs old trials down."""
 _SHORT = 20
 """Longer texts are keys and reasons, of which each trial has its own."""
