@@ -185,7 +185,7 @@ def test_files_and_names_that_are_not_there_are_told(validate: Run, capsys: pyte
 
 def test_the_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str]) -> None:
     options = {
-        "search": {"--trials", "--resume", "--seed", "--output", "--json"},
+        "search": {"--trials", "--resume", "--join", "--seed", "--output", "--json"},
         "train": {"--best", "--trial", "--study", "--epochs", "--name", "--resume", "--seed", "--output"},
         "validate": set(),
         "report": {"--output", "--html", "--json"},

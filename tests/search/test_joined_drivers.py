@@ -1,4 +1,4 @@
-"""Two real command lines on one study with ``--join``: the budget is used once, and a killed one's trials are not lost."""
+"""Two real command lines on one study with ``--join``: the budget is used once, a killed one loses no trial."""
 
 import signal
 import subprocess
