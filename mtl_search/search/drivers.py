@@ -98,11 +98,11 @@ class Drivers:
         earlier = [other for other in others if other.number < trial.number and DRIVER in other.user_attrs]
         if len(earlier) >= left:
             return "another driver's trial was the last of the budget"
-        theirs = [other for other in others if other.user_attrs.get(DRIVER, self.name) != self.name]
-        if any(other.user_attrs.get("key") == trial.user_attrs["key"] for other in theirs):
+        same = [other for other in others if other.user_attrs.get("key") == trial.user_attrs["key"]]
+        if any(other.user_attrs.get(DRIVER, self.name) != self.name for other in same):
             return "another driver tries the recipe"
         queued = "retry_of" in trial.user_attrs or "fixed_params" in trial.system_attrs
-        return "another driver has tried what was queued" if known and queued else ""
+        return "another driver has queued it too" if queued and (known or same) else ""
 
     def bury(self, trials: Sequence[FrozenTrial], watchers: Sequence[Watcher]) -> None:
         """Close running trials whose driver has died, and queue them again.

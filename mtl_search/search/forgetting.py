@@ -17,9 +17,11 @@ class Forgetting(Callback):
         self._ended: list[Trial] = []
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Note an ended trial; Tune still looks at it in this step."""
         self._ended.append(trial)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Let go of what has ended."""
         for trial in self._ended:
             trial.run_metadata.last_result = {}
             trial.metric_analysis.clear()

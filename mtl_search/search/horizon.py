@@ -16,87 +16,20 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.recipe import seed_from
 
-LIMIT = 300
+LIMIT = 500
 """Finished trials that a sampler sees at most."""
-_BEST, _LATEST = 75, 125
+_BEST, _LATEST = 100, 200
 """Of these. TPE models the 25 best (of each objective it would take more), and weighs old trials down."""
 _SHORT = 20
 """Longer texts are keys and reasons, of which each trial has its own."""
 _SEEN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class Horizon(BaseStorage):
-    """See the module. What it shows is as of the last ``refresh``.
+class _Passing(BaseStorage):
+    """A storage that passes every call on to another one."""
 
-    Args:
-        storage: Holds the study.
-        study_id: The study's, there.
-
-    Attributes:
-        running: Trials that have not ended and are not waiting, by number.
-    """
-
-    def __init__(self, storage: BaseStorage, study_id: int) -> None:
-        self._storage, self._study_id = storage, study_id
-        self._shared = Shared()
-        self._known = 0
-        self._open: dict[int, FrozenTrial] = {}
-        self._latest: list[FrozenTrial] = []
-        self._drawn: list[tuple[int, int, FrozenTrial]] = []
-        self._best: dict[int, list[tuple[float, int, FrozenTrial]]] = {}
-        self._shown: list[FrozenTrial] | None = []
-
-    @property
-    def running(self) -> dict[int, FrozenTrial]:
-        return {number: trial for number, trial in self._open.items() if trial.state is TrialState.RUNNING}
-
-    def refresh(self) -> Iterator[FrozenTrial]:
-        """Read what is new; the trials that have ended since the last call, by number. Use it up."""
-        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        numbers = [*self._open, *range(self._known, len(trials))]
-        self._known = len(trials)
-        for number in numbers:
-            trial = trials[number]
-            if not trial.state.is_finished():
-                self._open[number] = trial
-                continue
-            self._open.pop(number, None)
-            self._shared.slim(trial)
-            if trial.state in _SEEN:
-                self._add(trial)
-            yield trial
-
-    def _add(self, trial: FrozenTrial) -> None:
-        self._shown = None
-        # By number, as samplers expect it, though trials end in another order.
-        self._latest = sorted([*self._latest, trial], key=lambda each: each.number)[-LIMIT:]
-        # The lowest of equally likely numbers are an even sample, the same in every process.
-        _keep(self._drawn, (-seed_from(0, trial.number), trial.number, trial), LIMIT)
-        for place, value in enumerate(trial.values or () if trial.state is TrialState.COMPLETE else ()):
-            _keep(self._best.setdefault(place, []), (value, -trial.number, trial), _BEST)
-
-    def _finished(self) -> list[FrozenTrial]:
-        if self._shown is None:
-            # Each heap's best comes last, and what is told first stays.
-            drawn = [trial for *_, trial in sorted(self._drawn, reverse=True, key=lambda each: each[:2])]
-            best = [trial for heap in self._best.values() for *_, trial in heap]
-            chosen = {trial.number: trial for trial in [*best, *self._latest[-_LATEST:]]}
-            for trial in drawn:
-                if len(chosen) >= LIMIT:
-                    break
-                chosen.setdefault(trial.number, trial)
-            self._shown = [chosen[number] for number in sorted(chosen)]
-        return self._shown
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        """Open trials, and the finished ones within the horizon, by number; never copies."""
-        assert study_id == self._study_id
-        trials = sorted([*self._finished(), *self._open.values()], key=lambda trial: trial.number)
-        return [trial for trial in trials if states is None or trial.state in states]
-
-    # Everything else passes through.
+    def __init__(self, storage: BaseStorage) -> None:
+        self._storage = storage
 
     def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
         return self._storage.create_new_study(directions, study_name)
@@ -150,6 +83,83 @@ class Horizon(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._storage.get_trial(trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._storage.get_all_trials(study_id, deepcopy, states)
+
+
+class Horizon(_Passing):
+    """See the module. What it shows is as of the last ``refresh``.
+
+    Args:
+        storage: Holds the study.
+        study_id: The study's, there.
+
+    """
+
+    def __init__(self, storage: BaseStorage, study_id: int) -> None:
+        super().__init__(storage)
+        self._study_id = study_id
+        self._shared = Shared()
+        self._known = 0
+        self._open: dict[int, FrozenTrial] = {}
+        self._latest: list[FrozenTrial] = []
+        self._drawn: list[tuple[int, int, FrozenTrial]] = []
+        self._best: dict[int, list[tuple[float, int, FrozenTrial]]] = {}
+        self._shown: list[FrozenTrial] | None = []
+
+    @property
+    def running(self) -> dict[int, FrozenTrial]:
+        """Trials that have not ended and are not waiting, by number."""
+        return {number: trial for number, trial in self._open.items() if trial.state is TrialState.RUNNING}
+
+    def refresh(self) -> Iterator[FrozenTrial]:
+        """Read what is new; the trials that have ended since the last call, by number. Use it up."""
+        trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
+        numbers = [*self._open, *range(self._known, len(trials))]
+        self._known = len(trials)
+        for number in numbers:
+            trial = trials[number]
+            if not trial.state.is_finished():
+                self._open[number] = trial
+                continue
+            self._open.pop(number, None)
+            self._shared.slim(trial)
+            if trial.state in _SEEN:
+                self._add(trial)
+            yield trial
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._shown = None
+        # By number, as samplers expect it, though trials end in another order.
+        self._latest = sorted([*self._latest, trial], key=lambda each: each.number)[-LIMIT:]
+        # The lowest of equally likely numbers are an even sample, the same in every process.
+        _keep(self._drawn, (-seed_from(0, trial.number), trial.number, trial), LIMIT)
+        for place, value in enumerate(trial.values or () if trial.state is TrialState.COMPLETE else ()):
+            _keep(self._best.setdefault(place, []), (value, -trial.number, trial), _BEST)
+
+    def _finished(self) -> list[FrozenTrial]:
+        if self._shown is None:
+            # Each heap's best comes last, and what is told first stays.
+            drawn = [trial for *_, trial in sorted(self._drawn, reverse=True, key=lambda each: each[:2])]
+            best = [trial for heap in self._best.values() for *_, trial in heap]
+            chosen = {trial.number: trial for trial in [*best, *self._latest[-_LATEST:]]}
+            for trial in drawn:
+                if len(chosen) >= LIMIT:
+                    break
+                chosen.setdefault(trial.number, trial)
+            self._shown = [chosen[number] for number in sorted(chosen)]
+        return self._shown
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Open trials, and the finished ones within the horizon, by number; never copies."""
+        assert study_id == self._study_id
+        trials = sorted([*self._finished(), *self._open.values()], key=lambda trial: trial.number)
+        return [trial for trial in trials if states is None or trial.state in states]
 
 
 class Shared:

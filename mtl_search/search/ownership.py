@@ -57,7 +57,7 @@ class Ownership:
     ) -> None:
         token = uuid.uuid4().hex
         self._study, self._home, self._lock, self._say, self._shared = study, home, lock, say, shared
-        self._record = home / (f"owner-{token}.json" if shared else OWNER_FILE)
+        self._record = home / (f"joined-{token}.json" if shared else OWNER_FILE)
         self._me = {
             "token": token,
             "host": socket.gethostname(),
@@ -176,7 +176,7 @@ def owner_of(home: Place, lock: Path) -> str | None:
 
 def records_in(home: Place) -> list[Place]:
     """Files of those who hold a study, or did when they were killed."""
-    return [home / OWNER_FILE, *home.glob("owner-*.json")]
+    return [home / OWNER_FILE, *home.glob("joined-*.json")]
 
 
 def _read(record: Place) -> dict[str, Any] | None:

@@ -31,7 +31,7 @@ def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: 
 def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher], driver: str = "") -> None:
     """End every trial that the storage holds as running; none is, where a driver takes up a study or leaves it.
 
-    Where several drivers run the study, one closes its own.
+    Where several drivers run the study, one closes its own, and queues them again for the others.
     """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if driver and trial.user_attrs.get(DRIVER) != driver:
@@ -40,6 +40,8 @@ def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher],
             for watcher in watchers:
                 watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
         close_trial(study, trial, reason, watchers)
+        if driver and "recipe" in trial.user_attrs:
+            queue_again(study, trial)
 
 
 def prepare_study(

@@ -11,7 +11,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
-from test_searcher import COARSE, SPACE, Listener, space_of
+from searched_spaces import COARSE, SPACE, Listener, space_of
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
@@ -139,6 +139,23 @@ def test_a_dead_driver_s_trial_is_tried_again_once_by_a_survivor(tmp_path: Path,
     assert [(record.retry_of, record.recipe, record.state) for record in again] == [(0, lost, "complete")]
     dead.complete("t1")  # it was not dead, only silent: what it has to say comes too late, and is passed over
     assert records(tmp_path / "journal") == found
+
+
+def test_what_a_driver_leaves_is_tried_by_the_others_and_theirs_goes_on(tmp_path: Path, stack: ExitStack) -> None:
+    leaving, staying = (JoinedDriver(tmp_path / "journal", 3, seed) for seed in (1, 2))
+    stack.enter_context(leaving.drivers)
+    stack.enter_context(staying.drivers)
+    assert leaving.start()
+    theirs = staying.start()
+    assert theirs
+    leaving.searcher.interrupt()
+    assert [record.state for record in records(tmp_path / "journal")].count("running") == 1
+    while trial := staying.start():
+        staying.complete(trial)
+    staying.complete(theirs)
+    found = records(tmp_path / "journal")
+    assert Counter(record.state for record in found) == {"complete": 3, "interrupted": 1}
+    assert leaving.submitted[0] in staying.submitted
 
 
 def test_one_driver_concludes_and_the_next_takes_its_turn_where_it_dies(tmp_path: Path) -> None:

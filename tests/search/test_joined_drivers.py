@@ -1,4 +1,4 @@
-"""Two real command lines on one study with ``--join``: one budget, and what a killed one tried is tried again."""
+"""Two real command lines on one study with ``--join``: the budget is used once, a killed one loses no trial."""
 
 import signal
 import subprocess
