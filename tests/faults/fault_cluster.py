@@ -93,7 +93,7 @@ class FaultCluster:
         cpus: What the head offers.
     """
 
-    def __init__(self, dashboard: bool = False, cpus: int = 1) -> None:
+    def __init__(self, dashboard: bool = False, cpus: int = 0) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # a short path: sockets lie there
         self._before = {name: os.environ.get(name) for name in (*SETTINGS, "RAY_ADDRESS")}
         os.environ.pop("RAY_ADDRESS", None)
@@ -104,6 +104,7 @@ class FaultCluster:
         self._address = f"{self._host}:{free_port()}"
         head = ["--head", f"--port={self._address.split(':')[1]}", f"--ray-client-server-port={free_port()}"]
         head += [f"--include-dashboard={dashboard}", f"--dashboard-port={free_port()}"]
+        self._records: GcsClient | None = None
         try:
             self.head = self._started(self._start(cpus, self._host, *head), self._host)
         except BaseException:
@@ -178,7 +179,8 @@ class FaultCluster:
         return node
 
     def _known(self, ip: str) -> bool:
-        infos = GcsClient(address=self._address).get_all_node_info(timeout=10)
+        self._records = self._records or GcsClient(address=self._address)
+        infos = self._records.get_all_node_info(timeout=10)
         return any(info.node_manager_address == ip and info.state == 0 for info in infos.values())
 
     def _kill(self, processes: list[psutil.Process]) -> None:
