@@ -29,6 +29,10 @@ class GroupNews(ControllerCallback, WorkerGroupCallback):
         self._mailbox, self._group, self._patience = mailbox, group, patience
         self._fault = DIED
 
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        """Tell where the workers are placed."""
+        self._tell("settle", worker_group.get_worker_group_state().placement_group_handle.placement_group)
+
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
         """Note what a worker died of."""
         if worker_group_status.errors:

@@ -9,6 +9,7 @@ from typing import Any, final
 import ray
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
+from ray.util import remove_placement_group
 
 _RUNS = 3
 """Runs of one group that may end in a row without having taken a job before the group is given up."""
@@ -69,7 +70,10 @@ class Groups:
                 if self._closing.is_set():
                     return
                 _log.error("worker group %s ended: %s", name, reason)
-                left = _RUNS if ray.get(self._mailbox.leave.remote(name)) else left - 1
+                worked, room = ray.get(self._mailbox.leave.remote(name))
+                if room is not None:
+                    remove_placement_group(room)  # a controller that was killed leaves it behind
+                left = _RUNS if worked else left - 1
             self.given_up[name] = f"worker group {name} ended {_RUNS} times: {reason}"
             ray.get(self._mailbox.broken.remote(name, self.given_up[name]))
         except RayActorError:

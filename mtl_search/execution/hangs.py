@@ -22,12 +22,14 @@ class Warden:
 
     Attributes:
         rhythm: Seconds between two looks.
+        rooms: What the workers of a group are placed by.
     """
 
     def __init__(self, ledger: Ledger, limit: float, kill: Callable[[Any], None]) -> None:
         self._ledger, self._limit, self._kill = ledger, limit, kill
         self._workers: dict[tuple[str, str], list[Any]] = {}
         self._last = time.monotonic()
+        self.rooms: dict[str, Any] = {}
         self.rhythm = min(1.0, limit / 4)
 
     def enrol(self, group: str, incarnation: str, worker: Any) -> None:

@@ -14,6 +14,7 @@ pool has said again what it wants (``begin``), and a group that the new life doe
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -137,7 +138,7 @@ class Mailbox:
             self._news.notify_all()
 
     async def enrol(self, group: str, incarnation: str, worker: Any) -> None:
-        """Hear of one worker of an incarnation that has joined, so that it can be killed where it hangs."""
+        """Hear of one worker of an incarnation, which is killed where it hangs."""
         self._warden.enrol(group, incarnation, worker)
 
     async def down(self, group: str, fault: str = "") -> None:
@@ -146,10 +147,14 @@ class Mailbox:
             self._ledger.leave(group, fault)
             self._news.notify_all()
 
-    async def leave(self, group: str) -> bool:
-        """A group's run has ended; whether it took a job in it."""
+    async def leave(self, group: str) -> tuple[bool, Any]:
+        """A group's run has ended; whether it took a job in it, and the room that it had."""
         await self.down(group)
-        return self._ledger.worked(group)
+        return self._ledger.worked(group), self._warden.rooms.pop(group, None)
+
+    async def settle(self, group: str, room: Any) -> None:
+        """Hear what a group's workers are placed by; nobody else removes it where their controller is killed."""
+        self._warden.rooms[group] = room
 
     async def rest(self, group: str, timeout: float) -> None:
         """Have a group give back its job at the end of the epoch and take no other; wait until it has."""
@@ -173,9 +178,8 @@ class Mailbox:
             if not self._ledger.knows(group, incarnation):
                 return Rejoin()
             await self._wait_for(lambda: self._closed or self._ledger.stale(place) or self._assign(place), timeout)
-            if place in self._ledger.tickets:
-                return self._ledger.tickets[place]
-            return Retire() if self._closed or self._ledger.stale(place) else None
+            ticket = self._ledger.tickets.get(place)
+            return ticket or (Retire() if self._closed or self._ledger.stale(place) else None)
 
     async def report(self, group: str, incarnation: str, ticket: Ticket, report: dict[str, Any]) -> Rejoin | None:
         """Hear of a finished epoch."""
@@ -217,13 +221,11 @@ class Mailbox:
 
     async def _told(self, who: tuple[str, str, Ticket], change: Callable[[Entry], None]) -> Rejoin | None:
         """Change a job as a worker says, unless somebody else has it by now."""
-        group, incarnation, ticket = who
         async with self._news:
-            entry = self._ledger.current(group, incarnation, ticket)
-            if entry is not None:
+            if (entry := self._ledger.current(*who)) is not None:
                 change(entry)
                 self._news.notify_all()
-            return None if self._ledger.knows(group, incarnation) else Rejoin()
+            return None if self._ledger.knows(*who[:2]) else Rejoin()
 
     async def _listen(self) -> None:
         while not self._closed:
@@ -242,8 +244,6 @@ class Mailbox:
         return assigned
 
     async def _wait_for(self, ready: Callable[[], bool], timeout: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._news.wait_for(ready)
-        except TimeoutError:
-            return

@@ -15,6 +15,8 @@ from mtl_search.execution.callbacks import GroupNews
 from mtl_search.execution.cluster import worker_needs
 from mtl_search.execution.worker import work
 
+_LEFT_OUT = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+"""A process less per group each: one serves Ray Data only; the other needs a dashboard, and the pool does its work."""
 RESIZE_SECONDS = 60.0
 """How often a group of elastic size looks whether there is room for another one."""
 
@@ -64,5 +66,4 @@ class GroupTrainer(TorchTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Train V2's, chosen at import
-        # What only serves Ray Data is left out: a process less per group.
-        return [*(each for each in callbacks if type(each).__name__ != "DatasetsCallback"), self._news]
+        return [*(each for each in callbacks if type(each).__name__ not in _LEFT_OUT), self._news]

@@ -42,7 +42,7 @@ class Follower(tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._key: str = config["job"]
-        self._seen = 0
+        self._awaited = 0
         self._reports: deque[dict[str, Any]] = deque()
         self._last_epoch = -1
         self._end: Update | None = None
@@ -60,14 +60,15 @@ class Follower(tune.Trainable):
 
     def _news(self) -> Update:
         try:
-            update: Update = ray.get(self._mailbox.follow.remote(self._key, self._seen, FOLLOW_SECONDS))
+            update: Update = ray.get(self._mailbox.follow.remote(self._key, self._awaited, FOLLOW_SECONDS))
         except RayActorError:
             return Update(state=JobState.CANCELLED, reason="the process that hands out the jobs has died")
         return update
 
     def _hear(self, update: Update) -> None:
-        self._seen += len(update.reports)
         reports = list(update.reports)
+        if reports:
+            self._awaited = reports[-1]["epoch"] + 1
         if update.state.ended:
             self._end = update
             # A job found finished on disk, or resumed under a new dispatcher, tells its epochs only in its result.

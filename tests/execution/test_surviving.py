@@ -105,3 +105,19 @@ def test_a_killed_dispatcher_loses_no_job_and_no_epoch(pool: Pool, study: Worklo
     quiet = jobs(study, of, tmp_path / "quiet")
     pool.results(quiet)
     assert files(todo[-1].payload.folder) == files(quiet[-1].payload.folder)
+
+
+def test_a_killed_controller_s_group_starts_again_in_the_same_room(pool: Pool, study: Workload, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_it(job: Job, update: Update) -> None:
+        if job is todo[-1] and update.reports and not killed:
+            family = psutil.Process().children(recursive=True)
+            killed.extend(each.pid for each in family if "TrainController" in each.name())
+            os.kill(killed[-1], signal.SIGKILL)
+
+    todo = jobs(study, recipe(batch_size=rows(pool, SLOW), epochs=12), tmp_path)
+    updates = pool.run(todo, kill_it)
+    assert killed
+    assert [update.state for update in updates] == [JobState.DONE] * 3
+    assert updates[-1].attempts == 2

@@ -356,3 +356,22 @@ def test_watchers_hear_of_an_end_before_optuna_does(drive: Callable[..., Driver]
     driver.complete(driver.start())
     assert seen == [TrialState.RUNNING]
     assert driver.states[0] == "complete"
+
+
+def test_no_more_trials_run_than_there_are_groups_and_more_as_groups_come(tmp_path: Path) -> None:
+    driver = Driver(tmp_path / "journal", 10)
+    groups = [1]
+    listener, space = Listener(), space_of(SPACE)
+    searcher = OptunaSearcher(
+        driver.study, space, 10, driver._submit, driver.released.append, [listener], groups=lambda: groups[0]
+    )
+
+    def started() -> list[bool]:
+        return [searcher.suggest(f"{len(listener.started)}-{number}") is not None for number in range(3)]
+
+    found = [started()]
+    groups[0] = 3
+    found.append(started())
+    groups[0] = 0  # all of them are down for now
+    found.append(started())
+    assert found == [[True, False, False], [True, True, False], [False, False, False]]

@@ -1,0 +1,328 @@
+"""Stories of a pool on a cluster of several Ray nodes on this machine: ``python cluster_stories.py STORY FOLDER``.
+
+Each runs in a process of its own, since Ray is one per process, and prints what came of it as JSON.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+from ray.cluster_utils import AutoscalingCluster, Cluster
+from small_studies import Story, run_here, study_of
+from tiny_studies import TASKS, jobs, recipe, told, workload
+from trapped_backbone import SLOW
+
+from mtl_search.config import ResourcesConfig
+from mtl_search.errors import StudyError
+from mtl_search.execution import trainer
+from mtl_search.execution.cluster import max_resources, set_environment, start_ray
+from mtl_search.execution.jobs import Job, Update
+from mtl_search.execution.pool import Pool, running
+from mtl_search.training.stages import finished, run_stage
+from mtl_search.training.workspace import Workspace
+from mtl_search.training.world import World, use_threads
+
+STORE = 80 * 1024 * 1024
+
+
+@contextmanager
+def head_without_work() -> Iterator[Cluster]:
+    """A cluster whose head offers no CPU, as clusters in the cloud have it."""
+    set_environment()
+    os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112  Ray's spelling
+    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="/tmp/r")  # or any other Ray on this machine would join
+    head = {"num_cpus": 0, "object_store_memory": STORE}
+    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join from threads too
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+def workers(node: Any = None) -> list[psutil.Process]:
+    """Processes that train, of one node or of all."""
+    root = psutil.Process() if node is None else psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return [each for each in root.children(recursive=True) if "RayTrainWorker" in each.name()]
+
+
+def pool_of(
+    folder: Path,
+    most: int,
+    resources: ResourcesConfig | None = None,
+    patience: float = 120,
+    function: str = "blocks",
+) -> Pool:
+    resources = resources or ResourcesConfig()
+    capacity = start_ray(resources, most)
+    study = workload(folder, function)
+    return Pool(study, resources, capacity.groups, folder / "ray", "story", capacity.most, patience)
+
+
+@contextmanager
+def autoscaling(folder: Path) -> Iterator[None]:
+    """A cluster of a head without work, to which Ray's own autoscaler adds up to two nodes of one CPU, each a raylet.
+
+    ``AutoscalingCluster`` itself would stop every Ray of this machine first.
+    """
+    set_environment()
+    port, types = (
+        free_port(),
+        {"small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}},
+    )
+    (folder / "cluster.json").write_text(json.dumps(AutoscalingCluster({"CPU": 0}, types)._config))
+    words = f"ray start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
+    words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
+    head = subprocess.Popen(
+        [*words.split(), f"--autoscaling-config={folder / 'cluster.json'}"],
+        env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
+        stdout=(folder / "head.log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        wait_for(lambda: "--block" in (folder / "head.log").read_text(), 60)
+        ray.init(f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        yield
+    finally:
+        ray.shutdown()
+        family = [head, *psutil.Process(head.pid).children(recursive=True)]
+        for process in family:
+            with suppress(psutil.Error):
+                process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def autoscaled(folder: Path) -> dict[str, Any]:
+    """No node at first; what the pool asks for brings two."""
+    with autoscaling(folder):
+        most = max_resources()
+        with running(pool_of(folder, most=5)) as pool:
+            wait_for(lambda: pool.size == 2, 150)
+            states = [update.state for update in pool.run(jobs(workload(folder), recipe(), folder))]
+            time.sleep(5)
+            return {"most": most, "states": states, "size": pool.size, "nodes": len(ray.nodes()) - 1}
+
+
+def growth(folder: Path) -> dict[str, Any]:
+    """No node at first, then one, then two; the one with a job goes, and takes its room with it."""
+    with head_without_work() as cluster:
+        pool = pool_of(folder, most=2)
+        ray.get(pool.mailbox.begin.remote(0, []))
+        adding = threading.Timer(3, cluster.add_node, kwargs={"num_cpus": 1, "object_store_memory": STORE})
+        adding.start()
+        with running(pool):
+            adding.join()
+            sizes = [pool.size]
+            second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            wait_for(lambda: pool.size == 2)
+            sizes.append(pool.size)
+            todo = [
+                job
+                for number in range(2)
+                for job in jobs(workload(folder), recipe(batch_size=SLOW, epochs=40, lr=0.01 + number / 100), folder)
+            ]
+            heard: dict[str, list[int]] = {}
+            lost: list[float] = []
+
+            def lose_a_node(job: Job, update: Update) -> None:
+                heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
+                if not lost and job.payload.kind == "joint" and all(len(each) > 3 for each in heard.values() if each):
+                    working = {key for key in ray.get(pool.mailbox.groups.remote()).values() if key}
+                    if len(working) == 2:
+                        lost.append(time.monotonic())
+                        cluster.remove_node(second, allow_graceful=False)
+
+            updates = pool.run(todo, lose_a_node)
+            wait_for(lambda: pool.size == 1)
+            sizes.append(pool.size)
+        return {
+            "sizes": sizes,
+            "states": [update.state for update in updates],
+            "attempts": [update.attempts for update in updates],
+            "epochs": [heard[job.key] for job in todo if job.payload.kind == "joint"],
+            "lost": bool(lost),
+        }
+
+
+def nobody(folder: Path) -> dict[str, Any]:
+    """The only node goes and no other comes."""
+    with head_without_work() as cluster:
+        node = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        started = 0.0
+        try:
+            with running(pool_of(folder, most=2, patience=45)) as pool:
+
+                def lose_the_node(job: Job, update: Update) -> None:
+                    nonlocal started
+                    if job.payload.kind == "joint" and update.reports and not started:
+                        started = time.monotonic()
+                        cluster.remove_node(node, allow_graceful=False)
+
+                pool.run(jobs(workload(folder), recipe(batch_size=SLOW, epochs=400), folder), lose_the_node)
+        except StudyError as error:
+            return {"said": str(error), "after": time.monotonic() - started}
+        return {"said": ""}
+
+
+def dispatcher(folder: Path) -> dict[str, Any]:
+    """The dispatcher's process is killed while a job runs and another waits."""
+    with head_without_work() as cluster:
+        cluster.add_node(num_cpus=2, object_store_memory=STORE)
+        with running(
+            pool_of(folder, most=1, resources=ResourcesConfig(workers=int(os.environ.get("WORKERS", "1"))))
+        ) as pool:
+            todo = [
+                job
+                for number in range(2)
+                for job in jobs(workload(folder), recipe(batch_size=SLOW, epochs=30, lr=0.01 + number / 100), folder)
+            ]
+            heard: dict[str, list[int]] = {}
+            killed: list[int] = []
+
+            def kill(job: Job, update: Update) -> None:
+                heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
+                if not killed and job.payload.kind == "joint" and len(heard[job.key]) > 5:
+                    (process,) = [
+                        each for each in psutil.Process().children(recursive=True) if "Mailbox" in each.name()
+                    ]
+                    killed.append(process.pid)
+                    os.kill(process.pid, signal.SIGKILL)
+
+            updates = pool.run(todo, kill)
+        return {
+            "killed": len(killed),
+            "states": [update.state for update in updates],
+            "epochs": [heard[job.key] for job in todo if job.payload.kind == "joint"],
+        }
+
+
+def elastic(folder: Path) -> dict[str, Any]:
+    """A group of two loses a node and goes on alone; with another node it is two again."""
+    trainer.RESIZE_SECONDS = 2.0
+    study = workload(folder, "still_blocks")
+    with head_without_work() as cluster:
+        cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+        with running(pool_of(folder, 1, ResourcesConfig(workers=(1, 2)), function="still_blocks")) as pool:
+            sizes, heard = [len(workers())], list[int]()
+
+            def lose_a_node(job: Job, update: Update) -> None:
+                if job.payload.kind == "joint":
+                    heard.extend(report["epoch"] for report in update.reports)
+                    if len(heard) > 5 and len(sizes) == 1:
+                        sizes.append(0)
+                        cluster.remove_node(second, allow_graceful=False)
+
+            shrunk = jobs(study, recipe(batch_size=2 * SLOW, epochs=40), folder / "elastic")
+            updates = pool.run(shrunk, lose_a_node)
+            sizes[1] = len(workers())
+
+            def add_a_node(job: Job, update: Update) -> None:
+                if job.payload.kind == "joint" and update.reports and len(sizes) == 2:
+                    sizes.append(0)
+                    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+
+            grown = jobs(study, recipe(batch_size=SLOW, epochs=150), folder / "elastic")
+            updates += pool.run(grown, add_a_node)
+            sizes[2] = len(workers())
+        plain = [jobs(study, recipe(batch_size=2 * SLOW, epochs=40), folder / "plain")]
+        plain.append(jobs(study, recipe(batch_size=SLOW, epochs=150), folder / "plain"))
+        carry_out(study, [job.payload for todo in plain for job in todo])
+        return {
+            "sizes": sizes,
+            "states": [update.state for update in updates],
+            "attempts": [update.attempts for update in updates],
+            "epochs": heard,
+            "elastic": [losses(todo[-1]) for todo in (shrunk, grown)],
+            "plain": [losses(todo[-1]) for todo in plain],
+        }
+
+
+def placement(folder: Path) -> dict[str, Any]:
+    """Workers by node, of groups that fit on one and of one that does not; bytes of the data in each node's store."""
+    with head_without_work() as cluster:
+        nodes = [cluster.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(2)]
+        found: dict[str, Any] = {}
+        for name, size, groups in (("packed", 2, 1), ("two groups", 2, 2), ("spread", 3, 1)):
+            pool = pool_of(folder, groups, ResourcesConfig(workers=size))
+            with running(pool):
+                wait_for(lambda pool=pool, groups=groups: pool.size == groups)
+                pool.results(jobs(workload(folder), recipe(), folder / name))
+                found[name] = [len(workers(node)) for node in nodes]
+        return found
+
+
+def study(folder: Path) -> dict[str, Any]:
+    """A whole study from an empty cluster on: a node comes, another, then the first one goes."""
+    raw = study_of(
+        folder, 12, {"epochs": 12, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [0.001, 0.1]}}}}
+    )
+    del raw["resources"]
+    watch, sizes = Story(), set[int]()
+    with head_without_work() as cluster:
+        nodes: list[Any] = []
+
+        def change() -> None:
+            time.sleep(3)
+            nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
+            wait_for(lambda: len(watch.ended) >= 2)
+            nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
+            wait_for(lambda: len(watch.started) - len(watch.ended) == 2)
+            sizes.add(2)
+            wait_for(lambda: len(watch.ended) >= 5)
+            cluster.remove_node(nodes[0], allow_graceful=False)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        run_here(folder / "runs", raw, watch)
+        changing.join()
+    return {
+        "states": [record.state for record in watch.ended],
+        "numbers": sorted(record.number for record in watch.ended),
+        "grew": 2 in sizes,
+    }
+
+
+def losses(job: Job) -> list[float]:
+    return [epoch["validation_loss"][task] for epoch in told(finished(job.payload))["history"] for task in TASKS]
+
+
+def carry_out(study: Any, stages: list[Any]) -> None:
+    use_threads(1)
+    workspace = Workspace(study, World())
+    for stage in stages:
+        run_stage(stage, workspace)
+
+
+STORIES = {story.__name__: story for story in (growth, nobody, dispatcher, elastic, placement, study, autoscaled)}
+
+if __name__ == "__main__":
+    place = Path(sys.argv[2])
+    found = STORIES[sys.argv[1]](place)
+    sys.stdout.write("\n" + json.dumps(found))
