@@ -35,7 +35,7 @@ def broken_cluster_of() -> Iterator[Callable[[], FaultCluster]]:
 @pytest.fixture(scope="module")
 def shared_broken_cluster() -> Iterator[FaultCluster]:
     """The same for a file whose tests look at one study from several sides."""
-    with FaultCluster(dashboard=True) as made:
+    with FaultCluster() as made:
         yield made
 
 

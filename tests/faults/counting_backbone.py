@@ -40,7 +40,7 @@ class Counter(nn.Module):
             if self._sprung(HANG) or len(x) == self._hangs_at:
                 time.sleep(10_000)
             if self._sprung(EAT):
-                eaten = [torch.ones(2**62)]  # more than any machine has
+                eaten = [torch.ones(2**50)]  # more than any machine has
                 x = x + eaten[0][0]
         return x
 

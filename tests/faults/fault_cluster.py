@@ -89,11 +89,10 @@ class FaultCluster:
     Its files, and Ray's note of the machine's cluster, lie in a folder of its own: no other Ray is to find them.
 
     Args:
-        dashboard: Whether it has one, as most clusters have: Ray Train asks it whether a controller still lives.
         cpus: What the head offers.
     """
 
-    def __init__(self, dashboard: bool = False, cpus: int = 1) -> None:
+    def __init__(self, cpus: int = 0) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))  # a short path: sockets lie there
         self._before = {name: os.environ.get(name) for name in (*SETTINGS, "RAY_ADDRESS")}
         os.environ.pop("RAY_ADDRESS", None)
@@ -103,7 +102,8 @@ class FaultCluster:
         self._host = socket.gethostbyname(socket.gethostname())
         self._address = f"{self._host}:{free_port()}"
         head = ["--head", f"--port={self._address.split(':')[1]}", f"--ray-client-server-port={free_port()}"]
-        head += [f"--include-dashboard={dashboard}", f"--dashboard-port={free_port()}"]
+        head += ["--include-dashboard=false"]
+        self._records: GcsClient | None = None
         try:
             self.head = self._started(self._start(cpus, self._host, *head), self._host)
         except BaseException:
@@ -178,7 +178,8 @@ class FaultCluster:
         return node
 
     def _known(self, ip: str) -> bool:
-        infos = GcsClient(address=self._address).get_all_node_info(timeout=10)
+        self._records = self._records or GcsClient(address=self._address)
+        infos = self._records.get_all_node_info(timeout=10)
         return any(info.node_manager_address == ip and info.state == 0 for info in infos.values())
 
     def _kill(self, processes: list[psutil.Process]) -> None:

@@ -23,11 +23,13 @@ ROWS, BATCH = 105, 35
 """Of the training split (iris without validation and test) and of a joint batch."""
 EPOCH = ROWS // BATCH
 """Steps of a joint epoch."""
+EPOCHS = 6
+"""Of joint training, so long that a checkpoint after each of them is a small part of the time."""
 PATIENCE = 120.0
 """Seconds for a study to come to where the next event is due, and to go on after one."""
 
 
-def study_of(folder: Path, trials: int, epochs: int = 8, seconds: float = 0.15, **sections: Any) -> dict[str, Any]:
+def study_of(folder: Path, trials: int, epochs: int = EPOCHS, seconds: float = 0.25, **sections: Any) -> dict[str, Any]:
     """A study's plain values: every training step sleeps ``seconds``."""
     params = {"folder": str(folder), "seconds": seconds}
     return {

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from driver_processes import records
 from fault_cluster import FaultCluster
-from fault_studies import EPOCH, Begin, Event, Story, check_end, remark, steps, study_of
+from fault_studies import EPOCH, EPOCHS, Begin, Event, Story, check_end, remark, steps, study_of
 
 SECONDS = float(os.environ.get("MTL_SEARCH_CHAOS_SECONDS", "60"))
 """How long the killing lasts; ten minutes is the full run."""
@@ -72,7 +72,7 @@ def test_a_study_ends_with_every_trial_once_whatever_is_killed(
     assert all(record.state in ("complete", "interrupted") for record in records(tmp_path))
     story.note("chaos")
     done, stages = len(steps(tmp_path)), len({step.key for step in steps(tmp_path)})
-    wanted = stages * 8 * EPOCH
+    wanted = stages * EPOCHS * EPOCH
     per_event = (done - wanted) / EPOCH / max(1, len(story.events))
     remark(f"chaos: {len(story.events)} events, {trials} trials, {per_event:.2f} epochs redone per event")
     assert per_event <= 3, "at most one epoch for each of the three groups"

@@ -1,6 +1,5 @@
 """Nodes of a real cluster lost: one with workers, the driver's own with the only copy of the data, Ray's head."""
 
-import signal
 from pathlib import Path
 
 import psutil
@@ -40,7 +39,7 @@ def test_the_driver_s_node_with_the_only_copy_of_the_data_is_lost_or_the_head_s_
     with FaultCluster() as first, begun(tmp_path, study_of(tmp_path, 4)) as story:
         first.add(1, count=2)
         story.hit(lost, lambda: first.kill_node(first.head, lost))
-        assert story.command.process.wait(150) not in (0, -signal.SIGTERM)
+        assert story.command.process.wait(150) != 0
     left = {record.state for record in records(tmp_path)}
     assert left <= {"complete", "running", "interrupted"}
     with FaultCluster() as second:

@@ -1,7 +1,6 @@
-"""What lies outside Ray goes wrong: MLflow's server and its database, the clock, the disk."""
+"""What lies outside Ray goes wrong: MLflow's server and its database, the clock."""
 
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,7 +54,7 @@ def test_nothing_is_lost_while_mlflow_and_its_database_are_away(
 ) -> None:
     broken_cluster.add(1, count=2)
     server = Server(tmp_path, postgres.database("mlflow"))
-    raw = study_of(tmp_path, 10 + int(AWAY / 6), resources={"concurrent_trials": 2}, tracking={"uri": server.uri})
+    raw = study_of(tmp_path, 10 + int(AWAY / 3), resources={"concurrent_trials": 2}, tracking={"uri": server.uri})
     try:
         server.start()
         with begun(tmp_path, raw) as story:
@@ -90,46 +89,6 @@ def test_a_clock_that_jumps_moves_nothing(
         assert story.command.end() == 0, story.command.printed
     check_end(tmp_path, 6)
     assert all(run.info.end_time is not None for run in tracked(tmp_path).values())
+    assert all(0 < (record.seconds or 0) < 300 for record in records(tmp_path)), "trials have taken what they took"
     story.note("outside")
     assert {cost.epochs for cost in story.costs().values()} == {0}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
-
-
-def test_a_full_disk_ends_with_words_and_after_room_is_made_the_study_goes_on(
-    tmp_path: Path, small_disk: Path, broken_cluster: FaultCluster, begun: Begin
-) -> None:
-    broken_cluster.add(1, count=2)
-    raw = study_of(tmp_path, 4, storage=str(small_disk / "mtl_search_runs"), resources={"concurrent_trials": 2})
-    (tmp_path / "mtl_search_runs").symlink_to(small_disk / "mtl_search_runs")
-    ballast = small_disk / "ballast"
-
-    def fill() -> None:
-        with ballast.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                return
-
-    with begun(tmp_path, raw) as story:
-        story.hit("full disk", fill)
-        assert story.command.end() in (1, 2), story.command.printed
-        assert "No space left on device" in story.command.printed
-        assert "Traceback" not in story.command.printed
-        ballast.unlink()
-        story.again()
-        assert story.command.end() == 0, story.command.printed
-    complete = [record for record in records(tmp_path) if record.state == "complete"]
-    assert len(complete) + sum(record.state == "failed" for record in records(tmp_path)) == 4
