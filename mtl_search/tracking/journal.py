@@ -165,20 +165,12 @@ class Journal:
         elif kind == "end" and body.get("status") == "FINISHED":
             self.ended.add(key)
 
-    def last(self, metric: str) -> dict[str, float]:
-        """The last value of a metric, by the key of each run that has it."""
+    def last(self, part: str, name: str) -> dict[str, Any]:
+        """The last value of a metric (``part`` is metrics) or of a tag (tags), by the key of each run that has it."""
         found: dict[str, Any] = {}
         for line in self.path.read_bytes().splitlines():
-            if f'"{metric}":'.encode() in line and (event := Event.from_line(line)).kind == "metrics":
-                found[event.key] = event.body["metrics"].get(metric, found.get(event.key))
-        return found
-
-    def last_tag(self, tag: str) -> dict[str, object]:
-        """The last value of a tag, by the key of each run that has it."""
-        found: dict[str, object] = {}
-        for line in self.path.read_bytes().splitlines():
-            if f'"{tag}":'.encode() in line and tag in (tags := (event := Event.from_line(line)).body.get("tags", {})):
-                found[event.key] = tags[tag]
+            if f'"{name}":'.encode() in line and name in (event := Event.from_line(line)).body.get(part, {}):
+                found[event.key] = event.body[part][name]
         return found
 
     def read(self, offset: int) -> tuple[list[Event], int]:

@@ -184,11 +184,11 @@ class Tracker:
 
     def last_told(self, metric: str) -> dict[str, float]:
         """The last value of a metric in each run that has it, as said by this process or one before."""
-        return self._journal.last(metric)
+        return self._journal.last("metrics", metric)
 
     def last_tagged(self, tag: str) -> dict[str, object]:
         """The last value of a tag in each run that has it, as said by this process or one before."""
-        return self._journal.last_tag(tag)
+        return self._journal.last("tags", tag)
 
     @property
     def age(self) -> float:
