@@ -10,10 +10,10 @@ memory cgroup; without them the streamed run has no cap, and the output says so.
 What profiling found, on two busy cores, 400,000 rows of 1 KiB in random order: Ray Data's ``sort`` by place in the
 epoch took 35 to 43 s with its newest shuffle and over two minutes with its default one, in an object store smaller
 than the data. The order is known beforehand, so nothing needs sorting: tasks that pick each window's rows from blocks
-in the object store took 4.0 s, from a file of equally long records 3.4 s (first window after 0.4 to 1.7 s); the
-worker itself needs 1.0 to 1.5 s for it, while it does not train. pyarrow's dataset scanner runs ahead of a slow
-reader by hundreds of MiB, and 1 MiB of buffer for each of 256 columns is as much again: tables are read batch by
-batch with small buffers.
+in the object store took 4.0 s, from a file of equally long records 3.4 and 7.8 s (first window after 0.4 to 1.7 s;
+21.6 s where their processes were still to start); the worker itself needs 1.0 to 1.5 s for it, while it does not
+train. pyarrow's dataset scanner runs ahead of a slow reader by hundreds of MiB, and 1 MiB of buffer for each of 256
+columns is as much again: tables are read batch by batch with small buffers.
 """
 
 import argparse
