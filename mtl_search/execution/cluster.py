@@ -71,9 +71,10 @@ def start_ray(resources: ResourcesConfig) -> Capacity:
         return Capacity(groups, 1 / groups, local=True)
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     groups = _fitting(resources, {"CPU": total.get("CPU", 0.0) - 1, "GPU": total.get("GPU", 0.0)})
+    # Else Tune fills the groups one by one, each when the process of the one before is up.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(groups))
     return Capacity(groups, 1 / (groups + 1), local=False)
 
 
