@@ -94,7 +94,8 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
         return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
     if not ray.is_initialized():
         _join()
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
+    # Else Tune fills the groups one by one, each when the process of the one before is up; the searcher is the limit.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100")
     return _on_cluster(resources, wanted)
 
 

@@ -22,6 +22,8 @@ _BEST, _LATEST = 100, 200
 """Of these. TPE models the 25 best (of each objective it would take more), and weighs old trials down."""
 _SHORT = 20
 """Longer texts are keys and reasons, of which each trial has its own."""
+_MOST = 5000
+"""Values kept to be shared: what trials have in common is seen in the first of them."""
 _SEEN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -178,14 +180,13 @@ class Shared:
         trial.user_attrs = {self._one(name): self._of(value) for name, value in trial.user_attrs.items()}
 
     def _one(self, value: Any) -> Any:
-        return self._kept.setdefault(f"{type(value).__name__} {value!r}", value)
+        name = f"{type(value).__name__} {value!r}"
+        return self._kept.get(name, value) if len(self._kept) >= _MOST else self._kept.setdefault(name, value)
 
     def _of(self, value: Any) -> Any:
-        """The value with shared parts; a mapping without numbers that vary is one part."""
+        """The value with shared parts."""
         if isinstance(value, dict):
-            parts = {self._one(name): self._of(part) for name, part in value.items()}
-            small = all(isinstance(part, str | int) or (isinstance(part, dict) and not part) for part in parts.values())
-            return self._one(parts) if small else parts
+            return self._one({self._one(name): self._of(part) for name, part in value.items()})
         return self._one(value) if isinstance(value, str) and len(value) < _SHORT else value
 
 
