@@ -18,6 +18,8 @@ from ray._raylet import GcsClient
 
 RAY = str(Path(sys.executable).parent / "ray")
 SETTINGS = {
+    # Where this user has once made a token, `ray start` would ask for it and a driver would not show it.
+    "RAY_AUTH_MODE": "disabled",
     # Ray takes a silent node for dead after 3 s (period) x 5 (times): a part of that, so that the tests are short.
     "RAY_health_check_period_ms": "1000",
     # For a minute everybody waits for Ray's records to come back; on a laptop's cluster they never do.
@@ -98,6 +100,7 @@ class FaultCluster:
         os.environ.pop("RAY_ADDRESS", None)
         os.environ |= SETTINGS
         self._family: set[psutil.Process] = set()
+        self._starts: list[psutil.Popen] = []
         self.nodes: list[Node] = []
         self._host = socket.gethostbyname(socket.gethostname())
         self._address = f"{self._host}:{free_port()}"
@@ -150,7 +153,9 @@ class FaultCluster:
             ours = [each for each in psutil.process_iter() if f"{self._folder}/" in title(each)]
             self._family |= {process for each in ours for process in (each, *each.children(recursive=True))}
         finally:
-            self._kill(list(self._family))
+            self._kill([*self._starts, *self._family])
+            for start in self._starts:
+                start.wait(10)
             for name, value in self._before.items():
                 os.environ.pop(name, None)
                 if value is not None:
@@ -165,11 +170,12 @@ class FaultCluster:
         command += ["--min-worker-port=0", "--max-worker-port=0", f"--object-store-memory={_STORE}"]
         command += [f"--temp-dir={place}", f"--dashboard-agent-listen-port={free_port()}"]
         with (place / "printed").open("w") as printed:
-            return psutil.Popen(command, cwd="/tmp", stdout=printed, stderr=subprocess.STDOUT, start_new_session=True)
+            made = psutil.Popen(command, cwd="/tmp", stdout=printed, stderr=subprocess.STDOUT, start_new_session=True)
+        self._starts.append(made)
+        return made
 
     def _started(self, start: psutil.Popen, ip: str) -> Node:
         """Wait until the cluster knows a node."""
-        self._family.add(start)
         wait_for(lambda: not runs(start) or any("/raylet" in title(each) for each in start.children()))
         assert runs(start), [file.read_text() for file in self._folder.glob("*/printed")]
         wait_for(lambda: self._known(ip))
