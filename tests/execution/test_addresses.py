@@ -81,7 +81,7 @@ def test_an_address_that_cannot_be_joined_is_told_at_once(address: str, monkeypa
     code = "import sys; from mtl_search.execution.cluster import start_ray\n"
     code += "from mtl_search.config import ResourcesConfig\n"
     code += "from mtl_search.errors import StudyError\n"
-    code += "try: start_ray(ResourcesConfig())\nexcept StudyError as error: sys.exit(str(error))"
+    code += "try: start_ray(ResourcesConfig(), 1)\nexcept StudyError as error: sys.exit(str(error))"
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     began = time.monotonic()
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
