@@ -31,7 +31,6 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
         The records as bytes (at most ``window``, size).
     """
     import ray.data  # only where rows stream: it takes a second
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -41,7 +40,6 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
     )
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     wanted = [pa.table({"row": rows[start : start + window]}) for start in range(0, len(rows), window)]
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     picked = ray.data.from_arrow(wanted).map_batches(
         partial(_pick, path=path, size=size),
         batch_size=None,
@@ -49,7 +47,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
         zero_copy_batch=True,
         compute=ray.data.TaskPoolStrategy(size=_AHEAD),
         num_cpus=0,  # the workers have all there are, and a task that waits for one would wait for ever
-        scheduling_strategy=here,
+        label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
     )
     for table in picked.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield _bytes(table, size)

@@ -9,6 +9,7 @@ import _thread
 import fcntl
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -146,7 +147,7 @@ class Ownership:
                         f"study {self._study} was taken over by {_named(owner)} while this driver did not answer "
                         f"for {STALE:.0f} s; it goes on there"
                     )
-                    _thread.interrupt_main()
+                    _interrupt()
                     return
                 write_json(self._record, self._me | {"beat": count})
             except (OSError, StorageError) as error:
@@ -155,6 +156,15 @@ class Ownership:
     def _refusal(self, owner: str) -> StudyError:
         also = "" if self._shared else ", or run it together with --join on both sides"
         return StudyError(f"study {self._study} is being run by {owner}; wait for it or end it{also}")
+
+
+def _interrupt() -> None:
+    """End what the main thread does, also where a shell started this process without a hearing for Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(signal.getsignal(number)):
+            _thread.interrupt_main(number)
+            return
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def owner_of(home: Place, lock: Path) -> str | None:

@@ -1,9 +1,11 @@
 """The lock with an owner: one driver at a time, wherever it runs, and no clock is believed."""
 
 import multiprocessing
+import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,15 @@ def test_a_damaged_record_does_not_keep_a_study_for_ever(home: Place, tmp_path: 
         assert read_json(home / OWNER_FILE)["host"] == socket.gethostname()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Heard as on a terminal, however these tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_driver_that_was_taken_over_stops_and_leaves_the_new_owner_alone(home: Place, tmp_path: Path) -> None:
     def sleeps_too_long() -> None:
         with hold(home, tmp_path / "lock").held():
