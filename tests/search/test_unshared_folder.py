@@ -1,6 +1,7 @@
 """Two nodes of which one does not see the storage: said before anything trains, with what to do."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,7 +14,13 @@ from driver_processes import Command
 from mlflow_server import free_port
 from small_studies import study_of, write_study
 
-RAY = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--disable-usage-stats"]
+RAY = [
+    str(Path(sys.executable).with_name("ray")),
+    "start",
+    "--block",
+    "--disable-usage-stats",
+    "--node-ip-address=127.0.0.1",
+]
 
 
 @pytest.fixture
@@ -21,6 +28,9 @@ def two_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     """A cluster of two; the second has a disk of its own where the storage lies."""
     storage, port = tmp_path / "mtl_search_runs", free_port()
     storage.mkdir()
+    # `ray start` asks for a token of whoever connects: one of this cluster alone.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     if subprocess.run(["unshare", "-m", "true"], check=False).returncode != 0:
         pytest.skip("only root may hide a folder from a process")
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="m", ignore_cleanup_errors=True) as short:
@@ -51,7 +61,7 @@ def _await_nodes(port: int, count: int) -> None:
         "    assert time.monotonic() < until\n"
         "    time.sleep(0.2)\n"
     )
-    for _ in range(10):
+    for _ in range(3):
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
         if done.returncode == 0:
             return
