@@ -111,7 +111,10 @@ def _join() -> None:
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM over; the driver's own handler, which has the study close its runs, is put back."""
+    """Ray takes SIGTERM over; the driver's own handler, which has the study close its runs, is put back.
+
+    Ray's, in C++ below Python's, would also kill the process by SIGALRM three seconds later, in the midst of closing.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
