@@ -26,6 +26,16 @@ def test_the_command_ends_as_the_job_did(state: str, code: int | None, wanted: i
     assert exit_code_of(ended(state, code)) == wanted
 
 
+def test_the_job_that_was_last_at_work_comes_first() -> None:
+    times = {"stopped": (10.0, 99.0, "STOPPED"), "refused": (50.0, 55.0, "FAILED"), "running": (5.0, None, "RUNNING")}
+    jobs = [StudyJob(name, state, "", began, end, "", "", None) for name, (began, end, state) in times.items()]
+    assert [job.id for job in sorted(jobs, key=StudyJob.last_at_work, reverse=True)] == [
+        "running",
+        "stopped",
+        "refused",
+    ]
+
+
 def test_the_document_is_found_at_the_end_of_a_log() -> None:
     document = json.dumps({"study": {"name": "a"}, "trials": [{"number": 0}]}, indent=1)
     found = document_in(f"study a: 3 trials\ntrial 0 {{}}\n{document}\n")

@@ -5,7 +5,7 @@ import sys
 
 from mtl_search.commands.shared import ADDRESS, STUDY_NAME, study_jobs
 
-HELP = "show what a study's newest job on a cluster printed"
+HELP = "show what a study prints on a cluster, or last printed there"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -70,7 +70,7 @@ def named_study(given: str) -> tuple[str, str]:
 
 
 def study_jobs(arguments: argparse.Namespace) -> "tuple[JobServer, list[StudyJob]]":
-    """A cluster's job server and the jobs of the study that is named, newest first.
+    """A cluster's job server and the jobs of the study that is named, the one last at work first.
 
     Args:
         arguments: ``study`` and ``address``.

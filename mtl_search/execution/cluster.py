@@ -2,6 +2,10 @@
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -83,14 +87,15 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
         # One logical CPU over what the groups use, shared by the trials: just as many fit as there are groups, and
         # Tune does not start a spare process for each.
         cpus = groups * resources.most_workers * resources.cpus_per_worker + 1
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+        with _own_sigterm():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
         return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
     if not ray.is_initialized():
         _join()
@@ -155,13 +160,28 @@ def _join() -> None:
         )
     try:
         check_answers(address)
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+        with _own_sigterm():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (OSError, AuthenticationError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise StudyError(
             f"no Ray cluster to join at {address} ({type(error).__name__}: {reason}); to submit a job from elsewhere: "
             "mtl-search search --address http://HOST:8265"
         ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray takes SIGTERM over; the driver's own handler, which has the study close its runs, is put back.
+
+    Ray's, in C++ below Python's, would also kill the process by SIGALRM three seconds later, in the midst of closing.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def set_environment() -> None:

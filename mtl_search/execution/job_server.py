@@ -123,7 +123,7 @@ class JobServer:
         return submitted
 
     def jobs_of(self, study: str) -> list[StudyJob]:
-        """A study's jobs, the newest first.
+        """A study's jobs: those that run, then the others, of either kind the one that was last at work first.
 
         Raises:
             StudyError: It has none here, or the server is away.
@@ -132,7 +132,7 @@ class JobServer:
         mine = [each for each in listed if each.submission_id and (each.metadata or {}).get(STUDY) == study]
         if not mine:
             raise StudyError(f"no job of study {study!r} at {self.url}")
-        return sorted(map(StudyJob.of, mine), key=lambda job: job.started or 0.0, reverse=True)
+        return sorted(map(StudyJob.of, mine), key=StudyJob.last_at_work, reverse=True)
 
     def job(self, job: str) -> StudyJob:
         """A job as it is now."""

@@ -48,6 +48,10 @@ class StudyJob:
         """Whether it has not ended."""
         return not JobStatus(self.state).is_terminal()
 
+    def last_at_work(self) -> tuple[bool, float]:
+        """What jobs of a study are sorted by: one that was refused beside another has ended before that."""
+        return self.ongoing, self.ended or self.started or 0.0
+
     @classmethod
     def of(cls, details: JobDetails) -> "StudyJob":
         """A job as Ray's server lists it."""
