@@ -50,7 +50,7 @@ def test_of_two_drivers_one_is_killed_and_the_other_ends_the_study_with_its_tria
     first, second, uri = places(tmp_path)
     folder = folder_of(first / "mtl_search_runs")
     survivor, victim = started(first, "--join"), started(second, "--join")
-    survivor.wait_until(lambda: folder.exists and len(drivers_at_work(folder)) == 2)
+    survivor.wait_until(lambda: folder.exists)
     alone = subprocess.run(
         [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"],
         cwd=first,
@@ -59,6 +59,7 @@ def test_of_two_drivers_one_is_killed_and_the_other_ends_the_study_with_its_tria
     )
     assert alone.returncode == 2
     assert "--join" in alone.stderr
+    survivor.wait_until(lambda: len(drivers_at_work(folder)) == 2)
     assert victim.end(signal.SIGKILL) == -signal.SIGKILL
     before = records(first)
     assert survivor.end(seconds=500) == 0, survivor.printed
