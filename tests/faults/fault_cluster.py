@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import ray
 from ray._raylet import GcsClient
 
 RAY = str(Path(sys.executable).parent / "ray")
@@ -102,7 +103,7 @@ class FaultCluster:
         self._family: set[psutil.Process] = set()
         self._starts: list[psutil.Popen] = []
         self.nodes: list[Node] = []
-        self._host = socket.gethostbyname(socket.gethostname())
+        self._host = ray.util.get_node_ip_address()
         self._address = f"{self._host}:{free_port()}"
         head = ["--head", f"--port={self._address.split(':')[1]}", f"--ray-client-server-port={free_port()}"]
         head += ["--include-dashboard=false"]
