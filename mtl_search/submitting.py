@@ -85,7 +85,8 @@ def submit(study: LoadedStudy, options: Sequence[str], address: str, say: Callab
             environment["env_vars"] = {_TRACKING: uri}
         command = ["search", file.name, *options]
         shown = without_passwords(address)
-        again = [*command, *(["--resume"] if "--resume" not in options else []), "--address", shown]
+        kept = [word for word in command if word not in ("--json", "--resume")]
+        again = [*kept, "--resume", "--address", shown]
         notes = {AGAIN: shlex.join(["mtl-search", *again]), STORAGE: without_passwords(config.storage)}
         job = server.submit(config.name, shlex.join(["python", "-m", "mtl_search.cli", *command]), environment, notes)
     return Submitted(server, job, address, config.name)

@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         lines = [f"its storage{where} is not seen from here, so its trials are not: {error}"]
     for line in lines:
         print_line(line)
-    if not newest.ongoing and newest.again:
+    if newest.state not in ("PENDING", "RUNNING", "SUCCEEDED") and newest.again:
         print_line(f"to go on: {newest.again}")
     return 0
 
