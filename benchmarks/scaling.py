@@ -85,7 +85,8 @@ class Meter:
     """
 
     def __init__(self, place: Path, every: int = 1000) -> None:
-        self._tracking, self._every = place / "runs" / "studies" / "scaling" / "tracking", every
+        self._place, self._every = place, every
+        self._tracking = place / "runs" / "studies" / "scaling" / "tracking"
         self.ready = self.begin = self.end = self.wave = self.training = 0.0
         self.first_after: float | None = None
         self.ended = self.groups = 0
@@ -171,12 +172,23 @@ def driver(place: Path, trials: int, every: int) -> dict[str, Any]:
     return {"marks": meter.marks, "conclusion_seconds": time.time() - meter.end}
 
 
+class FirstTrial(Meter):
+    """Ends the process with the first new trial: what a study does after it is not to be waited for."""
+
+    def trial_started(self, number: int, recipe: Any) -> None:
+        import ray
+
+        began = psutil.Process().create_time()
+        hand_over(self._place, "resumed", {"seconds": time.time() - began, "pool_seconds": self.ready - began})
+        ray.shutdown()
+        os._exit(0)
+
+
 def resumed(place: Path, trials: int) -> dict[str, Any]:
     """The same study gone on with: seconds from the process's start to the first new trial."""
-    meter = Meter(place)
-    began = psutil.Process().create_time()
-    simulated(place, study_of(place, trials, DRIVER_GROUPS, epochs=1), DRIVER_GROUPS, 0.0, meter, resume=True)
-    return {"seconds": meter.begin - began, "pool_seconds": meter.ready - began}
+    raw = study_of(place, trials, DRIVER_GROUPS, epochs=1)
+    simulated(place, raw, DRIVER_GROUPS, 0.0, FirstTrial(place), resume=True)
+    raise RuntimeError("no new trial was started")
 
 
 def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> dict[str, Any]:
@@ -219,13 +231,18 @@ def compute_bound(place: Path, groups: int, trials: int) -> dict[str, Any]:
 MEASURES = {"driver": driver, "resumed": resumed, "efficiency": efficiency, "compute_bound": compute_bound}
 
 
+def hand_over(place: Path, name: str, found: dict[str, Any]) -> None:
+    """Leave a measure's figures for the process that asked."""
+    (place / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
 def measured(name: str, place: Path, **arguments: float) -> dict[str, Any]:
     """One measure in a process of its own: each begins with the memory and the Ray of a new driver."""
     command = [sys.executable, __file__, "--measure", json.dumps({"name": name, "place": str(place), **arguments})]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
         raise RuntimeError(f"{name} {arguments} failed: {process.stderr[-3000:]}")
-    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads((place / f"{name}.json").read_text(encoding="utf-8"))
     return found
 
 
@@ -277,7 +294,7 @@ def main() -> None:
         asked = json.loads(arguments.measure)
         name, place = asked.pop("name"), Path(asked.pop("place"))
         place.mkdir(parents=True, exist_ok=True)
-        sys.stdout.write(json.dumps(MEASURES[name](place, **asked)) + "\n")
+        hand_over(place, name, MEASURES[name](place, **asked))
         return
     figures = measure_all(arguments.quick)
     rows = {
