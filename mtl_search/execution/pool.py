@@ -214,7 +214,7 @@ class Pool:
         """Thread that looks after the groups: how many there are, whether more would fit, whether any is left."""
         deadline, known = time.monotonic() + self._patience, self._groups.all
         try:
-            while not self._closing.wait(_RHYTHM):
+            while not self._closing.wait(_RHYTHM if self.size else _RHYTHM / 5):
                 groups = ray.get(self.mailbox.groups.remote())
                 if groups is None:
                     _log.error("the dispatcher was started anew: every job that is not done goes on")

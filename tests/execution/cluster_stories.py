@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import ray
-from ray.cluster_utils import AutoscalingCluster, Cluster
+from ray.cluster_utils import Cluster
 from small_studies import Story, run_here, study_of
 from tiny_studies import TASKS, jobs, recipe, told, workload
 from trapped_backbone import SLOW
@@ -37,13 +37,35 @@ from mtl_search.training.world import World, use_threads
 STORE = 80 * 1024 * 1024
 
 
+FAKE_NODES: dict[str, Any] = {
+    "cluster_name": "fake",
+    "provider": {"type": "fake_multinode"},
+    "max_workers": 2,
+    "upscaling_speed": 1.0,
+    "idle_timeout_minutes": 5,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        "small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
+    },
+    **{key: {} for key in ("auth", "docker", "file_mounts")},
+    **{
+        key: [] for key in ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
+    },
+    **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands", "rsync_exclude", "rsync_filter")},
+    "cluster_synced_files": [],
+    "file_mounts_sync_continuously": False,
+}
+
+
 @contextmanager
 def head_without_work() -> Iterator[Cluster]:
     """A cluster whose head offers no CPU, as clusters in the cloud have it."""
     set_environment()
     os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112  Ray's spelling
     os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="/tmp/r")  # or any other Ray on this machine would join
-    head = {"num_cpus": 0, "object_store_memory": STORE}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join from threads too
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
@@ -53,7 +75,7 @@ def head_without_work() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -71,7 +93,7 @@ def pool_of(
     folder: Path,
     most: int,
     resources: ResourcesConfig | None = None,
-    patience: float = 120,
+    patience: float = 240,
     function: str = "blocks",
 ) -> Pool:
     resources = resources or ResourcesConfig()
@@ -84,18 +106,15 @@ def pool_of(
 def autoscaling(folder: Path) -> Iterator[None]:
     """A cluster of a head without work, to which Ray's own autoscaler adds up to two nodes of one CPU, each a raylet.
 
-    ``AutoscalingCluster`` itself would stop every Ray of this machine first.
+    As Ray's ``AutoscalingCluster``, which stops every Ray of the machine first and lacks a file in the wheel.
     """
     set_environment()
-    port, types = (
-        free_port(),
-        {"small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}},
-    )
-    (folder / "cluster.json").write_text(json.dumps(AutoscalingCluster({"CPU": 0}, types)._config))
+    port, file = free_port(), folder / "cluster.json"
+    file.write_text(json.dumps(FAKE_NODES))
     words = f"ray start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
-        [*words.split(), f"--autoscaling-config={folder / 'cluster.json'}"],
+        [*words.split(), f"--autoscaling-config={file}"],
         env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
         stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
@@ -152,7 +171,7 @@ def growth(folder: Path) -> dict[str, Any]:
 
             def lose_a_node(job: Job, update: Update) -> None:
                 heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
-                if not lost and job.payload.kind == "joint" and all(len(each) > 3 for each in heard.values() if each):
+                if not lost and job.payload.kind == "joint" and len(heard[job.key]) > 3:
                     working = {key for key in ray.get(pool.mailbox.groups.remote()).values() if key}
                     if len(working) == 2:
                         lost.append(time.monotonic())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(700), pytest.mark.slow]
 
 
 def story(name: str, folder: Path, **environment: str) -> Any:
@@ -22,7 +22,7 @@ def story(name: str, folder: Path, **environment: str) -> Any:
         env=os.environ | {"PYTHONPATH": paths} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
