@@ -29,7 +29,6 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
-from mtl_search.search_config import JOURNAL
 from mtl_search.storage import Place, place
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.datasets import without_passwords
@@ -131,9 +130,8 @@ def run_study(
     folder = StudyFolder(storage_of(config), config.name)
     uri = tracking_uri(config)
     experiment = config.tracking.experiment or config.name
-    if join and config.search.storage == JOURNAL and not isinstance(folder.home, Path):
-        rule = "name a database in search.storage, or a folder as storage"
-        raise StudyError(f"--join needs an Optuna storage that all drivers share, and {folder.storage} is none: {rule}")
+    if join and not isinstance(folder.home, Path):
+        raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
     with folder.locked(say, shared=join):
         folder.begin(config, resume=resume, join=join)
         write_json(folder.data_file, _data_card(prepared))

@@ -86,7 +86,8 @@ def submit(study: LoadedStudy, options: Sequence[str], address: str, say: Callab
         command = ["search", file.name, *options]
         shown = without_passwords(address)
         kept = [word for word in command if word not in ("--json", "--resume")]
-        again = [*kept, "--resume", "--address", shown]
+        going_on = [] if "--join" in kept else ["--resume"]
+        again = [*kept, *going_on, "--address", shown]
         notes = {AGAIN: shlex.join(["mtl-search", *again]), STORAGE: without_passwords(config.storage)}
         job = server.submit(config.name, shlex.join(["python", "-m", "mtl_search.cli", *command]), environment, notes)
     return Submitted(server, job, address, config.name)

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _submit(arguments, chosen, address)
     join(address)
     prepared = prepared_study(arguments.study, chosen)
-    given = [word for word in ("--address", arguments.address) if arguments.address]
+    given = [word for word in _options(arguments) if word not in ("--json", "--resume", "--join")]
+    given += [word for word in ("--address", arguments.address) if arguments.address]
     going_on = "--join" if arguments.join else "--resume"
     again = job_notes().get("mtl_search.again") or shlex.join(
         ["mtl-search", "search", arguments.study, going_on, *given]
@@ -135,7 +136,7 @@ def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str,
         f"export it:  {export_line(config, recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
         f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
-        f"log:        {folder.home / folder.log.name}",
+        f"log:        {folder.log}",
     ]
 
 

@@ -23,22 +23,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.errors import MtlSearchError
+    from mtl_search.errors import MtlSearchError, StudyError
     from mtl_search.execution.addresses import address_of
     from mtl_search.execution.study_job import printable
     from mtl_search.report.standing import standing
 
-    if address_of(arguments.address, server=True) is None:
+    try:
+        found = study_jobs(arguments) if address_of(arguments.address, server=True) is not None else None
+    except StudyError:
+        if arguments.address is not None:
+            raise
+        found = None  # a cluster of the environment, whose jobs do not run this study
+    if found is None:
         for line in standing(study_folder(arguments)):
             print_line(line)
         return 0
-    server, jobs = study_jobs(arguments)
+    server, jobs = found
     for job in jobs[:_MOST_JOBS]:
         print_line(_told(job))
     newest = jobs[0]
     if newest.ongoing and (printed := server.log(newest.id).rstrip().splitlines()):
         print_line(f"  last line: {printable(printed[-1])}")
-    if arguments.output is None and Path(newest.storage).expanduser().is_dir():
+    if arguments.output is None and ("://" in newest.storage or Path(newest.storage).expanduser().is_dir()):
         arguments.output = newest.storage
     try:
         lines = standing(study_folder(arguments))

@@ -193,7 +193,8 @@ def set_environment() -> None:
 def _fitting_here(resources: ResourcesConfig) -> int:
     """How many worker groups to start on this machine."""
     have = {"CPU": float(_cores()), "GPU": float(_gpus())}
-    fitting = _workers_on(have, worker_needs(resources)) // resources.most_workers
+    workers = _workers_on(have, worker_needs(resources))
+    fitting = workers // resources.most_workers or int(workers >= resources.fewest_workers)
     wanted = resources.concurrent_trials
     if fitting < 1:
         raise ConfigError([_too_large(resources, have)])

@@ -20,19 +20,21 @@ _PATIENCE = 120.0
 """Seconds a node gets to start a process and answer."""
 
 
-def check_nodes(home: Place) -> None:
+def check_nodes(home: Place, *, shared: bool = False) -> None:
     """See that every node reads and writes a study's folder; nothing to do where there is one node.
 
     Args:
         home: The study's folder in the storage.
+        shared: Whether other drivers may be at this too: what one of them wrote is what all look for.
 
     Raises:
         StudyError: A node does not; the message says which, and what to do.
         StorageError: The store refuses.
     """
-    token = uuid.uuid4().hex.encode()
     home.mkdir(parents=True, exist_ok=True)
-    (home / TOKEN_FILE).write_bytes(token)
+    if not (shared and (home / TOKEN_FILE).exists()):
+        (home / TOKEN_FILE).write_bytes(uuid.uuid4().hex.encode())
+    token = (home / TOKEN_FILE).read_bytes()
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) < 2:
         return

@@ -24,7 +24,7 @@ def check_unchanged(study: str, before: Mapping[str, Any], now: Mapping[str, Any
     Raises:
         StudyError: They differ in what decides what a result means.
     """
-    changed = [part for part in _DECIDING if content_key(before.get(part)) != content_key(now[part])]
+    changed = [part for part in _DECIDING if _deciding(before, part) != _deciding(now, part)]
     if before["search"]["objective"] != now["search"]["objective"]:
         changed.append("search.objective")
     if before["search"].get("baseline_seeds", 1) != now["search"]["baseline_seeds"]:
@@ -34,3 +34,11 @@ def check_unchanged(study: str, before: Mapping[str, Any], now: Mapping[str, Any
             f"study {study} was begun with another {', '.join(changed)}: its trials would not compare; "
             "give the new study another name"
         )
+
+
+def _deciding(config: Mapping[str, Any], part: str) -> str:
+    """Content key of a section, without what says how it is carried out and not what it gives."""
+    section = config.get(part)
+    if part == "data" and isinstance(section, Mapping):
+        section = {name: value for name, value in section.items() if name != "stream"}
+    return content_key(section)

@@ -144,7 +144,8 @@ class StudyFolder:
         """
         probe(self.home)
         mirror = self._mirror
-        with Ownership(self.name, self.home, self.path / "lock", say, shared=shared).held():
+        gave_up = mirror.abandon if mirror is not None else lambda: None
+        with Ownership(self.name, self.home, self.path / "lock", say, shared=shared, gave_up=gave_up).held():
             if mirror is not None:
                 mirror.pull()
             with mirror.running() if mirror is not None else nullcontext():

@@ -47,7 +47,7 @@ class Mirror:
         self._path = Path(tempfile.mkdtemp(dir=scratch(), prefix=f"study-{home.name}-"))
         self._known: dict[str, tuple[int, int]] = {}
         self._pushed: dict[str, list[int]] = {}
-        self._begun = self._kept = False
+        self._begun = self._kept = self._abandoned = False
         self._mutex = threading.Lock()
         self._wake = threading.Event()
         self._threads = ThreadPoolExecutor(8, "mtl_search-mirror")
@@ -94,7 +94,13 @@ class Mirror:
             StorageError: The store does not answer, or refuses.
         """
         with self._mutex:
-            list(self._threads.map(self._put, self._files()))
+            if not self._abandoned:
+                list(self._threads.map(self._put, self._files()))
+
+    def abandon(self) -> None:
+        """Push nothing any more: what is in the storage is another driver's now."""
+        with self._mutex:
+            self._abandoned = True
 
     def nudge(self) -> None:
         """Push now rather than in a while."""

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 
 from mtl_search.errors import DamagedError, StorageError, StudyError
 
@@ -45,14 +46,28 @@ class SafeJournal(JournalFileBackend):
             StorageError: They cannot be written; what was written in part is taken back.
         """
         try:
+            if _torn(self._path):  # by a driver that died; another that is writing is waited for
+                self._cut()
             super().append_logs(logs)
         except OSError as error:
-            cut_torn_line(self._path)
+            self._cut()
             raise StorageError(
                 f"cannot write the study's journal {self._path}: {error.strerror or error}; nothing finished is lost, "
                 "make room and go on with --resume"
             ) from error
         self._written()
+
+    def _cut(self) -> None:
+        with get_lock_file(self._lock):
+            cut_torn_line(self._path)
+
+
+def _torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.seek(0, 2):
+            return False
+        file.seek(-1, 2)
+        return file.read() != b"\n"
 
 
 def cut_torn_line(path: Path) -> None:

@@ -45,6 +45,7 @@ class Ownership:
         lock: A file of this machine for the system's lock.
         say: Told in a line that an owner is watched.
         shared: Whether others may hold it too, which share it as well.
+        gave_up: Called when another driver has taken it over, before the main thread is interrupted.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Ownership:
         say: Callable[[str], None] = lambda _: None,
         *,
         shared: bool = False,
+        gave_up: Callable[[], None] = lambda: None,
     ) -> None:
         token = uuid.uuid4().hex
         self._study, self._home, self._lock, self._say, self._shared = study, home, lock, say, shared
@@ -68,6 +70,7 @@ class Ownership:
             "user": os.environ.get("USER") or str(os.getuid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         }
+        self._gave_up = gave_up
         self._stopping = threading.Event()
         self._lost = ""
 
@@ -141,17 +144,25 @@ class Ownership:
         while not self._stopping.wait(BEAT):
             count += 1
             try:
-                owner = _read(self._record)
-                if owner is not None and owner["token"] != self._me["token"]:
-                    self._lost = (
-                        f"study {self._study} was taken over by {_named(owner)} while this driver did not answer "
-                        f"for {STALE:.0f} s; it goes on there"
-                    )
+                if self._lost_to_another():
+                    self._gave_up()
                     _interrupt()
                     return
                 write_json(self._record, self._me | {"beat": count})
             except (OSError, StorageError) as error:
                 _log.error("cannot say that this driver lives: %s", error)
+
+    def _lost_to_another(self) -> bool:
+        """Whether another driver has taken the study: it wrote its own record over this one, or took this one away."""
+        mine, alone = _read(self._record), _read(self._home / OWNER_FILE)
+        if mine is not None and mine["token"] == self._me["token"] and (alone is None or alone == mine):
+            return False
+        by = "another driver" if alone is None or alone["token"] == self._me["token"] else _named(alone)
+        self._lost = (
+            f"study {self._study} was taken over by {by} while this driver did not answer for {STALE:.0f} s; it goes "
+            "on there"
+        )
+        return True
 
     def _refusal(self, owner: str) -> StudyError:
         also = "" if self._shared else ", or run it together with --join on both sides"

@@ -100,7 +100,7 @@ class Study:
             useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
             home = self._folder.home
-            check_nodes(home)
+            check_nodes(home, shared=self._drivers is not None)
             pool = Pool(
                 self._workload,
                 resources,

@@ -26,6 +26,7 @@ Rows = Mapping[str, np.ndarray]
 CHUNK_ROWS = 8192
 """Most rows that are read at a time."""
 _BUFFER = 1 << 16  # bytes of every column that are read at a time
+_END = 1 << 16  # bytes: more than what describes a table in most files, and enough to see a change in any
 
 
 class ParquetRows(Mapping[str, np.ndarray]):
@@ -71,11 +72,18 @@ class ParquetRows(Mapping[str, np.ndarray]):
 
     @property
     def version(self) -> str:
-        """Changes with the files: a hash of their names, sizes and times, and of which rows are meant."""
-        files = self._table.filesystem.get_file_info(sorted(self._table.files))
+        """Changes with the files, wherever copies lie: a hash of names, sizes, ends, and of which rows are meant.
+
+        The end of a Parquet file holds where every column lies and its statistics.
+        """
+        system = self._table.filesystem
         numbers = b"" if self._numbers is None else self._numbers.tobytes()
-        sizes = [[info.path, info.size, info.mtime_ns] for info in files]
-        return content_key(sizes, hashlib.sha256(numbers).hexdigest())
+        found = []
+        for info in system.get_file_info(sorted(self._table.files)):
+            with system.open_input_file(info.path) as file:
+                file.seek(max(0, info.size - _END))
+                found.append([info.base_name, info.size, hashlib.sha256(file.read()).hexdigest()])
+        return content_key(found, hashlib.sha256(numbers).hexdigest())
 
     @overload
     def get(self, name: str, /) -> np.ndarray | None: ...
