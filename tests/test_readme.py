@@ -13,6 +13,7 @@ import yaml
 
 from mtl_search.catalog import find_study, load_study
 from mtl_search.cli import main
+from mtl_search.commands import COMMANDS
 from mtl_search.data import load_data
 from mtl_search.data.known import Known
 from mtl_search.extension.request import read_request
@@ -118,8 +119,7 @@ def test_commands_exist(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks("console") for line in block.splitlines()]
     verbs = {line.split()[1] for line in lines if line.split()[0].endswith("mtl-search")}
     verbs |= set(re.findall(r"^\| `mtl-search (\w+)", README, re.MULTILINE))
-    known = {"validate", "search", "train", "report", "compare", "export", "extend", "list", "schema"}
-    assert verbs == known
+    assert verbs == set(COMMANDS)
     for verb in verbs:
         with pytest.raises(SystemExit) as ended:
             main([verb, "--help"])
