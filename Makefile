@@ -4,12 +4,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+AUDIT := $(VENV)/audit
 
 # The first interpreter that runs and is new enough; `make PYTHON=/path/to/python3.12 test` names another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: quickstart test test-all lint format install
+.PHONY: quickstart test test-all lint format audit install
 .DEFAULT_GOAL := quickstart
 
 quickstart: install
@@ -30,6 +31,14 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Known vulnerabilities of every pinned version; asks a database on the internet, so no part of the tests; one not looked up fails.
+audit: $(AUDIT)/bin/pip-audit
+	$(AUDIT)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
+
+$(AUDIT)/bin/pip-audit: | $(BIN)/python
+	$(BIN)/python -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
 
 install: $(INSTALLED)
 

@@ -6,14 +6,21 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.fields import Columns, Name, Section, Variant
 from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig, TimeSpan, seconds_of
+from mtl_search.storage import storage_problem
 
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
+
+
+def _check_storage(storage: str) -> str:
+    if rule := storage_problem(storage):
+        raise ValueError(rule)
+    return storage
 
 
 class SplitConfig(Section):
@@ -30,11 +37,15 @@ class SplitConfig(Section):
 
 
 class DataConfig(Section):
-    """Where the rows come from: one ``source`` for all tasks, or several named ``sources``."""
+    """Where the rows come from: one ``source`` for all tasks, or several named ``sources``.
+
+    ``stream`` leaves the inputs on disk, for tables in Parquet files that are larger than memory.
+    """
 
     source: Variant | None = None
     sources: dict[Name, Variant] | None = Field(default=None, min_length=1)
     split: SplitConfig = SplitConfig()
+    stream: bool = False
 
     @model_validator(mode="after")
     def _one_form(self) -> "DataConfig":
@@ -147,7 +158,7 @@ class StudyConfig(Section):
     search: SearchConfig = SearchConfig()
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
-    storage: str = "mtl_search_runs"
+    storage: Annotated[str, AfterValidator(_check_storage)] = "mtl_search_runs"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     def _objective_problems(self) -> list[Problem]:

@@ -3,6 +3,7 @@
 First stop of every hop of the data path: whatever is wrong with a file, a data set or a recipe leaves as one of these.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +18,7 @@ class _Nothing:
 
 NOTHING: Final = _Nothing()
 _LONGEST = 120
+_CREDENTIALS = re.compile(r"(://)[^\s/'@]*:[^\s/'@]*(?=@)|(?<=[?&])([^\s&=']+=)[^\s&']+")
 _YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
 _RULES = {
     "int_type": "must be a whole number",
@@ -41,7 +43,7 @@ _RULES = {
 
 def shown(value: object) -> str:
     """A value as a user would write it in the study file, on one short line."""
-    text = repr(value)
+    text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***", repr(value))
     text = _YAML_WORDS.get(text, text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -133,6 +135,14 @@ class DataError(ProblemsError):
 
 class StudyError(MtlSearchError):
     """A study cannot start, go on or be found: wrong folder, no trial succeeded, already running."""
+
+
+class StorageError(MtlSearchError):
+    """The storage cannot be written or read: no room, no permission, no such bucket, away for too long."""
+
+
+class DamagedError(StorageError):
+    """A file is not what was written: cut short, or changed since."""
 
 
 class TrialError(MtlSearchError):

@@ -21,8 +21,13 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 NAME_RULE = "must start with a letter and hold letters, digits, '_' and '-' only (64 characters at most)"
 
 
+def is_name(name: str) -> bool:
+    """Whether a study, a task or a data set may have this name; such a name is safe in a path and on a page."""
+    return _NAME.fullmatch(name) is not None
+
+
 def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ValueError(NAME_RULE)
     return name
 

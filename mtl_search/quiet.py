@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -37,8 +37,9 @@ def chatter_to(log: Path, past: int = 1) -> Iterator[TextIO]:
                 yield user
         finally:
             logging.captureWarnings(capture=False)
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):  # the log's disk may be full
+                    stream.flush()
             for number, descriptor in enumerate(kept, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)

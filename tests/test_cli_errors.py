@@ -183,11 +183,50 @@ def test_files_and_names_that_are_not_there_are_told(validate: Run, capsys: pyte
         assert capsys.readouterr().err.startswith(f"error: {told}")
 
 
+@pytest.mark.parametrize(
+    "name", ["../../etc", "..", "a/../b", "a b", "-a", "a\x1b[2J", "a\n", "<script>alert(1)</script>", "a" * 65, ""]
+)
+def test_a_name_that_no_study_can_have_is_refused_before_it_becomes_a_path(
+    name: str, validate: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(address, raising=False)
+    verbs = [["report"], ["export"], ["compare", "flowers"], ["status"], ["stop", "--address", "http://127.0.0.1:9"]]
+    for words in [*verbs, ["logs", "--address", "http://127.0.0.1:9"]]:
+        assert main([*words, "--", name]) == 2
+        told = capsys.readouterr().err
+        if words[0] == "compare":
+            continue  # the first name is not there either
+        assert "must start with a letter and hold letters, digits, '_' and '-' only" in told
+        assert "\x1b" not in told
+    assert validate({"name": name}) == [line for line in validate({"name": name}) if line.startswith("name: ")]
+
+
+def test_commands_about_a_cluster_say_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(address, raising=False)
+    for arguments, told in (
+        (["stop", "flowers"], "--address: is needed: http://HOST:8265 of a cluster's dashboard, or auto"),
+        (["logs", "flowers"], "--address: is needed: http://HOST:8265 of a cluster's dashboard, or auto"),
+        (["status", "flowers"], "no study 'flowers' in "),
+        (["status", "flowers", "--address", "head"], "--address: must be auto or HOST:PORT"),
+        (["stop", "flowers", "--address", "http://127.0.0.1:9"], "no job server answers at http://127.0.0.1:9 ("),
+        (["search", "quickstart", "--address", "nowhere"], "--address: must be auto or HOST:PORT"),
+    ):
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
 def test_the_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str]) -> None:
     options = {
-        "search": {"--trials", "--resume", "--seed", "--output", "--json"},
+        "search": {"--trials", "--resume", "--join", "--seed", "--output", "--json", "--address"},
         "train": {"--best", "--trial", "--study", "--epochs", "--name", "--resume", "--seed", "--output"},
         "validate": set(),
+        "status": {"--address", "--output"},
+        "logs": {"--follow", "--address"},
+        "stop": {"--address"},
         "report": {"--output", "--html", "--json"},
         "compare": {"--output", "--json"},
         "export": {"--to", "--format", "--output", "--prefer"},

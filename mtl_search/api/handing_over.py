@@ -19,7 +19,7 @@ from mtl_search.objects import PREFIX
 from mtl_search.recipe import Component
 from mtl_search.space import COMPONENTS, SCHEDULES
 
-_DATA_KEYS = {"source", "sources", "split"}
+_DATA_KEYS = {"source", "sources", "split", "stream"}
 Wrap = Callable[[Any, str], object]
 
 

@@ -22,6 +22,7 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
+from mtl_search.storage import Place, place
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Best:
     test_improvement: float
     repeated: Estimate | None
     epoch: int
-    folder: Path
+    folder: Place
 
 
 class StudyResult:
@@ -103,7 +104,7 @@ class StudyResult:
             outcome.test_improvement,
             outcome.repeated,
             outcome.best_epoch,
-            Path(outcome.folder),
+            place(outcome.folder),
         )
 
     def recipe_of(self, trial: int | None = None) -> dict[str, Any]:

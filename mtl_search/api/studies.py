@@ -136,10 +136,7 @@ def open_study(
         StudyError: There is no such study.
         ConfigError: The backbone is no list of blocks, or the study needs none.
     """
-    path = Path(study).expanduser().resolve()
-    elsewhere = (path / "study.json").is_file()
-    home, name = (path.parent.parent, path.name) if elsewhere else (Path(storage).expanduser().resolve(), str(study))
-    folder = StudyFolder(home, name)
+    folder = StudyFolder.at(study, storage)
     config = folder.read_config()
     found = {name_of(each, f"objects[{number}]"): each for number, each in enumerate(objects)}
     if backbone is not None:

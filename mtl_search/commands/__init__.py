@@ -6,12 +6,28 @@ time to import is imported in ``run``.
 
 from types import ModuleType
 
-from mtl_search.commands import compare, export, extend, list_variants, report, schema, search, train, validate
+from mtl_search.commands import (
+    compare,
+    export,
+    extend,
+    list_variants,
+    logs,
+    report,
+    schema,
+    search,
+    status,
+    stop,
+    train,
+    validate,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "search": search,
     "train": train,
     "validate": validate,
+    "status": status,
+    "logs": logs,
+    "stop": stop,
     "report": report,
     "compare": compare,
     "export": export,

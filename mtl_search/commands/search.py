@@ -1,7 +1,9 @@
 """``mtl-search search``: run a study and say what it found."""
 
 import argparse
+import shlex
 import signal
+import sys
 from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -20,29 +22,76 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("study", help=STUDY_FILE)
     parser.add_argument("--trials", type=int, help="trials in all (default: the study file's); more extend a study")
-    parser.add_argument("--resume", action="store_true", help="go on with the study of this name")
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument("--resume", action="store_true", help="go on with the study of this name")
+    going_on.add_argument("--join", action="store_true", help="run the study together with other drivers that join it")
     parser.add_argument("--seed", type=int, help="seed of everything (default: the study file's)")
     parser.add_argument("--output", help=OUTPUT)
     parser.add_argument("--json", action="store_true", help=JSON)
+    parser.add_argument(
+        "--address",
+        help="run on a Ray cluster: auto or HOST:PORT joins the one that this machine is part of; http://HOST:8265 "
+        "(its dashboard) or ray://HOST:10001 submits a job (default: RAY_ADDRESS, else a Ray on this machine alone)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
+    from mtl_search.execution.addresses import address_of, asks_for_a_job, job_notes, join
+
     names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
     chosen = {place: getattr(arguments, name) for name, place in names.items()}
-    prepared = prepared_study(arguments.study, {place: value for place, value in chosen.items() if value is not None})
-    return carry_out(
-        prepared, f"mtl-search search {arguments.study} --resume", resume=arguments.resume, json=arguments.json
+    chosen = {place: value for place, value in chosen.items() if value is not None}
+    address = address_of(arguments.address)
+    if address is not None and asks_for_a_job(address):
+        return _submit(arguments, chosen, address)
+    join(address)
+    prepared = prepared_study(arguments.study, chosen)
+    given = [word for word in ("--address", arguments.address) if arguments.address]
+    going_on = "--join" if arguments.join else "--resume"
+    again = job_notes().get("mtl_search.again") or shlex.join(
+        ["mtl-search", "search", arguments.study, going_on, *given]
     )
+    return carry_out(prepared, again, resume=arguments.resume, join=arguments.join, json=arguments.json)
 
 
-def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = False) -> int:
+def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address: str) -> int:
+    """Run the study as a job of a cluster, and tell what it prints until it ends or this shell goes away."""
+    from mtl_search.catalog import find_study, load_study
+    from mtl_search.launch import use_folder_of
+    from mtl_search.submitting import document_in, exit_code_of, say_now, submit
+
+    path, told = find_study(arguments.study), sys.stderr if arguments.json else sys.stdout
+    use_folder_of(path)
+    begun = submit(load_study(str(path), overrides), _options(arguments), address, lambda line: print(line, file=told))
+    print(f"job {begun.job} at {begun.server.url} goes on without this shell. To come back:", file=told)
+    for line in begun.ways_back:
+        print(f"  {line}", file=told)
+    try:
+        ended = begun.server.follow(begun.job, say_now(told))
+    except KeyboardInterrupt:
+        print(f"\nleft; job {begun.job} goes on. To come back: {begun.ways_back[0]} --follow", file=told)
+        raise
+    if arguments.json and (document := document_in(begun.server.log(begun.job))) is not None:
+        print_line(document)
+    return exit_code_of(ended)
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    """The options that were given, for the same command elsewhere."""
+    here = {"study", "address", "run"}
+    given = {name: value for name, value in vars(arguments).items() if name not in here and value not in (None, False)}
+    return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
+
+
+def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = False, json: bool = False) -> int:
     """Run a study and say what it found.
 
     Args:
         prepared: The study.
         again: The command that goes on with it.
         resume: Whether to go on with a study of this name.
+        join: Whether other drivers may run it too.
         json: Whether standard output gets one JSON document and nothing else.
     """
     from mtl_search.api.running import display_of
@@ -57,13 +106,13 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, json: bool = Fa
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
     with chatter_to(folder.log, 2 if json else 1) as stream:
-        display = display_of(prepared, stream, resume=resume)
+        display = display_of(prepared, stream, resume=resume or join)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")
-                outcome = run_study(prepared, [display], display.say, resume=resume)
+                outcome = run_study(prepared, [display], display.say, resume=resume, join=join)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
@@ -86,7 +135,7 @@ def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str,
         f"export it:  {export_line(config, recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
         f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
-        f"log:        {folder.log}",
+        f"log:        {folder.home / folder.log.name}",
     ]
 
 

@@ -5,7 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtl_search.errors import ConfigError, Problem
+from mtl_search.fields import NAME_RULE, is_name
+
 if TYPE_CHECKING:
+    from mtl_search.execution.job_server import JobServer
+    from mtl_search.execution.study_job import StudyJob
     from mtl_search.launch import Prepared
     from mtl_search.search.folder import StudyFolder
 
@@ -13,6 +18,7 @@ STUDY_FILE = "a study file, or the name of a shipped one (see search_spaces/)"
 STUDY_NAME = "a study's name, its study file, or its folder"
 JSON = "print one JSON document on standard output, and everything else on standard error"
 OUTPUT = "storage folder (default: the study file's, else mtl_search_runs)"
+ADDRESS = "the cluster, as in search --address (default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS)"
 
 
 def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
@@ -39,21 +45,52 @@ def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "Stu
     Raises:
         StudyError: There is no such study.
     """
-    from mtl_search.reading import read_yaml
     from mtl_search.search.folder import StudyFolder
 
-    name, storage = name or arguments.study, "mtl_search_runs"
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        raw = read_yaml(path)
-        name = str(raw.get("name", path.stem)) if isinstance(raw, dict) else path.stem
-        storage = str(raw.get("storage", storage)) if isinstance(raw, dict) else storage
-    folder = StudyFolder(Path(arguments.output or storage).expanduser().resolve(), name)
-    own = path.expanduser().resolve()
-    if len(own.parents) > 1 and (there := StudyFolder(own.parents[1], own.name)).path == own and there.exists:
-        folder = there
+    name, storage = named_study(name or arguments.study)
+    folder = StudyFolder.at(name, arguments.output or storage)
     folder.read_config()
     return folder
+
+
+def named_study(given: str) -> tuple[str, str]:
+    """Name and storage of a study that is named, or whose file is.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    from mtl_search.reading import read_yaml
+
+    path = Path(given)
+    if path.suffix not in (".yaml", ".yml"):
+        return given, "mtl_search_runs"
+    raw = read_yaml(path)
+    plain = raw if isinstance(raw, dict) else {}
+    return str(plain.get("name", path.stem)), str(plain.get("storage", "mtl_search_runs"))
+
+
+def study_jobs(arguments: argparse.Namespace) -> "tuple[JobServer, list[StudyJob]]":
+    """A cluster's job server and the jobs of the study that is named, the one last at work first.
+
+    Args:
+        arguments: ``study`` and ``address``.
+
+    Raises:
+        ConfigError: No cluster is named.
+        StudyError: The cluster has no job of this study.
+    """
+    from mtl_search.execution.addresses import address_of
+    from mtl_search.execution.job_server import JobServer
+
+    name, _ = named_study(arguments.study)
+    if not is_name(name):
+        raise ConfigError([Problem("study", f"its name {NAME_RULE}", name)])
+    address = address_of(arguments.address, server=True)
+    if address is None:
+        rule = "is needed: http://HOST:8265 of a cluster's dashboard, or auto on one of its machines"
+        raise ConfigError([Problem("--address", rule)])
+    server = JobServer(address)
+    return server, server.jobs_of(name)
 
 
 def print_line(line: str) -> None:

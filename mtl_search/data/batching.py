@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.preparation import Preparation
-from mtl_search.data.sparse import Features, SparseFeatures
+from mtl_search.data.records import RecordFile
+from mtl_search.data.sparse import SparseFeatures
+from mtl_search.data.streaming import StreamedFeatures, Windows, pick_here
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.recipe import seed_from
 
+Features = Tensor | SparseFeatures | StreamedFeatures
+"""Features of one data set's rows, as a step takes them."""
 _CHUNK = 8192  # rows prepared at a time, so that one-hot columns need no second copy of the whole split
 
 
@@ -27,7 +31,8 @@ class DeviceSplit:
     """One split on a device.
 
     Attributes:
-        features: Data set to features (n, *feature_shape), float32; a tensor, or `SparseFeatures` where there is text.
+        features: Data set to features (n, *feature_shape), float32; a tensor, `SparseFeatures` where there is text, or
+            `StreamedFeatures` where rows stay on disk.
         targets: Task to targets, as in `Split`.
         masks: Task to where there is a label, as in `Split`.
         sizes: Data set to its number of rows n.
@@ -35,7 +40,12 @@ class DeviceSplit:
     """
 
     def __init__(
-        self, split: Mapping[str, Split], preparation: Preparation, tasks: Sequence[Task], device: torch.device | str
+        self,
+        split: Mapping[str, Split],
+        preparation: Preparation,
+        tasks: Sequence[Task],
+        device: torch.device | str,
+        windows: Windows = pick_here,
     ) -> None:
         """Prepares and moves a split.
 
@@ -44,9 +54,15 @@ class DeviceSplit:
             preparation: Applied once, here; left where it is.
             tasks: Whose targets to move.
             device: Where to.
+            windows: Picks the rows of an epoch where they stay on disk.
         """
         placed = copy.deepcopy(preparation).to(device)
-        self.features: dict[str, Features] = {name: _features(part, placed, device) for name, part in split.items()}
+        self.features: dict[str, Features] = {
+            name: _features(part, placed, device)
+            if part.stream is None
+            else StreamedFeatures(RecordFile(part.stream), placed, device, windows)
+            for name, part in split.items()
+        }
         self.task_dataset = {task.name: task.dataset for task in tasks}
         self.targets = {task.name: _tensor(split[task.dataset].targets[task.name], device) for task in tasks}
         self.masks = {task.name: _tensor(split[task.dataset].masks[task.name], device) for task in tasks}
@@ -75,10 +91,12 @@ class Batch:
     Attributes:
         rows: Per data set, this rank's row numbers, int64; may be empty on a rank.
         counts: Task to the number of labels in the whole batch, over all ranks; of a multilabel task, entries.
+        read: Per data set, the features of those rows, where they were read ahead; else None.
     """
 
     rows: tuple[Tensor, ...]
     counts: dict[str, int]
+    read: tuple[Tensor, ...] | None = None
 
 
 class BatchPlan:
@@ -133,14 +151,27 @@ class BatchPlan:
         self._labels = {task: mask if mask.ndim == 1 else mask.sum(dim=1) for task, mask in masks.items()}
         self._task_dataset = dict(task_dataset)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The epoch's batches, for this rank."""
+    def epoch(
+        self, epoch: int, features: Sequence[Features] = (), own: Sequence[Tensor] | None = None
+    ) -> Iterator[Batch]:
+        """The epoch's batches, for this rank.
+
+        Args:
+            epoch: Decides the order.
+            features: What the batches are for; of rows on disk they are read ahead.
+            own: By data set, what row numbers are replaced by; None to leave them.
+        """
         rows = {name: self._rows(name, epoch).to(self._device) for name in self._sizes}
         counts = {task: labels[rows[self._task_dataset[task]]].sum(dim=1) for task, labels in self._labels.items()}
         per_task = {task: count.tolist() for task, count in counts.items()}
-        own = [part[:, first:last] for part, (first, last) in zip(rows.values(), self._parts, strict=True)]
+        mine = [part[:, first:last] for part, (first, last) in zip(rows.values(), self._parts, strict=True)]
+        if own is not None:
+            mine = [numbers[part] for numbers, part in zip(own, mine, strict=True)]
+        streams = [x.batches(part) for x, part in zip(features, mine, strict=False) if isinstance(x, StreamedFeatures)]
         for step in range(self.steps):
-            yield Batch(tuple(part[step] for part in own), {task: count[step] for task, count in per_task.items()})
+            counted = {task: count[step] for task, count in per_task.items()}
+            read = tuple(map(next, streams)) if streams else None
+            yield Batch(tuple(part[step] for part in mine), counted, read)
 
     def _rows(self, name: str, epoch: int) -> Tensor:
         """Row numbers (steps, batch rows) of one data set for an epoch."""

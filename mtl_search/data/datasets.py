@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.sources import SOURCES, Columns
+from mtl_search.data.sources import SOURCES
+from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.task import LOSSES
 from mtl_search.errors import NOTHING, Problem, ProblemsError
 from mtl_search.variants import build
@@ -27,7 +28,7 @@ class DataSet:
         text: Columns of free text.
         hashing: Features of a column of text, and the most words hashed as one.
         missing: "error" or "impute".
-        given: The splits of the source.
+        given: The splits of the source; columns in memory, or on disk.
     """
 
     name: str
@@ -38,7 +39,7 @@ class DataSet:
     text: tuple[str, ...]
     hashing: tuple[int, int]
     missing: str
-    given: dict[str, Columns]
+    given: Mapping[str, Rows]
 
 
 def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, DataSet]:
@@ -53,7 +54,7 @@ def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, Data
             problems += [replace(problem, place=f"{section}.{problem.place}") for problem in error.problems]
             continue
         try:
-            given = source.load()
+            given = source.stream() if config.stream else source.load()
         except ProblemsError as error:
             problems += [replace(p, place=f"{place}.{p.place}" if p.place else place) for p in error.problems]
             continue
@@ -90,7 +91,7 @@ def assign_tasks(config: DataConfig, tasks: Mapping[str, TaskConfig], problems: 
     return assigned
 
 
-def owner_of(columns: Columns, name: str) -> str:
+def owner_of(columns: Rows, name: str) -> str:
     """The column that a target's name reads: ``y`` for ``y:0`` where there is no column called ``y:0``."""
     base, _, index = name.rpartition(":")
     if name not in columns and base in columns and index.isdigit() and columns[base].ndim == 2:
@@ -98,7 +99,7 @@ def owner_of(columns: Columns, name: str) -> str:
     return name
 
 
-def find_column(columns: Columns, name: str) -> np.ndarray | None:
+def find_column(columns: Rows, name: str) -> np.ndarray | None:
     """A column by name, or ``y:0`` for column 0 of the two-axis column ``y``; None if there is no such column."""
     base = owner_of(columns, name)
     if base == name:
@@ -112,6 +113,9 @@ def row_counts(dataset: DataSet, used: Iterable[str], problems: list[Problem]) -
     rows: dict[str, int] = {}
     names = list(dict.fromkeys(used))
     for split, columns in dataset.given.items():
+        if isinstance(columns, ParquetRows):
+            rows[split] = columns.rows  # which has been seen to be more than none
+            continue
         lengths = {name: len(columns[name]) for name in names if name in columns}
         if len(set(lengths.values())) > 1:
             rule = f"must give columns of equally many rows (split {split})"

@@ -15,7 +15,7 @@ from mtl_search.data.datasets import DataSet, assign_tasks, owner_of, read_datas
 from mtl_search.data.fitting import encode_target, fit_task, missing_labels
 from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
 from mtl_search.data.known import Known
-from mtl_search.data.sources import Columns
+from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
 from mtl_search.data.targets import RawTarget, is_class, read_target
 from mtl_search.data.task import Task
@@ -33,13 +33,13 @@ class Gathered:
     Attributes:
         tasks: The tasks, in order.
         inputs: What the input columns are.
-        rows: Data set to split to raw input columns.
+        rows: Data set to split to raw input columns, in memory or on disk.
         targets: Task to split to (targets, mask) as losses take them.
     """
 
     tasks: tuple[Task, ...]
     inputs: Inputs
-    rows: dict[str, dict[str, Columns]]
+    rows: dict[str, dict[str, Rows]]
     targets: dict[str, _Encoded]
 
 
@@ -137,13 +137,13 @@ def _idle_fractions(config: DataConfig, datasets: Mapping[str, DataSet]) -> list
     ]
 
 
-def _take(dataset: DataSet, rows: _Rows, inputs: Inputs) -> dict[str, Columns]:
+def _take(dataset: DataSet, rows: _Rows, inputs: Inputs) -> dict[str, Rows]:
     """Raw input columns of every split."""
-    return {
-        split: {
-            name: column if len(numbers) == len(column) else column[numbers]
-            for name in inputs.names
-            for column in [dataset.given[source][name]]
-        }
-        for split, (source, numbers) in rows.items()
-    }
+    return {split: _some(dataset.given[source], numbers, inputs) for split, (source, numbers) in rows.items()}
+
+
+def _some(columns: Rows, numbers: np.ndarray, inputs: Inputs) -> Rows:
+    if isinstance(columns, ParquetRows):
+        return columns.take(numbers)
+    found = {name: columns[name] for name in inputs.names}
+    return {name: column if len(numbers) == len(column) else column[numbers] for name, column in found.items()}

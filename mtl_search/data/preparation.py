@@ -7,7 +7,8 @@ model, so that a served row is prepared as a training row was.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.data.encoding import encode, texts_of
-
-_CHUNK = 2**22  # elements held as float64 at a time while fitting
+from mtl_search.data.moments import channels_last, feature_shape_of, moments_of
+from mtl_search.data.sources.parquet_rows import ChunkedRows
 
 
 class Preparation(nn.Module, ABC):
@@ -78,7 +79,7 @@ class TablePreparation(Preparation):
     @classmethod
     def fit(
         cls,
-        rows: Mapping[str, np.ndarray],
+        rows: Mapping[str, np.ndarray] | ChunkedRows,
         numeric: Sequence[str],
         categorical: Sequence[str],
         missing: str = "error",
@@ -87,20 +88,25 @@ class TablePreparation(Preparation):
         """Fits on raw training rows.
 
         Args:
-            rows: Column name to values (n,): the training rows of all data sets.
+            rows: Column name to values (n,): the training rows of all data sets, at once or in chunks.
             numeric: Columns of numbers.
             categorical: Columns of categories.
             missing: "error" refuses a missing number, "impute" puts the mean of the training rows there.
             text: Columns of text and how they are hashed, as in `spec`; None if there are none.
         """
-        vocabularies = {name: sorted(set(texts_of(rows[name]))) for name in categorical}
-        numbers = np.empty((0, 0))
+        chunked = rows if isinstance(rows, ChunkedRows) else ChunkedRows([rows])
+        vocabularies: dict[str, set[str]] = {name: set() for name in categorical}
+        for chunk in chunked.chunks(categorical) if categorical else ():
+            for name in categorical:
+                vocabularies[name].update(texts_of(chunk[name]))
+        numbers: Iterable[np.ndarray] = [np.empty((0, 0))]
         if numeric:
             spec = {"kind": "table", "numeric": list(numeric), "categorical": {}, "missing": missing}
-            numbers, _ = encode(rows, spec)
-        means, scales = _moments([numbers], (len(numeric),))
-        imputed = [name for index, name in enumerate(numeric) if np.isnan(numbers[:, index]).any()]
-        return cls(numeric, vocabularies, missing, imputed, means, scales, text)
+            numbers = _Numbers(chunked, spec) if isinstance(rows, ChunkedRows) else encode(rows, spec)[:1]
+        means, scales, gaps = moments_of([numbers], (len(numeric),))
+        imputed = [name for name, gap in zip(numeric, gaps, strict=True) if gap]
+        categories = {name: sorted(found) for name, found in vocabularies.items()}
+        return cls(numeric, categories, missing, imputed, means, scales, text)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -138,17 +144,22 @@ class ArrayPreparation(Preparation):
         self, column: str, shape: Sequence[int], dtype: str, means: Sequence[float], scales: Sequence[float]
     ) -> None:
         self._column, self._shape, self._dtype = column, tuple(shape), dtype
-        self._last = _channels_last(self._shape)
-        feature_shape = _feature_shape(self._shape)
+        self._last = channels_last(self._shape)
+        feature_shape = feature_shape_of(self._shape)
         super().__init__(means, scales, (feature_shape[0], *(1 for _ in feature_shape[1:])))
         self.feature_shape = feature_shape
 
     @classmethod
-    def fit(cls, column: str, parts: Sequence[np.ndarray]) -> ArrayPreparation:
-        """Fits on the training rows (n, *shape) of every data set, which share one shape and hold finite numbers."""
-        shape = parts[0].shape[1:]
-        dtype = "uint8" if all(part.dtype in (np.uint8, np.bool_) for part in parts) else "float32"
-        means, scales = _moments(parts, shape)
+    def fit(cls, column: str, parts: Sequence[np.ndarray | Iterable[np.ndarray]]) -> ArrayPreparation:
+        """Fits on the training rows (n, *shape) of every data set, which share one shape and hold finite numbers.
+
+        A data set's rows come at once or in chunks.
+        """
+        chunked = [[part] if isinstance(part, np.ndarray) else part for part in parts]
+        shape = next(iter(chunked[0])).shape[1:]
+        small = all(isinstance(part, np.ndarray) and part.dtype in (np.uint8, np.bool_) for part in parts)
+        dtype = "uint8" if small else "float32"
+        means, scales, _ = moments_of(chunked, shape)
         return cls(column, shape, dtype, means, scales)
 
     @property
@@ -174,36 +185,12 @@ def preparation_from_dict(plain: Mapping[str, Any]) -> Preparation:
     return ArrayPreparation(**params) if plain["kind"] == "array" else TablePreparation(**params)
 
 
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[2] <= 4 < shape[0]
+@dataclass(frozen=True)
+class _Numbers:
+    """The numbers of rows that come in chunks, encoded; may be gone through again and again."""
 
+    rows: ChunkedRows
+    spec: Mapping[str, Any]
 
-def _feature_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) == 2:
-        return (1, *shape)
-    return (shape[2], shape[0], shape[1]) if _channels_last(shape) else shape
-
-
-def _blocks(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Chunks of all rows as float64 (rows, channels, values per channel)."""
-    for part in parts:
-        size = max(1, _CHUNK // max(1, int(np.prod(shape))))
-        for start in range(0, len(part), size):
-            block = part[start : start + size].astype(np.float64)
-            block = np.moveaxis(block, -1, 1) if _channels_last(shape) else block
-            yield block.reshape(len(block), _feature_shape(shape)[0], int(np.prod(_feature_shape(shape)[1:])))
-
-
-def _moments(parts: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[list[float], list[float]]:
-    """Mean and population standard deviation per channel, NaN left out; a channel without spread has the scale 1."""
-    zeros = np.zeros(_feature_shape(shape)[0])
-    if not len(zeros):
-        return [], []
-    count = sum(((~np.isnan(block)).sum(axis=(0, 2)) for block in _blocks(parts, shape)), zeros)
-    count = np.maximum(count, 1)
-    means = sum((np.nansum(block, axis=(0, 2)) for block in _blocks(parts, shape)), zeros) / count
-    squares = (np.nansum((block - means[:, None]) ** 2, axis=(0, 2)) for block in _blocks(parts, shape))
-    scales = np.sqrt(sum(squares, zeros) / count).astype(np.float32)
-    # Less spread than float32 resolves at that mean is rounding, not information.
-    flat = (scales <= np.abs(means) * np.finfo(np.float32).eps) | (scales < np.finfo(np.float32).tiny)
-    return means.astype(np.float32).tolist(), np.where(flat, np.float32(1), scales).tolist()
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (encode(chunk, self.spec)[0] for chunk in self.rows.chunks(self.spec["numeric"]))

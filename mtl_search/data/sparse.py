@@ -115,7 +115,3 @@ class SparseFeatures:
         places = columns + (owners * full.shape[1] + before)
         full.view(-1).scatter_add_(0, places.flatten(), values.flatten())  # an entry of nothing may fall on any place
         return full
-
-
-Features = Tensor | SparseFeatures
-"""Features of one data set's rows, as a step takes them."""

@@ -1,5 +1,7 @@
 """The data section of a study, ready for training: splits of named tasks and one preparation, held in memory.
 
+Where the study streams, the inputs stay on disk; targets and masks are in memory all the same.
+
 `load_data` is hop 2 of the data path: sources -> inputs and targets -> splits -> tasks and preparation -> arrays.
 """
 
@@ -18,7 +20,9 @@ from mtl_search.data.encoding import Encoded, encode_sparse, is_missing
 from mtl_search.data.known import Known
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
-from mtl_search.data.sources import SPLITS, Columns
+from mtl_search.data.records import StreamedRows
+from mtl_search.data.sources import SPLITS
+from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, first_rows
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
 from mtl_search.errors import DataError, Problem
@@ -37,17 +41,53 @@ class Split:
             (n,). Multilabel: float32 (n, L). 0 where there is no label.
         masks: Task to where there is a label; bool, the shape of the targets.
         text: Hashed text, the last of what the preparation takes; None without text.
+        stream: Where the rows are if they stay on disk, and ``encoded`` is empty; None for rows in memory.
     """
 
     encoded: Encoded
     targets: dict[str, np.ndarray]
     masks: dict[str, np.ndarray]
     text: SparseRows | None = None
+    stream: StreamedRows | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows n."""
-        return len(self.encoded[0])
+        return len(self.encoded[0]) if self.stream is None else self.stream.count
+
+    def digests(self) -> dict[str, str]:
+        """Hash of every array of encoded values, targets, masks and text: of equal values the same, wherever they are.
+
+        Raises:
+            ValueError: Rows on disk are not what they were.
+        """
+        arrays = {f"target:{task}": values for task, values in self.targets.items()}
+        arrays |= {f"mask:{task}": values for task, values in self.masks.items()}
+        if self.text is not None:
+            arrays |= {f"text:{name}": getattr(self.text, name) for name in ("starts", "columns", "values")}
+        found = {name: _Digest(values.dtype, values.shape) for name, values in arrays.items()}
+        for name, values in arrays.items():
+            found[name].add(values)
+        kinds = [(values.dtype, values.shape[1:]) for values in self.encoded]
+        encoded = [_Digest(kind, (self.rows, *shape)) for kind, shape in (self.stream.kinds if self.stream else kinds)]
+        for chunk in self.stream.encoded() if self.stream else [self.encoded]:
+            for digest, values in zip(encoded, chunk, strict=True):
+                digest.add(values)
+        found |= {f"encoded:{index}": digest for index, digest in enumerate(encoded)}
+        return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+class _Digest:
+    """Hash of an array that may come in chunks."""
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._hash = hashlib.sha256(f"{dtype}/{shape};".encode())
+
+    def add(self, values: np.ndarray) -> None:
+        self._hash.update(np.ascontiguousarray(values).data if values.size else b"")
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,19 +121,8 @@ class StudyData:
     @cached_property
     def key(self) -> str:
         """Hash of tasks, preparation and every encoded value, target and mask."""
-        digest = hashlib.sha256()
-        for split, parts in self.splits.items():
-            for name, part in parts.items():
-                named = {f"encoded:{index}": values for index, values in enumerate(part.encoded)}
-                named |= {f"target:{task}": values for task, values in part.targets.items()}
-                named |= {f"mask:{task}": values for task, values in part.masks.items()}
-                if part.text is not None:
-                    named |= {f"text:{name}": getattr(part.text, name) for name in ("starts", "columns", "values")}
-                for label, values in named.items():
-                    digest.update(f"{split}/{name}/{label}/{values.dtype}/{values.shape};".encode())
-                    digest.update(np.ascontiguousarray(values).data if values.size else b"")
-        tasks = [task.to_dict() for task in self.all_tasks]
-        return content_key(tasks, self.preparation.to_dict(), digest.hexdigest())
+        digests = {s: {name: part.digests() for name, part in parts.items()} for s, parts in self.splits.items()}
+        return content_key([task.to_dict() for task in self.all_tasks], self.preparation.to_dict(), digests)
 
     def describe(self) -> dict[str, Any]:
         """Sizes and label counts for reports, as plain JSON: {"rows": …, "features": …, "tasks": …}."""
@@ -161,7 +190,7 @@ def load_data(
             raise
         raise DataError([Problem("data", f"must hold rows that the model takes ({error})")]) from error
     first = next(iter(gathered.rows.values()))["train"]
-    sample = {name: _as_json(first[name][:_SAMPLE_ROWS]) for name in gathered.inputs.names}
+    sample = {name: _as_json(few) for name, few in first_rows(first, gathered.inputs.names, _SAMPLE_ROWS).items()}
     own = tuple(task for task in gathered.tasks if task.name in tasks)
     others = tuple(task for task in gathered.tasks if task.name in sources)
     return StudyData(own, preparation, splits, sample, others)
@@ -175,10 +204,12 @@ def _at_home(problem: Problem, sources: Mapping[str, TaskConfig]) -> Problem:
     return problem
 
 
-def _encoded(columns: Columns, preparation: Preparation, targets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Split:
-    encoded, text = encode_sparse(columns, preparation.spec)
+def _encoded(columns: Rows, preparation: Preparation, targets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Split:
     values = {task: values for task, (values, _) in targets.items()}
     masks = {task: mask for task, (_, mask) in targets.items()}
+    if isinstance(columns, ParquetRows):
+        return Split((), values, masks, None, StreamedRows.of(columns, preparation.spec))
+    encoded, text = encode_sparse(columns, preparation.spec)
     return Split(encoded, values, masks, None if text is None else SparseRows.of(text))
 
 

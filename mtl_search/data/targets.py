@@ -14,8 +14,8 @@ import numpy as np
 from mtl_search.config import TaskConfig
 from mtl_search.data.datasets import DataSet, find_column
 from mtl_search.data.encoding import is_missing, text_of, texts_of
-from mtl_search.data.sources import Columns
 from mtl_search.data.sources.base import shown
+from mtl_search.data.sources.parquet_rows import Rows
 from mtl_search.errors import Problem
 
 
@@ -61,7 +61,7 @@ def is_class(task: TaskConfig) -> bool:
 
 
 def _columns(
-    name: str, task: TaskConfig, dataset: str, split: str, columns: Columns, problems: list[Problem]
+    name: str, task: TaskConfig, dataset: str, split: str, columns: Rows, problems: list[Problem]
 ) -> list[np.ndarray] | None:
     found = []
     for target in task.target:

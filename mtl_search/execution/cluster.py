@@ -2,13 +2,19 @@
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 from ray._private.state import state
+from ray.exceptions import AuthenticationError
 
 from mtl_search.config import ResourcesConfig
-from mtl_search.errors import ConfigError, Problem
+from mtl_search.errors import ConfigError, Problem, StudyError
+from mtl_search.execution.addresses import asks_for_a_job, check_answers
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -72,6 +78,7 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
 
     Raises:
         ConfigError: Not even one group fits, or could.
+        StudyError: The cluster cannot be joined.
     """
     set_environment()
     wanted = useful if resources.concurrent_trials == "auto" else resources.concurrent_trials
@@ -80,18 +87,20 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
         # One logical CPU over what the groups use, shared by the trials: just as many fit as there are groups, and
         # Tune does not start a spare process for each.
         cpus = groups * resources.most_workers * resources.cpus_per_worker + 1
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-        )
+        with _own_sigterm():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+            )
         return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1")
+        _join()
+    # Else Tune fills the groups one by one, each when the process of the one before is up; the searcher is the limit.
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100")
     return _on_cluster(resources, wanted)
 
 
@@ -135,6 +144,44 @@ def no_room(resources: ResourcesConfig, seconds: float) -> str:
         f"{', '.join(f'{amount:g} {kind}' for kind, amount in need.items())}, and the cluster has {have} in all; "
         "nothing finished is lost, go on with --resume"
     )
+
+
+def _join() -> None:
+    """Connect to the cluster of the environment.
+
+    Raises:
+        StudyError: There is none, it does not let this process in, or the address asks for a job.
+    """
+    address = os.environ["RAY_ADDRESS"]
+    if asks_for_a_job(address):  # data and models would go through a Ray Client's one connection
+        raise StudyError(
+            f"the address {address} asks for a job, which `mtl-search search` alone submits; to join the cluster that "
+            "this machine is part of, name it as auto or HOST:PORT"
+        )
+    try:
+        check_answers(address)
+        with _own_sigterm():
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+    except (OSError, AuthenticationError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise StudyError(
+            f"no Ray cluster to join at {address} ({type(error).__name__}: {reason}); to submit a job from elsewhere: "
+            "mtl-search search --address http://HOST:8265"
+        ) from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Ray takes SIGTERM over; the driver's own handler, which has the study close its runs, is put back.
+
+    Ray's, in C++ below Python's, would also kill the process by SIGALRM three seconds later, in the midst of closing.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def set_environment() -> None:

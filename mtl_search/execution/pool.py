@@ -46,6 +46,7 @@ class Pool:
         groups: How many groups to start at first.
         folder: Where Ray Train keeps its run files.
         name: The study's name, for Ray's own records.
+        home: Its folder in the storage, which every worker must reach; empty for none.
         most: How many groups it may have: it grows with the cluster; None for as many as at first.
         patience: Seconds without a single group until that is an error.
 
@@ -62,6 +63,7 @@ class Pool:
         groups: int,
         folder: Path,
         name: str,
+        home: str = "",
         most: int | None = None,
         patience: float = JOIN_TIMEOUT,
     ) -> None:
@@ -75,7 +77,7 @@ class Pool:
         self.resources, self._first, self._patience = resources, groups, patience
         self._groups = Groups(
             self.mailbox,
-            lambda group: GroupTrainer(group, self.mailbox, self._workload, resources, folder, name),
+            lambda group: GroupTrainer(group, self.mailbox, self._workload, resources, folder, name, home),
         )
         most = groups if most is None else most
         self._growth = Growth(resources.fewest_workers, worker_needs(resources), groups, most, self._groups.add)

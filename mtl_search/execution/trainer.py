@@ -32,10 +32,11 @@ class GroupTrainer(TorchTrainer):
         resources: What the group is made of.
         folder: Where Ray Train keeps its run files.
         name: The study's name, for Ray's own records.
+        home: Its folder in the storage, which every worker must reach; empty for none.
     """
 
     def __init__(
-        self, group: str, mailbox: Any, workload: Any, resources: ResourcesConfig, folder: Path, name: str
+        self, group: str, mailbox: Any, workload: Any, resources: ResourcesConfig, folder: Path, name: str, home: str
     ) -> None:
         self._news = GroupNews(mailbox, group, resources.report_seconds)
         super().__init__(
@@ -47,6 +48,7 @@ class GroupTrainer(TorchTrainer):
                 "precision": resources.precision,
                 "activations": resources.activations,
                 "threads": resources.cpus_per_worker,
+                "home": home,
                 "path": list(sys.path),
                 "folder": str(Path.cwd()),
             },

@@ -24,6 +24,8 @@ import mtl_search
 from mtl_search.errors import MtlSearchError, TrialError
 from mtl_search.execution.faults import LESS_MEMORY, lacks_memory
 from mtl_search.execution.jobs import Rejoin, Retire, Ticket
+from mtl_search.execution.reach import check_here
+from mtl_search.execution.streams import pick_beside
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
@@ -87,8 +89,9 @@ def work(config: dict[str, Any]) -> None:
 
     Args:
         config: ``group`` (name), ``mailbox`` (actor handle), ``workload`` (object reference in a list, so that it is
-            fetched once per node), ``precision``, ``activations``, ``threads``, and the driver's module search ``path``
-            and working ``folder``, so that a user's own modules and files are found here as they are there.
+            fetched once per node), ``precision``, ``activations``, ``threads``, ``home`` (the study's folder in the
+            storage), and the driver's module search ``path`` and working ``folder``, so that a user's own modules and
+            files are found here as they are there.
     """
     sys.path += [place for place in config["path"] if place not in sys.path]
     if Path(config["folder"]).is_dir():
@@ -106,8 +109,9 @@ def _serve(config: dict[str, Any]) -> None:
     world = World.current(device, config["precision"])
     messages = _joined(config, world)
     try:
+        check_here(config["home"])
         workload: Workload = ray.get(config["workload"][0])
-        workspace = Workspace(workload, world, config["activations"])
+        workspace = Workspace(workload, world, config["activations"], pick_beside)
     except Exception as error:  # noqa: BLE001  told to the dispatcher, which tells the user
         # Returning, not raising: Ray Train would start the same again, for ever. The other ranks are told to retire.
         _log.exception("worker group %s cannot work", config["group"])

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
-from mtl_search.errors import StudyError
+from mtl_search.errors import DamagedError, StudyError
 from mtl_search.export.others import outcome_of_trial, preferred_outcome
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.growing import Blueprint, Growth
@@ -27,7 +24,8 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe
 from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE
+from mtl_search.storage import Place, place
+from mtl_search.training.checkpoint import MODEL_FILE, load_tensors
 from mtl_search.training.files import read_json
 from mtl_search.transfer import AUXILIARIES
 from mtl_search.variants import build
@@ -176,13 +174,13 @@ def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None
     return _rebuilt(folder, outcome)
 
 
-def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Path | None = None) -> Champion:
+def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Place | None = None) -> Champion:
     """The model that an outcome tells of; its parameters from the file, or where the outcome says."""
     config = folder.read_config()
     data_file = folder.data_file
     if not data_file.exists():
         raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
-    file = file or _home(folder, Path(outcome["folder"]), outcome["number"]) / MODEL_FILE
+    file = file or _home(folder, place(outcome["folder"]), outcome["number"]) / MODEL_FILE
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     data = read_json(data_file)
     recipe = Recipe.from_dict(outcome["recipe"])
@@ -192,13 +190,13 @@ def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Path | None = N
         if not build(SHARINGS, recipe.sharing).plan(targets, data["blocks"], sources).tree:
             known |= {"tasks": [*data["tasks"], *data["source_tasks"]], "sources": sources}
     try:
-        return champion_from_dict(data | known, load_file(file))
-    except (RuntimeError, SafetensorError) as error:
+        return champion_from_dict(data | known, load_tensors(file))
+    except (RuntimeError, DamagedError) as error:
         reason = " ".join(str(error).split())
         raise StudyError(f"{file} does not fit the study's backbone and recipe: {reason}") from error
 
 
-def _home(folder: StudyFolder, written: Path, number: int) -> Path:
+def _home(folder: StudyFolder, written: Place, number: int) -> Place:
     """Where the trained parameters lie; a storage that was moved still holds them under the trial's own name."""
     places = [written, folder.trials / written.name]
     home = next((place for place in places if (place / MODEL_FILE).exists()), None)

@@ -7,18 +7,18 @@ of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mtl_search.errors import StudyError
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point, front, points_of, preferred
+from mtl_search.storage import Place
 
 
 def preferred_outcome(
     folder: StudyFolder, written: Mapping[str, Any], weights: Mapping[str, float]
-) -> tuple[dict[str, Any], Path | None]:
+) -> tuple[dict[str, Any], Place | None]:
     """What is known of the model that a preference picks.
 
     Args:
@@ -47,7 +47,7 @@ def preferred_outcome(
 
 def outcome_of_trial(
     folder: StudyFolder, written: Mapping[str, Any], number: int
-) -> tuple[dict[str, Any], Path | None]:
+) -> tuple[dict[str, Any], Place | None]:
     """What is known of the model that a trial left.
 
     Args:

@@ -91,7 +91,7 @@ def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None
 
 
 def open_pt2(path: Path) -> Program:
-    """Load ``model.pt2`` the way another program does."""
+    """Load ``model.pt2`` the way another program does; of this process's own making, since loading one runs code."""
     with explaining(f"cannot load {path.name}"):
         module = torch.export.load(path).module()
 

@@ -18,11 +18,12 @@ from mtl_search.export.registry import RECORD_FOLDER
 from mtl_search.export.reopening import rebuilt, reopen
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.search.folder import StudyFolder
+from mtl_search.storage import Place, place
 from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.destination import quick_http
 
 
-def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
+def trunk(name: str, storage: Place, uri: str) -> dict[str, Tensor]:
     """The trunk of an earlier model.
 
     Args:
@@ -42,17 +43,16 @@ def trunk(name: str, storage: Path, uri: str) -> dict[str, Tensor]:
     return trunk_of(champion.model, champion.sources)
 
 
-def _champion(name: str, storage: Path, uri: str) -> Champion:
+def _champion(name: str, storage: Place, uri: str) -> Champion:
     if name.startswith("models:/"):
         with quick_http(), explaining(f"cannot get {name} from MLflow at {without_passwords(uri)}"):
-            place = f"{_location(name, MlflowClient(uri, uri))}/{RECORD_FOLDER}"
-            folder = mlflow.artifacts.download_artifacts(artifact_uri=place, tracking_uri=uri)
+            source = f"{_location(name, MlflowClient(uri, uri))}/{RECORD_FOLDER}"
+            folder = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri)
         return rebuilt(Path(folder))
-    path = Path(name).expanduser().resolve()
-    if is_export(path):
+    path = place(name)
+    if isinstance(path, Path) and is_export(path):
         return reopen(path)
-    elsewhere = (path / "study.json").is_file()
-    return load_champion(StudyFolder(path.parent.parent if elsewhere else storage, path.name if elsewhere else name))
+    return load_champion(StudyFolder.at(name, storage))
 
 
 def _location(name: str, client: MlflowClient) -> str:

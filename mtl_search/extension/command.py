@@ -21,7 +21,7 @@ from mtl_search.export.bundle import ExportReport, check_formats, check_target, 
 from mtl_search.export.champion import Champion
 from mtl_search.export.extended import shown
 from mtl_search.export.failure import ExportError
-from mtl_search.export.programs import open_pt2
+from mtl_search.export.programs import PT2_FILE, open_pt2, trace, write_pt2
 from mtl_search.export.reopening import content_hash, formats_in, program_in, reopen
 from mtl_search.extension.base import Ground
 from mtl_search.extension.judging import SPLITS, figures, judge, moved
@@ -125,7 +125,7 @@ def extend_model(folder: Path, file: Path, to: Path, say: Say) -> Extended:
 
     def accept(new: Path) -> None:
         if request.method.keeps:
-            rows[0] = _unchanged(program_in(folder), program_in(new), champion)
+            rows[0] = _unchanged(champion, program_in(new))
 
     report = write_model(extended, to, formats, accept)
     return Extended(record, report, rows[0])
@@ -160,13 +160,17 @@ def _grow(champion: Champion, request: Request, data: StudyData, say: Say) -> tu
     return replace(champion, blueprint=blueprint, model=model.eval()), record
 
 
-def _unchanged(before: Path, after: Path, champion: Champion) -> int:
-    """Hold the new program against the old one, bit by bit; the number of rows.
+def _unchanged(champion: Champion, after: Path) -> int:
+    """Hold the new program against the old model's, bit by bit; the number of rows.
 
     Raises:
         ExportError: A prediction of an old task differs.
     """
-    old, new = open_pt2(before), open_pt2(after)
+    with tempfile.TemporaryDirectory(prefix="mtl_search_") as place:
+        before = Path(place) / PT2_FILE
+        write_pt2(trace(champion), before)  # made anew: to load the old folder's own would run what is in it
+        old = open_pt2(before)
+    new = open_pt2(after)
     rows = 0
     for columns in check_batches(champion):
         encoded = champion.encode(columns)
@@ -174,8 +178,7 @@ def _unchanged(before: Path, after: Path, champion: Champion) -> int:
         for task, was, now in zip(champion.tasks, old(encoded), new(encoded), strict=False):
             if not np.array_equal(was, now, equal_nan=True):
                 raise ExportError(
-                    f"predictions of task {task.name} changed, though nothing they depend on did: is the old model.pt2 "
-                    "of another version of torch? Nothing was written"
+                    f"predictions of task {task.name} changed, though nothing they depend on did. Nothing was written"
                 )
     return rows
 

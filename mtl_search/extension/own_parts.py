@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.config import ActivationsConfig
-from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.sparse import Features
+from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.extension.base import Ground
 from mtl_search.models.backbones.base import Backbone
 from mtl_search.models.growing import Growth

@@ -93,6 +93,10 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
             growths = method.growths(model, new, f"{_METHOD}.{component.name}")
         except ConfigError as error:
             problems += error.problems
+    if config is not None and config.data.stream:
+        problems.append(
+            Problem("data.stream", "has no effect here: the rows that a model is extended on are in memory", True)
+        )
     if problems or config is None or method is None or schedule is None:
         raise ConfigError(problems)
     data = config.data.model_copy(update=sources)

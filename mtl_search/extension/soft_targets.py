@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.sparse import Features, SparseRows
+from mtl_search.data.batching import DeviceSplit, Features
+from mtl_search.data.sparse import SparseRows
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import LOSSES, Task
 from mtl_search.extension.base import Ground

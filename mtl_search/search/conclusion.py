@@ -10,6 +10,7 @@ from mtl_search.execution.jobs import Job
 from mtl_search.execution.pool import Pool
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.cost import count_parameters
+from mtl_search.recipe import Recipe
 from mtl_search.search.baselines import Baseline
 from mtl_search.search.findings import Findings, Tests
 from mtl_search.search.folder import StudyFolder
@@ -22,7 +23,7 @@ from mtl_search.search.verdict import Judge, Verdict
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.files import write_json
 from mtl_search.training.objective import Objective
-from mtl_search.training.stages import Stage
+from mtl_search.training.stages import Stage, finished
 from mtl_search.training.workspace import Workload
 from mtl_search.variants import build
 
@@ -36,6 +37,7 @@ class Conclusion:
         workload: Its data and backbone.
         folder: Where it lies.
         jobs: The jobs of a fresh seed's run; 0 is the study's own.
+        searched: The study's own jobs as they were while it searched.
         objective: With the baselines that count.
         baselines: By task.
         watchers: Hear of every repeat.
@@ -46,6 +48,7 @@ class Conclusion:
     workload: Workload
     folder: StudyFolder
     jobs: Callable[[int], Jobs]
+    searched: Jobs
     objective: Objective
     baselines: Mapping[str, Baseline]
     watchers: Sequence[StudyWatcher]
@@ -73,12 +76,19 @@ class Conclusion:
         assert winner.recipe is not None
         *_, joint = self.jobs(0).of(winner.recipe)
         stage = replace(joint.payload, folder=self._folder_of(winner))
+        self._make_sure(pool, winner, winner.recipe)
         tests = self._tests(pool, [stage, *repeats.stages.get(winner.number, [])])
         names = {task.name: task.metric.name for task in self.workload.data.tasks}
         findings = Findings(self.objective, self.baselines, verdict, tests, names, self._proposal(verdict))
         outcome = findings.outcome(stage, self._folder_of)
         write_json(self.folder.outcome_file, outcome.to_dict())
         return outcome
+
+    def _make_sure(self, pool: Pool, winner: TrialRecord, recipe: Recipe) -> None:
+        """Train the winner anew, to the same bits, where its files are damaged since."""
+        *before, joint = self.searched.of(recipe)
+        if joint.key == winner.job and finished(joint.payload) is None:
+            pool.results([*before, replace(joint, lockstep=False)])
 
     def _folder_of(self, trial: TrialRecord) -> str:
         assert trial.job is not None

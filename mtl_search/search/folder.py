@@ -1,26 +1,25 @@
-"""A study's folder in the storage: where everything lies, and the lock that keeps a second driver out."""
+"""A study's folder in the storage, or its copy here (see ``mirror``): where all lies, and who holds it."""
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
-from mtl_search.errors import StudyError
-from mtl_search.recipe import content_key
+from mtl_search.errors import StudyError, shown
+from mtl_search.fields import NAME_RULE, is_name
+from mtl_search.search.beginning import check_unchanged
+from mtl_search.search.mirror import Mirror, mirror_of
+from mtl_search.search.optuna_journal import cut_torn_line, open_storage
+from mtl_search.search.ownership import Ownership, owner_of
 from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.storage import Place, place, probe
 from mtl_search.training.files import read_json, write_json
-
-_DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
-"""Sections that decide what a trial's result means; a resumed study must not change them."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +29,56 @@ class StudyFolder:
     Attributes:
         storage: The ``storage`` of the study file; shared by studies, so that single-task models are.
         name: The study's name.
+
+    Raises:
+        StudyError: The name is none that a study can have.
     """
 
-    storage: Path
+    storage: Place
     name: str
 
+    @classmethod
+    def at(cls, study: str | Path, storage: str | Place) -> "StudyFolder":
+        """The study that a user means.
+
+        Args:
+            study: Its name, or its own folder or URL.
+            storage: Where a study of that name lies.
+        """
+        own = place(study)
+        if (own / "study.json").exists() if isinstance(own, Path) else len(own.parts) > 1:
+            found = cls(own.parent.parent, own.name)
+        else:
+            found = cls(place(storage), str(study))
+        found.refresh()
+        return found
+
+    def refresh(self) -> None:
+        """See the study as it is now in a storage that is no folder; nothing to do elsewhere."""
+        if self._mirror is not None:
+            self._mirror.pull()
+
+    def __post_init__(self) -> None:
+        if not is_name(self.name):  # it comes from a command line, a server or a job, and becomes a path
+            raise StudyError(f"a study's name {NAME_RULE}, got {shown(self.name)}")
+
     @property
-    def path(self) -> Path:
-        """The study's own folder."""
+    def home(self) -> Place:
+        """The study's own folder in the storage."""
         return self.storage / "studies" / self.name
 
     @property
-    def trials(self) -> Path:
-        """Folders of the joint models, by job key."""
-        return self.path / "trials"
+    def path(self) -> Path:
+        """The same, or the working folder that stands for it on this machine: the driver's own files."""
+        return self.home if isinstance(self.home, Path) else mirror_of(self.home).path
 
     @property
-    def cache(self) -> Path:
+    def trials(self) -> Place:
+        """Folders of the joint models, by job key."""
+        return self.home / "trials"
+
+    @property
+    def cache(self) -> Place:
         """Folders of the single-task models, by content key; shared by all studies on this storage."""
         return self.storage / "cache"
 
@@ -70,10 +102,9 @@ class StudyFolder:
         """What export needs to know of the data: tasks, input preparation, a few sample rows."""
         return self.path / "data.json"
 
-    @property
-    def clock_file(self) -> Path:
-        """How long the study has run so far."""
-        return self.path / "clock.json"
+    def clock_file(self, driver: str = "") -> Path:
+        """How long the study has run so far; one of several drivers has a clock of its own."""
+        return self.path / f"clock{driver and '-'}{driver}.json"
 
     @property
     def bases_file(self) -> Path:
@@ -100,26 +131,44 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the study for this process; the system lets go when the process ends, however it ends.
+    def locked(self, say: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[None]:
+        """Hold the study for this process, and keep its files in the storage.
+
+        Args:
+            say: Told in a line what a user should know.
+            shared: With others that share it.
 
         Raises:
-            StudyError: Another process holds it.
+            StudyError: Another driver holds it.
+            StorageError: The storage cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise StudyError(f"study {self.name} is being run by {owner}; wait for it or end it") from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {os.uname().nodename}")
-            file.flush()
-            yield
+        probe(self.home)
+        mirror = self._mirror
+        with Ownership(self.name, self.home, self.path / "lock", say, shared=shared).held():
+            if mirror is not None:
+                mirror.pull()
+            with mirror.running() if mirror is not None else nullcontext():
+                yield
 
-    def begin(self, config: StudyConfig, *, resume: bool) -> None:
+    def stored(self) -> None:
+        """Take what this process has written to the storage, where that is elsewhere; it is there on return.
+
+        Raises:
+            StorageError: The store does not answer, or refuses.
+        """
+        if self._mirror is not None:
+            self._mirror.push()
+
+    @property
+    def _mirror(self) -> Mirror | None:
+        return None if isinstance(self.home, Path) else mirror_of(self.home)
+
+    @property
+    def owner(self) -> str | None:
+        """Who runs the study now, in words; None where nobody does."""
+        return owner_of(self.home, self.path / "lock")
+
+    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> None:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
 
         Raises:
@@ -128,24 +177,18 @@ class StudyFolder:
         snapshot = config.model_dump(mode="json")
         if self.exists:
             before = read_json(self.config_file)
-            if not resume:
+            if not (resume or join):
                 raise StudyError(
                     f"study {self.name} exists in {self.storage}: add --resume to go on with it "
                     "(--trials N extends it), or give the new study another name"
                 )
-            changed = [part for part in _DECIDING if content_key(before.get(part)) != content_key(snapshot[part])]
-            if before["search"]["objective"] != snapshot["search"]["objective"]:
-                changed.append("search.objective")
-            if before["search"].get("baseline_seeds", 1) != snapshot["search"]["baseline_seeds"]:
-                changed.append("search.baseline_seeds")
-            if changed:
-                raise StudyError(
-                    f"study {self.name} was begun with another {', '.join(changed)}: its trials would not compare; "
-                    "give the new study another name"
-                )
+            check_unchanged(self.name, before, snapshot)
         write_json(self.config_file, snapshot)
-        # This process holds the study: a lock in Optuna's journal is one that a killed driver left.
+        if join:
+            return
+        # This process holds the study: a lock in Optuna's journal is one that a killed driver left, as is half a line.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
+        cut_torn_line(self._journal)
 
     def read_config(self) -> StudyConfig:
         """The configuration the study was begun with.
@@ -170,13 +213,7 @@ class StudyFolder:
         Raises:
             StudyError: The database cannot be reached.
         """
-        if url == "journal":
-            return JournalStorage(JournalFileBackend(str(self._journal)))
-        try:
-            return RDBStorage(url)
-        except Exception as error:  # each database driver raises its own kinds
-            reason = str(error).partition("\n")[0]
-            raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
+        return open_storage(url, self._journal, self._mirror.nudge if self._mirror else lambda: None)
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order; none where its search has not begun."""

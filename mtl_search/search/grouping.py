@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import measure_of
 from mtl_search.recipe import content_key
 from mtl_search.space import SearchSpace
+from mtl_search.storage import Place
 
 EXHAUSTIVE = 6
 """Up to so many tasks every partition is tried (203 of six); beyond, groups are merged greedily."""
@@ -23,7 +23,7 @@ def waiting(space: SearchSpace) -> list[str]:
     return sorted({measure_of(recipe.sharing) for recipe in space.corners()} - {""})
 
 
-def affinity_job(kind: str, joint: Job, folder: Path) -> Job:
+def affinity_job(kind: str, joint: Job, folder: Place) -> Job:
     """A joint training that measures affinity on the way.
 
     Args:

@@ -5,14 +5,14 @@ Everything that trains is a job of the pool, and equal jobs have equal keys, so 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from mtl_search.errors import StudyError
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import settle
 from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE, save_base, state_key
+from mtl_search.storage import Place
+from mtl_search.training.checkpoint import MODEL_FILE, intact, save_base, state_key
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
@@ -121,15 +121,15 @@ class Jobs:
         file = self._folder.bases_file
         known = read_json(file) if file.exists() else {}
         name = content_key(recipe.base.to_dict())
-        if name not in known:
+        if name not in known or not intact(self._base_folder(known[name]) / MODEL_FILE):
             state = self._workload.base_state(recipe.base, self._fetch)
-            known[name] = state_key(state)
-            save_base(self._base_folder(known[name]), state)
+            key = state_key(state)
+            folder = self._base_folder(known.setdefault(name, key))
+            if key != known[name]:
+                raise StudyError(f"study {self._folder.name} lacks the base that it began with: {folder / MODEL_FILE}")
+            save_base(folder, state)
             write_json(file, known)
-        folder = self._base_folder(known[name])
-        if not (folder / MODEL_FILE).exists():
-            raise StudyError(f"study {self._folder.name} lacks the base that it began with: {folder / MODEL_FILE}")
-        return Start(known[name], str(folder))
+        return Start(known[name], str(self._base_folder(known[name])))
 
-    def _base_folder(self, key: str) -> Path:
+    def _base_folder(self, key: str) -> Place:
         return self._folder.cache / f"base-{key}"

@@ -27,7 +27,8 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point, front, hypervolume, points_of, reference_of
 from mtl_search.search.record import TrialRecord
 from mtl_search.search_config import MEAN_IMPROVEMENT
-from mtl_search.training.files import RESULT_FILE, read_json
+from mtl_search.training.files import read_json
+from mtl_search.training.results import result_in
 
 MOST_DEPENDENCES = 4
 
@@ -211,9 +212,8 @@ class Overview:
         """A report per epoch of the winner's joint training; none where its files are gone."""
         number = None if self.outcome is None else self.outcome.number
         job = next((record.job for record in self.records if record.number == number), None)
-        path = self.folder.trials / (job or "") / RESULT_FILE
-        history: list[dict[str, Any]] = read_json(path)["history"] if job and path.exists() else []
-        return history
+        result = result_in(self.folder.trials / job) if job else None
+        return [] if result is None else list(result["history"])
 
     @cached_property
     def affinities(self) -> list[Affinity]:

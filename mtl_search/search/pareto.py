@@ -7,7 +7,6 @@ Figures, reports and ``export --prefer`` read it.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ import numpy as np
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.record import TrialRecord
+from mtl_search.storage import Place
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json
 from mtl_search.training.objective import Goal, Objective
+from mtl_search.training.results import results_in
 
 MODEL_FILE = "model.safetensors"
 EXACT = 4
@@ -42,11 +43,11 @@ class Point:
     epoch: int
     metrics: Mapping[str, float]
     gains: Mapping[str, float]
-    folder: Path
+    folder: Place
     stopped: bool = False
 
     @property
-    def model(self) -> Path:
+    def model(self) -> Place:
         """The file with its parameters."""
         return self.folder / (STOPPED_MODEL_FILE if self.stopped else MODEL_FILE)
 
@@ -65,13 +66,15 @@ def points_of(folder: StudyFolder, records: Iterable[TrialRecord], objective: Ob
         records: Its trials.
         objective: Knows the baselines.
     """
+    points = [
+        Point(record.number, 0, {}, {}, folder.trials / record.job, record.state == "pruned")
+        for record in records
+        if record.job is not None and record.duplicate_of is None
+    ]
+    files = [(point.folder, STOPPED_FILE if point.stopped else RESULT_FILE, point.model.name) for point in points]
     found = []
-    for record in records:
-        if record.job is None or record.duplicate_of is not None:
-            continue
-        point = Point(record.number, 0, {}, {}, folder.trials / record.job, record.state == "pruned")
-        if point.model.exists() and (point.folder / (STOPPED_FILE if point.stopped else RESULT_FILE)).exists():
-            result = point.result
+    for point, result in zip(points, results_in(files), strict=True):
+        if result is not None:
             metrics = {task: result["metrics"][task] for task in objective.goals}
             gains = objective.gains(metrics)
             found.append(Point(point.trial, result["best_epoch"], metrics, gains, point.folder, point.stopped))

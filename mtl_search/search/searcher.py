@@ -4,37 +4,36 @@ COMPLETE with the best epoch's score, PRUNED with the value at its rung, FAIL wi
 persistent storage and is the one record of the search: resuming, extending and reporting read it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 from ray.tune.search import Searcher
 
 from mtl_search.execution.jobs import JobState, Update
-from mtl_search.recipe import Recipe, content_key
-from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
+from mtl_search.recipe import Recipe
+from mtl_search.search.drivers import Drivers
+from mtl_search.search.horizon import Horizon
+from mtl_search.search.notes import note_duplicate, note_result
+from mtl_search.search.queueing import close_running, close_trial
+from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.search.standing import Standing
 from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
-from mtl_search.space import Reference, SearchSpace
+from mtl_search.space import SearchSpace
 
 _ANY_NUMBER = 1_000_000
+_LOOK_SECONDS = 1.0
+"""Between two looks at what other drivers do, where there is nothing else to do."""
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
-_MEASURED = (
-    "metrics",
-    "steps",
-    "best_epoch",
-    "parameters",
-    "multiply_adds",
-    "epoch_seconds",
-    "worker_seconds",
-    "peak_mib",
-)
-_COPIED = {*_MEASURED, "job", "score"}
-"""What a trial takes over from a finished one with the same recipe."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -61,6 +60,7 @@ class OptunaSearcher(Searcher):
         values: What of a finished job's result Optuna maximises.
         in_time: Whether there is time for another trial.
         groups: Worker groups that there are now: no more trials run at once.
+        drivers: This driver among others on the study; None where it is alone.
     """
 
     def __init__(
@@ -75,51 +75,72 @@ class OptunaSearcher(Searcher):
         values: Callable[[dict[str, Any]], list[float]] = lambda result: [result["best_score"]],
         in_time: Callable[[], bool] = lambda: True,
         groups: Callable[[], int] = lambda: _ANY_NUMBER,
+        drivers: Drivers | None = None,
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._study, self._space = study, space
+        self._whole, self._space = study, space
+        self._drivers, self._watchers = drivers, watchers
+        self._standing = Standing(Horizon(study._storage, study._study_id), budget, watchers, drivers)
+        self._study = self._standing.study(study)
         self._submit, self._release = submit, release
-        self._watchers, self._refuse = watchers, refuse
+        self._refuse = refuse
         self._values, self._in_time, self._groups = values, in_time, groups
         self._several = len(study.directions) > 1
         self._live: dict[str, _Live] = {}
-        past = study.get_trials(deepcopy=False)
-        counted = [t for t in past if t.state.is_finished() and not {INTERRUPTED, REFUSED} & t.user_attrs.keys()]
-        self._left = budget - len(counted)
-        self._ended: dict[str, FrozenTrial] = {t.user_attrs["key"]: t for t in counted if "key" in t.user_attrs}
+        self._not_before = 0.0
+        self._standing.learn()
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to start, or may be where another driver loses a trial."""
+        return self._standing.open(self._own)
 
     @property
     def left(self) -> int:
         """Trials still to start."""
-        return max(0, self._left)
+        return self._standing.left(self._own)
+
+    @property
+    def _own(self) -> set[int]:
+        return {live.trial.number for live in self._live.values()}
+
+    def await_others(self) -> None:
+        """Wait until the trials of all other drivers have ended."""
+        while self._standing.running(self._own):
+            time.sleep(_LOOK_SECONDS)
+            self._standing.learn()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
-        """The next recipe's jobs, none for now where every group has one already.
+        """The next recipe's jobs; recipes tried before get their known end at once and are passed over.
 
-        Recipes tried before get their known end at once and are passed over.
+        None for now where every group has a trial already, or where there is something to start only if another driver
+        loses a trial.
         """
-        if len(self._live) >= max(1, self._groups()):
+        if len(self._live) >= max(1, self._groups()) or time.monotonic() < self._not_before:
             return None
-        refused = 0
-        while self._left > 0 and refused < _MOST_REFUSED and self._in_time():
+        for _ in range(_MOST_REFUSED):
+            self._standing.learn()
+            if not self.left or not self._in_time():
+                break
             trial = self._study.ask()
             recipe = self._recipe(trial)
-            if reason := self._refuse(recipe):
-                refused += 1
+            if reason := self._refuse(recipe) or self._standing.objection(trial, recipe.key):
                 trial.set_user_attr(REFUSED, reason)
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
-            self._left -= 1
             trial.set_user_attr("recipe", recipe.to_dict())
             trial.set_user_attr("key", recipe.key)
-            if recipe.key in self._ended:
-                self._repeat(trial, recipe, self._ended[recipe.key])
+            if recipe.key in self._standing.known:
+                self._repeat(trial, recipe, self._standing.known[recipe.key])
                 continue
             key = self._submit(recipe)
             self._live[trial_id] = _Live(trial, recipe, key, time.time())
             for watcher in self._watchers:
                 watcher.trial_started(trial.number, recipe)
             return {"job": key}
+        if self._drivers is not None and self.open and self._in_time():
+            self._not_before = time.monotonic() + _LOOK_SECONDS
+            return None
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -131,7 +152,8 @@ class OptunaSearcher(Searcher):
         live.epoch = report["epoch"]
         live.best = report["best_score"]
         if not self._several:  # Optuna takes no reports there, and nothing stops a trial early
-            live.trial.report(live.best, live.epoch)
+            with suppress(UpdateFinishedTrialError):  # taken over, see the end
+                live.trial.report(live.best, live.epoch)
         for watcher in self._watchers:
             watcher.trial_reported(live.trial.number, report)
 
@@ -144,32 +166,35 @@ class OptunaSearcher(Searcher):
         if all(other is live or other.key != live.key for other in self._live.values()):
             self._release(live.key)
         news: Update = (result or {}).get(NEWS) or Update()
+        try:
+            self._tell(live, news, error)
+        except UpdateFinishedTrialError:
+            _log.warning("trial %d was taken over: nothing was heard of this driver for long", live.trial.number)
+        del self._live[trial_id]
+        self._standing.learn()
+
+    def _tell(self, live: _Live, news: Update, error: bool) -> None:
         outcome = news.result
         live.trial.set_user_attr("seconds", time.time() - live.started)
         if error:
+            self._standing.unknown.add(live.trial.number)
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
-            for name in _MEASURED:
-                if name in outcome:  # a result kept by an earlier version knows less
-                    live.trial.set_user_attr(name, outcome[name])
-            live.trial.set_user_attr("job", live.key)
-            live.trial.set_user_attr("score", outcome["best_score"])
+            note_result(live.trial, outcome, live.key)
             self._end(live.trial, TrialState.COMPLETE, self._values(outcome))
         elif news.state is JobState.RUNNING:
             live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
-            close_trial(self._study, self._frozen(live.trial), news.reason, self._watchers)
+            self._standing.lost += 1
+            close_trial(self._whole, self._frozen(live.trial), news.reason, self._watchers)
         else:
             self._end(live.trial, TrialState.FAIL, reason=news.reason or "the trial ended without a result")
-        if not error and news.state is not JobState.CANCELLED:
-            self._ended.setdefault(live.recipe.key, self._frozen(live.trial))
-        del self._live[trial_id]
 
     def interrupt(self) -> None:
         """End the trials that still run, to be tried again on resume."""
         self._live.clear()
-        close_running(self._study, "interrupted", self._watchers)
+        close_running(self._whole, "interrupted", self._watchers, "" if self._drivers is None else self._drivers.name)
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher for a restore that this project does not use: only what needs no process."""
@@ -191,11 +216,7 @@ class OptunaSearcher(Searcher):
         """End a trial as the finished one with the same recipe ended."""
         for watcher in self._watchers:
             watcher.trial_started(trial.number, recipe)
-        for name in _COPIED & earlier.user_attrs.keys():
-            trial.set_user_attr(name, earlier.user_attrs[name])
-        trial.set_user_attr("duplicate_of", earlier.number)
-        for step, value in earlier.intermediate_values.items():
-            trial.report(value, step)
+        note_duplicate(trial, earlier)
         self._end(trial, earlier.state, earlier.values or [], earlier.user_attrs.get("reason", ""))
 
     def _end(self, trial: Trial, state: TrialState, values: Sequence[float] = (), reason: str = "") -> None:
@@ -208,43 +229,4 @@ class OptunaSearcher(Searcher):
         self._study.tell(trial, list(values) if state is TrialState.COMPLETE else None, state=state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[trial.number]
-
-
-def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: Sequence[Watcher]) -> None:
-    """End a trial that could not end itself, to be tried again on resume."""
-    study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-    record = TrialRecord.of(study.get_trials(deepcopy=False)[trial.number], TrialState.FAIL)
-    for watcher in watchers:
-        watcher.trial_ended(record)
-    study.tell(trial.number, state=TrialState.FAIL)
-
-
-def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher]) -> None:
-    """End every trial that the storage holds as running; none is, where a driver takes up a study or leaves it."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if "recipe" in trial.user_attrs:  # its watchers may not have heard of it yet
-            for watcher in watchers:
-                watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
-        close_trial(study, trial, reason, watchers)
-
-
-def prepare_study(study: optuna.Study, references: Sequence[Reference], watchers: Sequence[Watcher] = ()) -> None:
-    """Queue what a study must try: reference recipes that it does not know, the interrupted recipes of an old one."""
-    trials = study.get_trials(deepcopy=False)
-    known = {content_key(trial.user_attrs["recipe"]) for trial in trials if "recipe" in trial.user_attrs}
-    for reference in {reference.recipe.key: reference for reference in references}.values():
-        if reference.recipe.key not in known:
-            attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
-            if reference.params is None:
-                attributes["outside"] = True
-            study.enqueue_trial(reference.params or {}, user_attrs=attributes)
-    close_running(study, "the driver ended before the trial did", watchers)
-    retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
-    for trial in study.get_trials(deepcopy=False):
-        if INTERRUPTED in trial.user_attrs and trial.number not in retried:
-            kept: dict[str, Any] = {
-                name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs
-            }
-            study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+        return self._study._storage.get_trial(trial._trial_id)

@@ -1,6 +1,7 @@
 """Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's."""
 
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,6 +11,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianSt
 
 from mtl_search.recipe import PositiveInt
 from mtl_search.search.trainable import EPOCH, METRIC
+
+_COMPARED = 500
+"""Ended trials that a median is taken over; the rule looks at every result of each."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,16 @@ class Asha:
 
 
 class _MedianRule(MedianStoppingRule):
-    """Tune's rule, for trials whose last result says how they ended and holds no epoch."""
+    """Tune's rule, for trials whose last result says how they ended and holds no epoch; of ended ones it keeps some."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._ended: deque[Any] = deque()
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
-        pass
+        self._ended.append(trial)
+        if len(self._ended) > _COMPARED:
+            self._results.pop(self._ended.popleft(), None)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray import tune
 from ray.tune.error import TuneError
 
 from mtl_search.config import StudyConfig
@@ -18,26 +18,29 @@ from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
+from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
 from mtl_search.search.clock import Clock
 from mtl_search.search.conclusion import Conclusion
+from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.samplers import SAMPLERS
-from mtl_search.search.searcher import OptunaSearcher, prepare_study
-from mtl_search.search.stoppers import STOPPERS
-from mtl_search.search.trainable import Follower
+from mtl_search.search.searcher import OptunaSearcher
+from mtl_search.search.tuning import tuner_of
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
-from mtl_search.training.files import RESULT_FILE, read_json
+from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
+from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
@@ -57,6 +60,7 @@ class Study:
         folder: Where it lies.
         watchers: Hear of everything.
         fetch: Gives the trunk of an earlier model.
+        drivers: This driver among others on the study; None where it is alone.
     """
 
     def __init__(
@@ -67,8 +71,9 @@ class Study:
         folder: StudyFolder,
         watchers: Sequence[StudyWatcher],
         fetch: Fetch = no_models,
+        drivers: Drivers | None = None,
     ) -> None:
-        self._config, self._space, self._workload = config, space, workload
+        self._config, self._space, self._workload, self._drivers = config, space, workload, drivers
         self._folder, self._watchers = folder, list(watchers)
         self._tasks = tuple(config.tasks)
         self._fetch, self._by_run = fetch, dict[int, Jobs]()
@@ -81,23 +86,28 @@ class Study:
     def run(self) -> Outcome:
         """Search until the trials or the time are used up, run the best again, then measure the winner.
 
+        Of several drivers one does what comes after the search, and all return what it found.
+
         Raises:
             NothingSucceededError: Every baseline or every trial failed.
             StudyError: No worker group can work.
         """
         was_connected = ray.is_initialized()
-        clock = Clock(self._config.search.seconds, self._folder.clock_file)
+        clock = Clock(self._config.search.seconds, self._folder.clock_file(self._driver))
         try:
             resources, search = self._config.resources, self._config.search
             # No more can be busy at once: a trial each, or before that a baseline each.
             useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
+            home = self._folder.home
+            check_nodes(home)
             pool = Pool(
                 self._workload,
                 resources,
                 capacity.groups,
                 self._folder.ray,
                 self._config.name,
+                str(home),
                 capacity.most,
                 capacity.patience,
             )
@@ -111,6 +121,9 @@ class Study:
                 self._measure_affinity(pool)
                 self._search(pool, capacity, clock)
                 trials = self._folder.records(self._config.search.storage)
+                if self._drivers is not None and not self._drivers.wait_for_turn(trials):
+                    return Outcome.from_dict(self._folder.read_outcome() or {})
+                searched = copy(self._jobs())
                 self._objective = self._baselines.improve(pool, trials)
                 self._tell_cosines(trials)
                 return Conclusion(
@@ -118,6 +131,7 @@ class Study:
                     self._workload,
                     self._folder,
                     self._jobs,
+                    searched,
                     self._objective,
                     self._baselines.by_task,
                     self._watchers,
@@ -127,6 +141,10 @@ class Study:
             clock.save()
             if not was_connected:
                 ray.shutdown()
+
+    @property
+    def _driver(self) -> str:
+        return "" if self._drivers is None else self._drivers.name
 
     def _jobs(self, run: int = 0) -> Jobs:
         """The jobs of a fresh seed's run; 0 is the study's own."""
@@ -170,8 +188,11 @@ class Study:
         search = self._config.search
         study = self._folder.optuna_study(search.storage, len(search.objectives))
         past = len(study.get_trials(deepcopy=False))
-        study.sampler = build(SAMPLERS, search.sampler).build(seed_from(self._config.seed, "sampler", past))
-        prepare_study(study, [self._space.default(), self._space.plain()][: search.trials], self._watchers)
+        study.sampler = build(SAMPLERS, search.sampler).build(
+            seed_from(self._config.seed, "sampler", past, *([self._driver] if self._driver else []))
+        )
+        references, alone = [self._space.default(), self._space.plain()][: search.trials], self._drivers is None
+        prepare_study(study, references, self._watchers, alone=alone)
         searcher = OptunaSearcher(
             study,
             self._space,
@@ -186,16 +207,20 @@ class Study:
                 or clock.fits_another(study.get_trials(deepcopy=False), max(1, pool.size), search.repeats)
             ),
             lambda: pool.size,
+            self._drivers,
         )
-        if searcher.left:
+        if searcher.open:
             try:
-                self._tuner(searcher, capacity, pool).fit()
+                trials = searcher.left if self._drivers is None else _ANY_NUMBER
+                folder, longest = self._folder.ray / f"tune{self._driver}", self._space.largest("joint.epochs")
+                tuner_of(searcher, trials, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
             except TuneError:
                 pool.check()  # where the pool is the reason, say so
                 raise
             finally:
                 searcher.interrupt()
         pool.check()
+        searcher.await_others()
 
     def _values(self, result: Mapping[str, Any]) -> list[float]:
         """What Optuna maximises: the score, or with several objectives each task's gain."""
@@ -205,33 +230,12 @@ class Study:
         gains = self._objective.gains(result["metrics"])
         return [gains[task] for task in tasks]
 
-    def _tuner(self, searcher: OptunaSearcher, capacity: Capacity, pool: Pool) -> tune.Tuner:
-        longest = max(self._space.largest("joint.epochs"), 1)
-        return tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(Follower, mailbox=pool.mailbox), tune.PlacementGroupFactory([capacity.trial])
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=build(STOPPERS, self._config.search.stopper).build(longest),
-                num_samples=searcher.left,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: trial.trial_id,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self._folder.ray),
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=3),
-            ),
-        )
-
     def _tell_cosines(self, trials: Sequence[TrialRecord]) -> None:
         """Task affinity as the trials saw it on their way, where none was measured before them."""
         if "cosine" in self._groups:
             return
-        results = (self._folder.trials / trial.job / RESULT_FILE for trial in trials if trial.job)
-        found = mean_cosines(read_json(path)["history"] for path in results if path.exists())
+        results = results_in([(self._folder.trials / trial.job, RESULT_FILE, "") for trial in trials if trial.job])
+        found = mean_cosines(result["history"] for result in results if result is not None)
         if found:
             self._measured["cosine"] = grouped(self._tasks, found)
             for watcher in self._watchers:

@@ -5,6 +5,6 @@ MLflow, and nothing is lost when the server is away or the driver is killed. Imp
 MLflow.
 """
 
-from mtl_search.tracking.tracker import Tracker
+from mtl_search.tracking.tracker import Tracker, deliver_left
 
-__all__ = ["Tracker"]
+__all__ = ["Tracker", "deliver_left"]

@@ -6,24 +6,22 @@ and parameters that are already there stay as they are.
 """
 
 import getpass
-import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it on first use, and that would be in the thread
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.entities import Param, Run, ViewType
 
 from mtl_search.errors import MtlSearchError
 from mtl_search.tracking.database import artifacts_beside, make_database
+from mtl_search.tracking.entities import clean, cut, dataset_input, points, run_tags
 from mtl_search.tracking.journal import PARENT, Event, Operation
+from mtl_search.tracking.sharing import in_turn
 
-_MAX_NAME, _MAX_PARAM, _MAX_TAG = 250, 6000, 8000  # characters; MLflow refuses or cuts what is longer
+_MAX_PARAM = 6000  # characters; MLflow refuses or cuts what is longer
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; nested in it are trials, single-task "
     "models and repeats. To compare trials, filter by `tags.kind = 'trial'` and sort by `improvement`.",
@@ -61,13 +59,17 @@ class Destination:
         study: Name of the study, a tag of every run.
         journal: The journal's id, a tag of every run: a study of the same name elsewhere is not taken for this one.
         folder: The journal's, from which its files are seen.
+        turns: File to lock for what several drivers must do once; None where one driver alone makes the runs.
 
     Attributes:
         runs: Key to run id, of the runs that are there.
         total: How many runs of this journal are there, deleted ones too.
     """
 
-    def __init__(self, uri: str, experiment: str, study: str, journal: str, folder: Path) -> None:
+    def __init__(
+        self, uri: str, experiment: str, study: str, journal: str, folder: Path, turns: Path | None = None
+    ) -> None:
+        self._turns = turns
         self.uri, self.experiment = uri, experiment
         self._study, self._journal, self._folder = study, journal, folder
         self.runs: dict[str, str] = {}
@@ -98,18 +100,32 @@ class Destination:
         """Forgets what is there, so that the next connect looks again; after any failure whose effect is unknown."""
         self._client = None
 
+    def _run(self, client: MlflowClient, key: str) -> str | None:
+        """The run of a key; another driver may have made it since the last look."""
+        if key not in self.runs and self._turns is not None:
+            self._note(self._search(client, f" AND tags.`mtl_search.key` = '{key}'" if "'" not in key else ""))
+        return self.runs.get(key)
+
     def _find_runs(self, client: MlflowClient) -> None:
-        self.runs, self._open, self.total = {}, set(), 0
-        mine, token = f"tags.`mtl_search.journal` = '{self._journal}'", None
+        self.runs, self._open = {}, set()
+        self.total = self._note(self._search(client))
+
+    def _note(self, runs: Iterator[Run]) -> int:
+        """Take up runs that are there; how many."""
+        number = 0
+        for number, run in enumerate(runs, 1):  # noqa: B007  the last number is the count
+            if run.info.lifecycle_stage == "active":
+                key = run.data.tags["mtl_search.key"]
+                self.runs[key] = run.info.run_id
+                if run.info.status == "RUNNING":
+                    self._open.add(key)
+        return number
+
+    def _search(self, client: MlflowClient, only: str = "") -> Iterator[Run]:
+        mine, token = f"tags.`mtl_search.journal` = '{self._journal}'{only}", None
         while True:
             page = client.search_runs([self._experiment_id], mine, ViewType.ALL, page_token=token)
-            for run in page:
-                self.total += 1
-                if run.info.lifecycle_stage == "active":
-                    key = run.data.tags["mtl_search.key"]
-                    self.runs[key] = run.info.run_id
-                    if run.info.status == "RUNNING":
-                        self._open.add(key)
+            yield from page
             token = page.token
             if not token:
                 return
@@ -136,31 +152,32 @@ class Destination:
         if operation.kind == "torn":
             raise RefusedError("the line is torn: its writer was killed in the middle of it")
         if operation.kind == "start":
-            self._start(client, first)
+            with in_turn(self._turns) if self._turns and operation.key == PARENT else nullcontext():
+                self._start(client, first)
             return
-        run = self.runs.get(operation.key)
+        run = self._run(client, operation.key)
         if run is None:
             raise RefusedError(f"no run with key {operation.key!r} was started, or it was deleted")
         match operation.kind:
             case "metrics":
-                client.log_batch(run, metrics=[point for event in operation.events for point in _points(event)])
+                client.log_batch(run, metrics=[point for event in operation.events for point in points(event)])
             case "tags":
-                client.log_batch(run, tags=_tags(first.body["tags"]))
+                client.log_batch(run, tags=run_tags(first.body["tags"]))
             case "text":
                 client.log_text(run, first.body["text"], first.body["path"])
             case "file":
                 self._upload(client, run, first)
             case "inputs":
-                client.log_inputs(run, [_input(dataset) for dataset in first.body["datasets"]])
+                client.log_inputs(run, [dataset_input(dataset) for dataset in first.body["datasets"]])
             case "end":
                 self._end(client, run, first)
             case kind:
                 raise RefusedError(f"there is no kind {kind!r}")
 
     def _start(self, client: MlflowClient, event: Event) -> None:
-        params = {_clean(name): _cut(value, _MAX_PARAM) for name, value in event.body["params"].items()}
+        params = {clean(name): cut(value, _MAX_PARAM) for name, value in event.body["params"].items()}
         tags = event.body["tags"]
-        run = self.runs.get(event.key)
+        run = self._run(client, event.key)
         if run is None:
             run = self._create(client, event)
         else:
@@ -171,7 +188,7 @@ class Destination:
             }
             params = {name: value for name, value in params.items() if name not in had}
         self._open.add(event.key)
-        client.log_batch(run, params=[Param(name, value) for name, value in params.items()], tags=_tags(tags))
+        client.log_batch(run, params=[Param(name, value) for name, value in params.items()], tags=run_tags(tags))
 
     def _create(self, client: MlflowClient, event: Event) -> str:
         tags = {
@@ -196,8 +213,10 @@ class Destination:
         client.log_artifact(run, str(file), event.body["folder"] or None)
 
     def _end(self, client: MlflowClient, run: str, event: Event) -> None:
-        client.log_batch(run, metrics=_points(event), tags=_tags(event.body["tags"]))
+        client.log_batch(run, metrics=points(event), tags=run_tags(event.body["tags"]))
         if event.key == PARENT:
+            if self._turns is not None:
+                self._find_runs(client)
             for key in sorted(self._open - {PARENT}):
                 client.set_terminated(self.runs[key], "KILLED", event.time)
                 self._open.discard(key)
@@ -210,29 +229,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose user id has no name
         return str(os.getuid())
-
-
-def _points(event: Event) -> list[Metric]:
-    step = int(event.body.get("step", 0))
-    return [Metric(_clean(name), value, event.time, step) for name, value in event.body["metrics"].items()]
-
-
-def _input(dataset: Mapping[str, str]) -> DatasetInput:
-    parts = {name: value for name, value in dataset.items() if name != "context"}
-    return DatasetInput(Dataset(**parts), [InputTag(MLFLOW_DATASET_CONTEXT, dataset["context"])])
-
-
-def _tags(tags: Mapping[str, Any]) -> list[RunTag]:
-    return [RunTag(_clean(name), _cut(value, _MAX_TAG)) for name, value in tags.items()]
-
-
-def _clean(name: str) -> str:
-    """MLflow's character set; and no name that would be another one as a path (``a//b``, ``../a``)."""
-    allowed = re.sub(r"/+", "/", re.sub(r"[^/\w.\- :]", "_", name)[:_MAX_NAME]).strip("/")
-    return re.sub(r"(?<![^/])\.{1,2}(?=/|$)|^\.\.", "_", allowed) or "_"
-
-
-def _cut(value: object, limit: int) -> str:
-    """The value as it would stand in YAML, cut with an ellipsis."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

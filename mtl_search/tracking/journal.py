@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl_search.errors import StudyError
+from mtl_search.errors import StorageError, StudyError
 
 PARENT = "study"  # the key of the parent run; the trials' runs have keys of their own
 
@@ -103,6 +103,7 @@ class Journal:
     Args:
         folder: Where the files lie; made if it does not exist.
         study: Name of the study, for the header.
+        of: Id of the journal that a new one continues, where several drivers run a study; None for one of its own.
 
     Attributes:
         path: The journal's file.
@@ -114,7 +115,7 @@ class Journal:
         StudyError: ``events.jsonl`` is there and is not a journal.
     """
 
-    def __init__(self, folder: Path, study: str) -> None:
+    def __init__(self, folder: Path, study: str, of: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "events.jsonl"
         self._rejected = folder / "rejected.jsonl"
@@ -125,7 +126,7 @@ class Journal:
         if not new and (header.kind != _HEADER or "id" not in header.body):
             raise StudyError(f"{self.path} is not a tracking journal: move it away, or name another folder")
         self.begun = time.time_ns() // 1_000_000 if new else header.time
-        self.id = uuid.uuid4().hex[:12] if new else str(header.body["id"])
+        self.id = of or uuid.uuid4().hex[:12] if new else str(header.body["id"])
         self.ended: set[str] = set()
         for line in content.splitlines():
             if line.startswith((b'{"kind":"start"', b'{"kind":"end"')):
@@ -142,15 +143,19 @@ class Journal:
         """Writes one event; on disk (for this machine's other processes, not against power loss) when it returns.
 
         Raises:
-            OSError: The disk is full or gone.
+            StorageError: The disk is full or gone.
         """
         now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
         line = _encode({"kind": kind, "key": key, "time": now, **body}) + "\n"
         with self._mutex:
             data = (b"\n" if self._torn else b"") + line.encode()
             self._torn = True
-            if self._file.write(data) != len(data):
-                raise OSError(f"{self.path}: an event could not be written whole; is the disk full?")
+            try:
+                written = self._file.write(data)
+            except OSError as error:
+                raise StorageError(f"cannot write {self.path}: {error.strerror or error}") from error
+            if written != len(data):
+                raise StorageError(f"cannot write {self.path}: an event did not go whole; is the disk full?")
             self._torn = False
             self._note(kind, key, body)
 
@@ -160,12 +165,12 @@ class Journal:
         elif kind == "end" and body.get("status") == "FINISHED":
             self.ended.add(key)
 
-    def last(self, metric: str) -> dict[str, float]:
-        """The last value of a metric, by the key of each run that has it."""
+    def last(self, part: str, name: str) -> dict[str, Any]:
+        """The last value of a metric (``part`` is metrics) or of a tag (tags), by the key of each run that has it."""
         found: dict[str, Any] = {}
         for line in self.path.read_bytes().splitlines():
-            if f'"{metric}":'.encode() in line and (event := Event.from_line(line)).kind == "metrics":
-                found[event.key] = event.body["metrics"].get(metric, found.get(event.key))
+            if f'"{name}":'.encode() in line and name in (event := Event.from_line(line)).body.get(part, {}):
+                found[event.key] = event.body[part][name]
         return found
 
     def read(self, offset: int) -> tuple[list[Event], int]:

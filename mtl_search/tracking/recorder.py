@@ -164,11 +164,12 @@ class Recorder:
             self._tracker.log_metrics(key, {f"path/{place}": value for place, value in of_task.items()}, number)
             if name == "fused":
                 self._tracker.log_metrics(key, {f"fused/{place}": value for place, value in of_task.items()}, 0)
-        tags: dict[str, object] = {"state": trial.state.upper()}
+        tags: dict[str, object] = {"state": trial.state.upper(), **({"best": False} if trial.metrics else {})}
         for name in ("reason", "best_epoch", "duplicate_of", "retry_of"):
             if getattr(trial, name) not in (None, ""):
                 tags[name] = getattr(trial, name)
         self._tracker.end_run(key, _STATUS[trial.state], tags)
+        self._logged.pop(key, None)
 
     def study_left(self, trials: Sequence[TrialRecord]) -> None:
         """Say how far a study came that ends without an outcome; who ends it closes the parent run."""
@@ -191,9 +192,9 @@ class Recorder:
             final = outcome.objective.improvement(metrics)
             if told.get(key) != final:
                 self._tracker.log_metrics(key, {"improvement": final}, epoch, later)
-        for trial in trials:
-            if trial.state == "complete":
-                self._tracker.set_tags(trial_key(trial.number), {"best": trial.number == outcome.number})
+        winner = trial_key(outcome.number)
+        for key in {winner, *(key for key, best in self._tracker.last_tagged("best").items() if best)}:
+            self._tracker.set_tags(key, {"best": key == winner})  # all other trials have ended with False
         note = describe(self._config, self._metrics, self._data, self._space, trials, outcome)
         self._tracker.log_text(None, "description.md", note)  # the tag is cut where there are very many tasks
         tags = {"mlflow.note.content": note, **outcome_tags(outcome)}

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from mtl_search.tracking.journal import PARENT, Journal, Position
+from mtl_search.tracking.sharing import TURNS, journal_of, undelivered
 
 if TYPE_CHECKING:
     from mtl_search.tracking.delivery import Delivery
@@ -32,14 +33,16 @@ class Tracker:
         uri: MLflow's tracking URI, e.g. ``http://localhost:5000`` or ``sqlite:////data/mlflow.db``.
         experiment: Name of the MLflow experiment; made if it does not exist.
         study: Name of the study; the parent run is called ``study <name>``.
+        driver: Name of this driver where several run the study: it has a journal of its own in the folder, and does
+            not end the study when it is left by an exception.
 
     Raises:
         StudyError: The folder holds something else under the journal's name.
     """
 
-    def __init__(self, folder: Path, uri: str, experiment: str, study: str) -> None:
-        self._uri, self._experiment, self._study = uri, experiment, study
-        self._journal = Journal(Path(folder), study)
+    def __init__(self, folder: Path, uri: str, experiment: str, study: str, driver: str | None = None) -> None:
+        self._uri, self._experiment, self._study, self._driver = uri, experiment, study, driver
+        self._journal = Journal(folder, study) if driver is None else journal_of(driver, folder, study)
         self._position = Position(self._journal, uri, experiment)
         self._delivery: Delivery | None = None
         self._settings = ExitStack()
@@ -55,7 +58,8 @@ class Tracker:
 
             self._settings.enter_context(quick_http())  # not in the thread: the environment is the whole process's
             journal = self._journal
-            destination = Destination(self._uri, self._experiment, self._study, journal.id, journal.path.parent)
+            turns = None if self._driver is None else journal.path.parents[2] / TURNS
+            destination = Destination(self._uri, self._experiment, self._study, journal.id, journal.path.parent, turns)
             self._delivery = Delivery(self._journal, self._position, destination)
             self._delivery.start()
         return self
@@ -66,7 +70,7 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self._study_open:
+        if kind is not None and self._study_open and self._driver is None:
             self.end_study("FAILED" if issubclass(kind, Exception) else "KILLED")
         self.close()
 
@@ -180,7 +184,11 @@ class Tracker:
 
     def last_told(self, metric: str) -> dict[str, float]:
         """The last value of a metric in each run that has it, as said by this process or one before."""
-        return self._journal.last(metric)
+        return self._journal.last("metrics", metric)
+
+    def last_tagged(self, tag: str) -> dict[str, object]:
+        """The last value of a tag in each run that has it, as said by this process or one before."""
+        return self._journal.last("tags", tag)
 
     @property
     def age(self) -> float:
@@ -204,3 +212,10 @@ class Tracker:
     def rejected(self) -> int:
         """Number of events that this tracker set aside in ``rejected.jsonl`` because MLflow refuses them for ever."""
         return self._delivery.rejected if self._delivery is not None else 0
+
+
+def deliver_left(folder: Path, uri: str, experiment: str, study: str) -> None:
+    """Deliver what drivers that died have said and not delivered, a minute long at most; what is left stays on disk."""
+    for driver in undelivered(folder, study, uri, experiment):
+        with Tracker(folder, uri, experiment, study, driver) as tracker:
+            tracker.flush(60.0)

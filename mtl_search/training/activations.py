@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.config import ActivationsConfig
-from mtl_search.data.sparse import Features
+from mtl_search.data.batching import Features
 
 _MIB = 1 << 20
 _log = logging.getLogger(__name__)

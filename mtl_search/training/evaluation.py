@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.sparse import Features
+from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.task import Task
 from mtl_search.models.heads import predict
 from mtl_search.models.modes import evaluating

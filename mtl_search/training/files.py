@@ -1,31 +1,55 @@
 """Files written whole or not at all; plain JSON, read back without running code. Imports no torch."""
 
+import errno
+import hashlib
 import json
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mtl_search.errors import DamagedError, StorageError
+from mtl_search.storage import Place, forget_copy, scratch
+
 RESULT_FILE = "result.json"
 """In the folder of a stage that has ended: what it came to."""
 STOPPED_FILE, STOPPED_MODEL_FILE = "stopped.json", "stopped.safetensors"
 """In the folder of a joint stage that was stopped early: what it had come to, and its best model by then."""
+_SEAL = '{\n "sha256": "'
+_DIGITS = 64
+_FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to, and put it in place if the block succeeds.
+def replacing(path: Place) -> Iterator[Path]:
+    """Give a temporary path of this machine to write to, and put it in place if the block succeeds.
 
     A reader, or a kill in between, sees the old content or the new, never a part.
+
+    Raises:
+        StorageError: There is no room, or the store refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            try:
+                yield temporary
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        else:
+            with tempfile.TemporaryDirectory(dir=scratch(), prefix="written-") as folder:
+                temporary = Path(folder) / path.name
+                yield temporary
+                path.upload(temporary)
+            forget_copy(path)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise StorageError(f"cannot write {path}: {_FULL[error.errno]}") from error
 
 
 def leftovers(path: Path) -> list[Path]:
@@ -33,12 +57,58 @@ def leftovers(path: Path) -> list[Path]:
     return list(path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"))
 
 
-def write_json(path: Path, data: Any) -> None:
+def remove(folder: Place, *names: str) -> None:
+    """Delete files of a folder that are there, in this order, and what kills in the middle of writing them left."""
+    if isinstance(folder, Path):
+        for path in (path for name in names for path in (folder / name, *leftovers(folder / name))):
+            path.unlink(missing_ok=True)
+        return
+    there = folder.sizes()
+    for name in names:
+        if name in there:
+            (folder / name).unlink(missing_ok=True)
+
+
+def write_json(path: Place, data: Any) -> None:
     """Write plain JSON values atomically; NaN and infinities are kept."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1), encoding="utf-8")
+    _write(path, json.dumps(data, indent=1))
 
 
-def read_json(path: Path) -> Any:
-    """Read plain JSON values."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def write_sealed(path: Place, data: dict[str, Any]) -> None:
+    """The same with a digest of the text as a first entry, which ``read_json`` holds it against."""
+    text = json.dumps(data, indent=1)
+    _write(path, f'{_SEAL}{_digest(text)}"{"," if data else ""}{text[1:]}')
+
+
+def _write(path: Place, text: str) -> None:
+    if isinstance(path, Path):
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    else:
+        path.write_bytes(text.encode())
+        forget_copy(path)
+
+
+def read_json(path: Place) -> Any:
+    """Read plain JSON values.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedError: It is no JSON, or not what was written.
+    """
+    content = path.read_bytes()
+    try:
+        text = content.decode()
+        if text.startswith(_SEAL):
+            start = len(_SEAL) + _DIGITS
+            body = "{" + text[start + 1 :].removeprefix(",")
+            if _digest(body) != text[len(_SEAL) : start]:
+                raise DamagedError(f"{path} is damaged: its content has changed since it was written")
+            return json.loads(body)
+        return json.loads(text)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

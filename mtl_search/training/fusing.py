@@ -6,7 +6,6 @@ once of every single-task model and kept beside it, or training rows to learn co
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,11 +20,12 @@ from mtl_search.fusion.merged import Merged
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
-from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_model, save_tensors
+from mtl_search.storage import Place, place
+from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, intact, load_model, save_tensors
 from mtl_search.training.evaluation import joined
-from mtl_search.training.files import RESULT_FILE, read_json
 from mtl_search.training.labels import Labels
 from mtl_search.training.portion import portions
+from mtl_search.training.results import single_result
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 from mtl_search.transfer.norms import batch_norms, recalibrate
@@ -54,12 +54,12 @@ def fused_model(
     fusion = build(FUSIONS, recipe.fusion)
     fusion.check(list(singles))
     if isinstance(fusion, Scored):
-        fusion = fusion.by({task: _gain(Path(folder)) for task, folder in singles.items()})
+        fusion = fusion.by({task: _gain(folder) for task, folder in singles.items()})
     facts: Mapping[str, State] = {}
     if isinstance(fusion, MeasuringFusion):
         facts = _facts(fusion, singles, workspace)
     states: dict[str, State] = {
-        task: StoredTensors(Path(folder) / MODEL_FILE, workspace.world.device) for task, folder in singles.items()
+        task: StoredTensors(place(folder) / MODEL_FILE, workspace.world.device) for task, folder in singles.items()
     }
     states |= {task: _source_state(task, base, workspace) for task in tasks if task not in singles}
     if isinstance(fusion, LearningFusion):
@@ -71,9 +71,9 @@ def fused_model(
     return model
 
 
-def _gain(folder: Path) -> float:
+def _gain(folder: str) -> float:
     """How far fine-tuning took a task on validation, relative to where it began."""
-    result = read_json(folder / RESULT_FILE)
+    result = single_result(folder)
     first = float(result["history"][0]["score"])
     return (float(result["best_score"]) - first) / max(abs(first), 1e-12)
 
@@ -87,22 +87,22 @@ def _alike(states: Sequence[State]) -> bool:
 def _source_state(task: str, base: str, workspace: Workspace) -> State:
     """The base as a model of a source task, with the head that the base was learned with, if it was."""
     state = workspace.model((task,), None, base=base).state_dict()
-    known: State = StoredTensors(Path(base) / MODEL_FILE, workspace.world.device) if base else {}
+    known: State = StoredTensors(place(base) / MODEL_FILE, workspace.world.device) if base else {}
     return state | {name: known[name] for name in state if name in known}
 
 
 def _facts(fusion: MeasuringFusion, singles: Mapping[str, str], workspace: Workspace) -> dict[str, State]:
     """What there is to know of every single-task model; the ranks share out what is not on disk yet."""
     world = workspace.world
-    files = {task: Path(folder) / f"facts-{fusion.facts_key}.safetensors" for task, folder in singles.items()}
+    files = {task: place(folder) / f"facts-{fusion.facts_key}.safetensors" for task, folder in singles.items()}
     for task in list(files)[world.rank :: world.size]:
-        if not files[task].exists():
-            save_tensors(files[task], _measured(fusion, task, Path(singles[task]), workspace))
+        if not intact(files[task]):
+            save_tensors(files[task], _measured(fusion, task, place(singles[task]), workspace))
     world.agree(True)  # no rank reads before all have written
     return {task: StoredTensors(file, world.device) for task, file in files.items()}
 
 
-def _measured(fusion: MeasuringFusion, task: str, folder: Path, workspace: Workspace) -> dict[str, Tensor]:
+def _measured(fusion: MeasuringFusion, task: str, folder: Place, workspace: Workspace) -> dict[str, Tensor]:
     model = workspace.model((task,), None)
     model.load_state_dict(load_model(folder))
     seed = seed_from(workspace.workload.seed, "facts", task)

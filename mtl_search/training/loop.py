@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import TrialError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, seed_from
+from mtl_search.storage import Place
 from mtl_search.training.activations import Activations
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
@@ -90,7 +90,7 @@ class Loop:
         metrics: Mapping[str, Metric],
         seed: int,
         world: World,
-        folder: Path,
+        folder: Place,
         base: Mapping[str, Tensor],
         activations: Activations,
         affinity: str = "",

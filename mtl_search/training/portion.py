@@ -3,13 +3,13 @@
 All rows train, unless the weighting learns from rows kept aside: then these are drawn once per stage.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 import torch
 from torch import Tensor
 
-from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit, Features
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, seed_from
 from mtl_search.training.world import World
@@ -37,14 +37,14 @@ class Portion:
         self.starts = tuple(plan.starts.values())
         self.own_rows = plan.own_rows
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The epoch's batches for this rank, rows numbered as in the split."""
-        if self._own is None:
-            yield from self._plan.epoch(epoch)
-            return
-        for batch in self._plan.epoch(epoch):
-            rows = (own.index_select(0, rows) for own, rows in zip(self._own, batch.rows, strict=True))
-            yield Batch(tuple(rows), batch.counts)
+    def epoch(self, epoch: int, features: Sequence[Features] = ()) -> Iterator[Batch]:
+        """The epoch's batches for this rank, rows numbered as in the split.
+
+        Args:
+            epoch: Decides the order.
+            features: What the batches are for; of rows on disk they are read ahead.
+        """
+        return self._plan.epoch(epoch, features, self._own)
 
     def endless(self, start: int) -> Iterator[Batch]:
         """Batches without end, one epoch's after the other; another ``start`` gives another order."""

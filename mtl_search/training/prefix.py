@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl_search.data.sparse import Features
+from mtl_search.data.batching import Features
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import content_key

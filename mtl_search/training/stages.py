@@ -8,7 +8,6 @@ worker group carries these out, and so can a plain script.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
@@ -17,15 +16,18 @@ from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, seed_from
+from mtl_search.storage import Place, place
 from mtl_search.training.auxiliaries import Auxiliaries
-from mtl_search.training.checkpoint import drop_checkpoint, load_model, save_model, save_tensors
+from mtl_search.training.checkpoint import load_model
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, write_json
+from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
+from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.training.results import leave, steps, whole_result_in, whole_single
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
@@ -66,14 +68,15 @@ class Stage:
     sources: tuple[str, ...] = ()
     run: int = 0
 
+    @property
+    def home(self) -> Place:
+        """Its folder as a path."""
+        return place(self.folder)
+
 
 def finished(stage: Stage) -> dict[str, Any] | None:
-    """The result of a training stage that has ended, if its folder holds one."""
-    if stage.kind == "test":
-        return None
-    path = Path(stage.folder) / RESULT_FILE
-    result: dict[str, Any] | None = read_json(path) if path.exists() else None
-    return result
+    """The result of a training stage that has ended, if its folder holds one whose model is as it was written."""
+    return None if stage.kind == "test" else whole_result_in(stage.home)
 
 
 def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> dict[str, Any]:
@@ -97,7 +100,8 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     started = time.monotonic()
     if stage.kind == "test":
         return _test(stage, workspace)
-    folder, workspace = Path(stage.folder), workspace.seeded(stage.run)
+    _mend(stage, workspace)
+    workspace = workspace.seeded(stage.run)
     watch = PeakMemory(workspace.world.device)
     model = _start(stage, workspace)
     weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
@@ -112,7 +116,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.metrics,
         seed,
         workspace.world,
-        folder,
+        stage.home,
         workspace.base_of(stage.base),
         workspace.activations,
         stage.affinity,
@@ -135,7 +139,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         "parameters": count_parameters(model),
         "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
         "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
-        "steps": _steps(stage, progress.history[0]["metrics"], best["metrics"]),
+        "steps": steps(stage.singles, progress.history[0]["metrics"], best["metrics"]) if stage.kind == "joint" else {},
         "seconds": sum(report["seconds"] for report in progress.history),
         "epoch_seconds": min((report["seconds"] for report in progress.history[1:]), default=0.0),
         "peak_mib": workspace.world.largest(watch.mib()),
@@ -143,24 +147,21 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     }
     result["worker_seconds"] = result["wall_seconds"] * workspace.world.size
     if workspace.world.rank == 0:
-        _leave(stage, state, result)
+        leave(stage.home, state, result)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
     return result
 
 
-def _leave(stage: Stage, state: Mapping[str, Tensor], result: Mapping[str, Any]) -> None:
-    """Write the model and the result of a finished stage; those of a stopped joint one stand beside its checkpoint."""
-    folder = Path(stage.folder)
-    if not result["stopped"]:
-        save_model(folder, state)
-        write_json(folder / RESULT_FILE, result)
-        drop_checkpoint(folder)
-    # First what says that a model is there, so that nobody takes a model for that of another result.
-    for name in (STOPPED_FILE, STOPPED_MODEL_FILE):
-        (folder / name).unlink(missing_ok=True)
-    if result["stopped"] and stage.kind == "joint":
-        save_tensors(folder / STOPPED_MODEL_FILE, state)
-        write_json(folder / STOPPED_FILE, result)
+def _mend(stage: Stage, workspace: Workspace) -> None:
+    """Make the single-task models anew that a joint stage needs and finds damaged; they were whole when it was made."""
+    goals = task_goals(workspace.workload.data)
+    for task, folder in stage.singles.items():
+        objective = Objective({task: goals[task]}, task)
+        key = folder.rstrip("/").rpartition("/")[2]
+        single = Stage(key, "single_task", (task,), stage.recipe, folder, objective, base=stage.base, run=stage.run)
+        sound = workspace.world.rank != 0 or whole_single(folder)
+        if not workspace.world.agree(sound):
+            run_stage(single, workspace)
 
 
 def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
@@ -201,19 +202,6 @@ def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace) -> Obj
     return Objective({task: replace(goal, baseline=start[task]["metric"]) for task, goal in goals.items()})
 
 
-def _steps(stage: Stage, first: Mapping[str, float], best: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """What every step from the base to the joint model came to, main validation metric by task."""
-    if stage.kind != "joint":
-        return {}
-    alone = {task: read_json(Path(folder) / RESULT_FILE) for task, folder in stage.singles.items()}
-    return {
-        "base": {task: result["history"][0]["metrics"][task] for task, result in alone.items()},
-        "single": {task: result["metrics"][task] for task, result in alone.items()},
-        "fused": {task: first[task] for task in alone},
-        "joint": {task: best[task] for task in alone},
-    }
-
-
 def _test(stage: Stage, workspace: Workspace) -> dict[str, Any]:
     """Metrics of a finished model on the test split."""
     model = trained_model(stage, workspace)
@@ -230,8 +218,9 @@ def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:
 
     Raises:
         TrialError: The folder holds no model.
+        DamagedError: The model is not what was written.
     """
-    folder = Path(stage.folder)
+    folder = stage.home
     if not (folder / RESULT_FILE).exists():
         raise TrialError(f"no finished model in {folder}")
     tasks = workspace.workload.kept_tasks(stage.tasks, stage.recipe.sharing)

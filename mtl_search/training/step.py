@@ -186,7 +186,8 @@ class Step:
     def _batches(self, epoch: int) -> Iterator[tuple[Batch, BatchFacts]]:
         """The epoch's batches, each with what all ranks know of it."""
         scale = torch.ones((), device=self._world.device)
-        batches = self._train.epoch(epoch)
+        _, entry = self._source
+        batches = self._train.epoch(epoch, () if entry else self._features)
         done, total = self.steps * (epoch - 1), self.steps * self._epochs
         while window := list(islice(batches, _WINDOW)):
             counts = torch.tensor([[batch.counts[labels.task] for labels in self._labels] for batch in window])
@@ -227,7 +228,10 @@ class Step:
         """Task losses summed over this rank's rows, (tasks,)."""
         # What is kept was made in training mode: a look-ahead in evaluation begins at the input.
         source, entry = self._source if self._model.training else (self._features, 0)
-        parts = [x.index_select(0, rows) for x, rows in zip(source, batch.rows, strict=True)]
+        if batch.read is not None and not entry:
+            parts = list(batch.read)
+        else:
+            parts = [x.index_select(0, rows) for x, rows in zip(source, batch.rows, strict=True)]
         with self._world.autocast():
             outputs = model(joined(parts), [rows.numel() for rows in batch.rows], passing, entry)
         return torch.stack([labels.loss_sum(outputs, batch.rows) for labels in self._labels])

@@ -7,7 +7,6 @@ but activations, keyed by content: they save a later stage time and change no bi
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torchmetrics import Metric
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.config import ActivationsConfig
 from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.streaming import Windows, pick_here
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
@@ -24,6 +24,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS, SharingPlan
 from mtl_search.objects import NO_OBJECTS, Luggage
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
+from mtl_search.storage import place
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
@@ -148,9 +149,8 @@ class Workload:
 
     def sources_of(self, recipe: Recipe) -> tuple[str, ...]:
         """The source tasks that joint training takes along."""
-        if not build(AUXILIARIES, recipe.auxiliary).trains:
-            return ()
-        return tuple(task.name for task in self.data.source_tasks)
+        trains = build(AUXILIARIES, recipe.auxiliary).trains
+        return tuple(task.name for task in self.data.source_tasks if trains)
 
 
 class Workspace:
@@ -160,6 +160,7 @@ class Workspace:
         workload: What the study gives.
         world: This worker's group.
         budget: Memory for activations of frozen blocks.
+        windows: Picks the rows of an epoch where they stay on disk.
 
     Attributes:
         splits: Training and validation split on the device.
@@ -168,11 +169,13 @@ class Workspace:
         activations: What frozen blocks gave for the rows of the splits; kept from stage to stage, and changes none.
     """
 
-    def __init__(self, workload: Workload, world: World, budget: ActivationsConfig | None = None) -> None:
-        self.workload, self.world = workload, world
-        data = workload.data
+    def __init__(
+        self, workload: Workload, world: World, budget: ActivationsConfig | None = None, windows: Windows = pick_here
+    ) -> None:
+        self.workload, self.world, self._windows = workload, world, windows
         self.splits = {name: self._split(name) for name in ("train", "validation")}
-        self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in data.all_tasks}
+        tasks = workload.data.all_tasks
+        self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in tasks}
         self.base = self._on_device(workload.base)
         self._read: tuple[str, dict[str, Tensor]] = ("", self.base)
         self._seeded: tuple[int, Workspace] = (0, self)
@@ -197,24 +200,20 @@ class Workspace:
         if not folder:
             return self.base
         if self._read[0] != folder:
-            found = base_of(load_model(Path(folder)))
+            found = base_of(load_model(place(folder)))
             self._read = folder, {name: value.to(self.world.device) for name, value in found.items()}
         return self._read[1]
 
     def _split(self, name: str) -> DeviceSplit:
         data = self.workload.data
-        return DeviceSplit(data.splits[name], data.preparation, data.all_tasks, self.world.device)
+        return DeviceSplit(data.splits[name], data.preparation, data.all_tasks, self.world.device, self._windows)
 
     def test_split(self) -> DeviceSplit:
         """The test split, put on the device for this one use."""
         return self._split("test")
 
     def model(
-        self,
-        tasks: Sequence[str],
-        sharing: Component | None,
-        alignment: Component | None = None,
-        base: str = "",
+        self, tasks: Sequence[str], sharing: Component | None, alignment: Component | None = None, base: str = ""
     ) -> MultiTaskModel:
         """A model on the device, started from a base, with fresh heads.
 

@@ -299,6 +299,7 @@ MISTAKES = [
     ({"extend.schedule.epoch": 3}, "extend.schedule.epoch: is not a known key (choices: epochs, "),
     ({"extend.schedule.epochs": {"int": [1, 9]}}, "extend.schedule.epochs: must be a fixed value here: nothing is sea"),
     ({"extend.schedule.epochs": 0}, "extend.schedule.epochs: must be at least 1, got 0"),
+    ({"data.stream": True}, "data.stream: has no effect here"),
     ({"extend.schedule.unfreezing": "gradual"}, "extend.schedule.unfreezing: has no effect here"),
     ({"tasks.pulse.metric": "rsme"}, "tasks.pulse.metric: must be a metric for regression tasks"),
     ({"tasks.pulse.target": "Puls"}, "tasks.pulse.target: must name a column of data set 'main'"),

@@ -109,7 +109,7 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
     objective = baselines.improve(pool, trials)  # type: ignore[arg-type]
     results = [finished(jobs(0).of(recipe)[-1].payload) or {} for recipe in recipes]
     groups = grouped(tuple(config.tasks), mean_cosines(result["history"] for result in results))
-    end = Conclusion(config, workload, folder, jobs, objective, baselines.by_task, [], groups)
+    end = Conclusion(config, workload, folder, jobs, jobs(0), objective, baselines.by_task, [], groups)
     return end.reached(pool, trials), groups  # type: ignore[arg-type]
 
 

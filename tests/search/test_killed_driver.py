@@ -56,12 +56,15 @@ def test_a_killed_driver_s_study_goes_on_where_it_was_and_can_be_extended(
     assert versions_of(tmp_path) == versions
 
 
-def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(tmp_path: Path, started: Callable[..., Command]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupt_ends_cleanly_and_says_how_to_go_on(
+    tmp_path: Path, started: Callable[..., Command], number: signal.Signals
+) -> None:
     write_study(tmp_path, study_of(tmp_path, 3, SLOW_TRIALS))
     command = started(tmp_path)
     command.wait_until(in_mid_trial(tmp_path))
     began = time.monotonic()
-    assert command.end(signal.SIGINT) == 130, command.printed
+    assert command.end(number) == 130, command.printed
     assert time.monotonic() - began < 60
     assert "nothing finished is lost. To go on: mtl-search search tiny.yaml --resume" in command.printed
     assert "Traceback" not in command.printed

@@ -10,51 +10,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, space_of
 
-from mtl_search.catalog import FAMILIES
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.searcher import OptunaSearcher, prepare_study
+from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.trainable import EPOCH, METRIC, NEWS
-from mtl_search.space import SearchSpace
-
-TASKS = ["digit", "ink"]
-SPACE: Mapping[str, Any] = {
-    "sharing": {"hard": {"depth": {"int": [1, 3], "default": 2}}},
-    "fusion": ["mean", {"weighted": {"coefficients": {"float": [0.1, 1.0]}}}],
-    "weighting": {"fixed": {"log_ratio": {"float": [-2.0, 2.0], "default": 1.0}}},
-}
-COARSE: Mapping[str, Any] = {"sharing": {"hard": {"depth": {"choice": [1, 2]}}}}
-NO_PLAIN: Mapping[str, Any] = {
-    "fusion": {"weighted": {"coefficients": {"float": [0.1, 1.0]}}},
-    "weighting": {"fixed": {"log_ratio": {"float": [1.0, 2.0]}}},
-}
-
-
-def space_of(raw: Mapping[str, Any]) -> SearchSpace:
-    space, problems = SearchSpace.parse(raw, FAMILIES, TASKS)
-    assert problems == []
-    assert space is not None
-    return space
-
-
-class Listener:
-    """Keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.started: list[int] = []
-        self.epochs: list[tuple[int, int]] = []
-        self.ended: list[TrialRecord] = []
-
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        self.started.append(number)
-
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        self.epochs.append((number, report["epoch"]))
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.ended.append(trial)
 
 
 class Driver:
@@ -180,7 +143,7 @@ def test_a_trial_whose_process_dies_for_good_is_fail_and_its_recipe_stays_open(d
     driver.searcher.on_trial_complete(trial, error=True)
     assert driver.states[0] == "failed"
     assert driver.released == [driver.submitted[0].key]
-    assert driver.searcher._ended == {}
+    assert driver.searcher._standing.known == {}
 
 
 def test_a_trial_that_nobody_can_carry_out_is_interrupted_and_not_failed(drive: Callable[..., Driver]) -> None:

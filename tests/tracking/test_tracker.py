@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
 from mtl_search.tracking import Tracker
-from mtl_search.tracking.destination import _clean
+from mtl_search.tracking.entities import clean
 from mtl_search.tracking.journal import PARENT
 
 PATIENCE = 60.0
@@ -135,8 +135,8 @@ def test_long_and_odd_names_and_values_arrive_cut_and_cleaned(track: Track, seen
 @given(st.text(alphabet="ab./: -_%é\n\0", max_size=300))
 def test_mlflow_takes_every_cleaned_name(name: str) -> None:
     for check in (_validate_metric_name, _validate_param_name, _validate_tag_name):
-        check(_clean(name))
-    assert 1 <= len(_clean(name)) <= 250
+        check(clean(name))
+    assert 1 <= len(clean(name)) <= 250
 
 
 def test_new_database_is_made_without_a_word(tmp_path: Path) -> None:

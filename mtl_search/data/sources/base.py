@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from numbers import Number
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,11 @@ import pandas as pd
 from mtl_search.data.encoding import is_missing
 from mtl_search.errors import DataError, Problem
 
+if TYPE_CHECKING:
+    from mtl_search.data.sources.parquet_rows import ParquetRows
+
 Columns = dict[str, np.ndarray]
+Rows = TypeVar("Rows")
 SPLITS = ("train", "validation", "test")
 TEXT_FEATURES, NGRAMS = 2**14, 2
 _SHOWN = 30
@@ -69,15 +73,32 @@ class Source(ABC):
                 splits[split] = {str(name): as_column(str(name), values) for name, values in _items(columns)}
             except ValueError as error:
                 problems.append(Problem("", f"{error} (split {split})"))
-        if not problems and "train" not in splits:
-            problems.append(Problem("", "must give the split 'train'", tuple(splits)))
         if problems:
             raise DataError(problems)
-        return splits
+        return with_train(splits)
+
+    def stream(self) -> dict[str, ParquetRows]:
+        """As ``load``, but the rows stay on disk.
+
+        Raises:
+            DataError: What is wrong, as in ``load``; every source but tables in Parquet files has to be in memory.
+        """
+        raise DataError([Problem("", "must be a table of Parquet files where data.stream is true")])
 
     @abstractmethod
     def _load(self) -> Mapping[str, Any]:
         """Split name to a data frame, or to column name -> array, tensor, series or list."""
+
+
+def with_train(splits: dict[str, Rows]) -> dict[str, Rows]:
+    """The splits, which have training rows.
+
+    Raises:
+        DataError: They have none.
+    """
+    if "train" not in splits:
+        raise DataError([Problem("", "must give the split 'train'", tuple(splits))])
+    return splits
 
 
 def _items(columns: Any) -> Iterable[tuple[Any, Any]]:

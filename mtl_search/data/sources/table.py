@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,17 @@ import pandas as pd
 import pyarrow as pa
 
 from mtl_search.data.encoding import text_of, texts_of
-from mtl_search.data.sources.base import NGRAMS, SPLITS, TEXT_FEATURES, Source, as_column, shown, why_unreadable
+from mtl_search.data.sources.base import (
+    NGRAMS,
+    SPLITS,
+    TEXT_FEATURES,
+    Source,
+    as_column,
+    shown,
+    why_unreadable,
+    with_train,
+)
+from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import PositiveInt
 
@@ -21,7 +31,7 @@ _TEXT = tuple(f"{kind}{pack}" for kind in (".csv", ".tsv", ".txt") for pack in (
 # How others write a missing number. In a column of text they stay what they are: "NA" is Namibia too.
 _GAPS = {"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A"}
 _UNREADABLE = (OSError, EOFError, zlib.error, ImportError, ValueError, pd.errors.ParserWarning, pa.ArrowException)
-_Table = Mapping[Any, "pd.Series[Any]"]
+_Table = Mapping[Any, Any]  # column name to a series or an array
 
 
 class TableSource(Source):
@@ -80,17 +90,26 @@ class TableSource(Source):
         }
 
     def _load(self) -> Mapping[str, Any]:
+        return self._splits(self._read)
+
+    def stream(self) -> dict[str, ParquetRows]:
+        problems = [Problem("text", "must be empty where data.stream is true", self.text)] if self.text else []
+        if problems:
+            raise DataError(problems)
+        return with_train(self._splits(self._on_disk))
+
+    def _splits(self, read: Callable[[str, str], _Table]) -> dict[str, Any]:
         if problems := list(self._idle()):
             raise DataError(problems)
         if (self._whole is None) == ("train" not in self._parts) or (self._whole is not None and self._parts):
             rule = "must be given, or else the splits' own files 'train', 'validation' and 'test'; not both"
             raise DataError([Problem("path", rule, self._whole)])
         files = self._parts if self._whole is None else {"train": self._whole}
-        splits: dict[str, _Table] = {}
+        splits: dict[str, Any] = {}
         for split, path in files.items():
             place = split if self._whole is None else "path"
             try:
-                splits |= self._selected(split, self._read(path, place))
+                splits |= self._selected(split, read(path, place))
             except DataError as error:
                 problems += error.problems
             except _UNREADABLE as error:
@@ -139,18 +158,25 @@ class TableSource(Source):
             if unknown := sorted(set(found[kept]) - set(SPLITS)):
                 raise DataError([Problem("split_by", "must name a column of splits' names", unknown[0], SPLITS)])
             parts = {name: kept & (found == name) for name in SPLITS}
-        left = {name: column for name, column in table.items() if name not in texts}
-        return {
-            name: {column: values[rows] for column, values in left.items()}
-            for name, rows in parts.items()
-            if rows.any()
-        }
+        return {name: _part(table, rows, texts) for name, rows in parts.items() if rows.any()}
+
+    def _on_disk(self, path: str, place: str) -> ParquetRows:
+        if not _bare(path).endswith(_PARQUET):
+            raise DataError([Problem(place, "must end as Parquet does where data.stream is true", path, _PARQUET)])
+        self._no_separator()
+        table = ParquetRows(path)
+        if not table.rows:
+            raise DataError([Problem(place, f"must hold at least one row (split {place})", 0)])
+        return table
+
+    def _no_separator(self) -> None:
+        if self._separator is not None:
+            raise DataError([Problem("separator", "has no effect on a Parquet file", self._separator)])
 
     def _read(self, path: str, place: str) -> _Table:
-        name = path.lower().partition("?")[0] if "://" in path else path.lower()
+        name = _bare(path)
         if name.endswith(_PARQUET):
-            if self._separator is not None:
-                raise DataError([Problem("separator", "has no effect on a Parquet file", self._separator)])
+            self._no_separator()
             frame = pd.read_parquet(path)
             return {name: frame[name] for name in frame.columns}
         if not name.endswith(_TEXT):
@@ -163,6 +189,24 @@ class TableSource(Source):
                 path, sep=separator, index_col=False, keep_default_na=False, na_values=[""], low_memory=False
             )
         return {str(name): _with_gaps(frame[name]) for name in frame.columns}
+
+
+def _bare(path: str) -> str:
+    """A path or URL as its ending is looked at."""
+    return path.lower().partition("?")[0] if "://" in path else path.lower()
+
+
+def _part(table: _Table, rows: np.ndarray, without: Iterable[str]) -> _Table:
+    """Some rows of a table, less some columns.
+
+    Args:
+        table: In memory or on disk.
+        rows: Which, bool (n,).
+        without: The columns to leave out.
+    """
+    if isinstance(table, ParquetRows):
+        return table.take(np.flatnonzero(rows), without)
+    return {name: column[rows] for name, column in table.items() if name not in without}
 
 
 def _with_gaps(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -1,0 +1,293 @@
+"""How far a study scales: worker groups side by side, and a driver that 10,000 finished trials do not slow down.
+
+    python benchmarks/scaling.py [--quick] [--json FILE]
+
+* ``two_group_speedup``: trials per minute with two worker groups over one, real training that only computes.
+* ``efficiency`` by number of groups: training time over the groups' time, from each group's first trial on, with
+  groups that sleep instead of training (``simulated_groups``). Dispatcher, Tune, Optuna and tracking are real.
+  ``efficiency_with_start`` counts the start of Tune's processes too, one for each group.
+* ``driver_seconds_per_trial`` (CPU time of the driver's process), ``driver_wall_seconds_per_trial`` and ``driver_mib``
+  (resident) by finished trials, of instant trials; after each thousand the benchmark waits until MLflow has them.
+* ``conclusion_seconds``: from the last trial to the study's end: repeats, figures, report, delivery.
+* ``resume_seconds``: from the start of a process that goes on with that study until its first new trial.
+
+What grew with the number of trials, found by cProfile and tracemalloc, and what bounds it now:
+
+* TPE read all trials for every parameter of every proposal, and Optuna's search for the space's branches all of them
+  once more: now at most 500 (``search.horizon``).
+* The searcher copied Optuna's list of trials for each trial's end: now it reads one trial.
+* Optuna's trials in memory took some 20 KiB each, mostly equal domains and notes: equal ones are shared, 12 KiB.
+* Tune kept each trial's results and running statistics, and looked through all trials: ended ones are emptied and taken
+  off its list (``search.forgetting``). Its median rule looked at every result ever: now at 500 trials'.
+* At a study's end MLflow was told of every trial whether it is the best: now of the best one.
+"""
+
+import argparse
+import gc
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+from figures import print_table, write_figures
+
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 5, 1.0
+DRIVER_GROUPS = 4
+
+
+def study_of(place: Path, trials: int, groups: int, epochs: int, **search: Any) -> dict[str, Any]:
+    """A study file whose space branches as real ones do."""
+    return {
+        "name": "scaling",
+        "data": {"source": {"sklearn": {"name": "wine"}}},
+        "tasks": {
+            "cultivar": {"kind": "classification", "target": "target"},
+            "alcohol": {"kind": "regression", "target": "alcohol"},
+        },
+        "backbone": {"mlp": {"width": 16, "depth": 2}},
+        "space": {
+            "sharing": [{"hard": {"depth": {"int": [1, 2]}}}, "cross_stitch"],
+            "fusion": ["mean", {"weighted": {"coefficients": {"float": [0.2, 1.0]}}}],
+            "weighting": [{"fixed": {"log_ratio": {"float": [-1.0, 1.0]}}}, "uncertainty"],
+            "single_task": {"epochs": 1},
+            "joint": {
+                "epochs": epochs,
+                "optimizer": {
+                    "adamw": {
+                        "lr": {"float": [1e-4, 1e-1], "log": True},
+                        "weight_decay": {"float": [1e-4, 0.3], "log": True},
+                    }
+                },
+                "decay": [{"cosine": {"warmup": 0.1}}, "constant"],
+            },
+        },
+        "search": {"trials": trials, "baseline_seeds": 2, "repeats": {"trials": 2, "runs": 2}, **search},
+        "resources": {"concurrent_trials": groups},
+        "tracking": {"uri": f"sqlite:///{place / 'mlflow.db'}"},
+        "storage": str(place / "runs"),
+    }
+
+
+class Meter:
+    """Notes what the driver's process spends; after every so many trials it waits until MLflow has all of them.
+
+    Args:
+        place: The study's folder.
+        every: Trials.
+    """
+
+    def __init__(self, place: Path, every: int = 1000) -> None:
+        self._tracking, self._every = place / "runs" / "studies" / "scaling" / "tracking", every
+        self.ready = self.begin = self.end = self.wave = self.training = 0.0
+        self.first_after: float | None = None
+        self.ended = self.groups = 0
+        self.marks: list[dict[str, float]] = []
+
+    def pool_started(self, groups: int) -> None:
+        self.ready, self.groups = time.time(), groups
+
+    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
+    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
+    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...
+    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
+    def repeat_started(self, number: int, run: int, recipe: Any) -> None: ...
+    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None: ...
+    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
+    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
+
+    def trial_started(self, number: int, recipe: Any) -> None:
+        self.begin = self.begin or time.time()
+        if not self.marks:
+            self.mark()
+
+    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+        self.training += report["seconds"]
+
+    def trial_ended(self, trial: Any) -> None:
+        self.end = time.time()
+        self.ended += 1
+        if self.ended == self.groups:
+            self.wave = self.end
+        if self.ended % self._every == 0:
+            self.await_delivery()
+            self.mark()
+
+    def mark(self) -> None:
+        """Note time and memory now."""
+        process = psutil.Process()
+        gc.collect()
+        mib = process.memory_info().rss / 2**20
+        self.marks.append({"trials": self.ended, "cpu": time.process_time(), "wall": time.time(), "mib": mib})
+
+    def await_delivery(self) -> None:
+        """Wait until what was said so far is in MLflow, so that its cost falls to the trials that caused it."""
+        journal, deadline = self._tracking / "events.jsonl", time.monotonic() + 600
+        size = journal.stat().st_size
+        while time.monotonic() < deadline:
+            places = list(self._tracking.glob("delivered-*.json"))
+            if places and json.loads(places[0].read_text())["offset"] >= size:
+                return
+            time.sleep(0.2)
+
+
+def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: float, meter: Meter, resume: bool) -> None:
+    """Run a study whose worker groups sleep; all else is real, but for the registering of models that are not there."""
+    import ray
+    from simulated_groups import SimulatedPool
+
+    from mtl_search import launch
+    from mtl_search.api.running import display_of
+    from mtl_search.catalog import load_study
+    from mtl_search.execution.cluster import set_environment
+    from mtl_search.quiet import chatter_to
+    from mtl_search.search import study as search_study
+
+    SimulatedPool.epoch_seconds = epoch_seconds
+    search_study.Pool = SimulatedPool  # type: ignore[misc]
+    launch.register = lambda *_: None  # type: ignore[assignment]
+    prepared = launch.prepare(load_study(raw))
+    set_environment()
+    place.mkdir(parents=True, exist_ok=True)
+    with chatter_to(place / "log"):
+        ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        display = display_of(prepared, io.StringIO(), resume=resume)
+        launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
+        ray.shutdown()
+
+
+def driver(place: Path, trials: int, every: int) -> dict[str, Any]:
+    """A study of instant trials: what the driver spends on each thousand, and how long the study's end takes."""
+    meter = Meter(place, every)
+    raw = study_of(place, trials, DRIVER_GROUPS, epochs=1)
+    simulated(place, raw, DRIVER_GROUPS, 0.0, meter, resume=False)
+    return {"marks": meter.marks, "conclusion_seconds": time.time() - meter.end}
+
+
+def resumed(place: Path, trials: int) -> dict[str, Any]:
+    """The same study gone on with: seconds from the process's start to the first new trial."""
+    meter = Meter(place)
+    began = psutil.Process().create_time()
+    simulated(place, study_of(place, trials, DRIVER_GROUPS, epochs=1), DRIVER_GROUPS, 0.0, meter, resume=True)
+    return {"seconds": meter.begin - began, "pool_seconds": meter.ready - began}
+
+
+def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> dict[str, Any]:
+    """Part of the groups' time that is training, with and without the start of Tune's processes."""
+    meter = Meter(place)
+    raw = study_of(place, trials, groups, EFFICIENCY_EPOCHS, stopper="none", sampler="tpe")
+    simulated(place, raw, groups, epoch_seconds, meter, resume=False)
+    training = EFFICIENCY_EPOCHS * epoch_seconds
+    return {
+        "whole": trials * training / (groups * (meter.end - meter.begin)),
+        "steady": (trials - groups) * training / (groups * (meter.end - meter.wave)),
+    }
+
+
+def compute_bound(place: Path, groups: int, trials: int) -> dict[str, Any]:
+    """Trials per minute of a recipe that does nothing but compute, with real worker groups of one thread each."""
+    from mtl_search import launch
+    from mtl_search.catalog import load_study
+    from mtl_search.quiet import chatter_to
+
+    meter = Meter(place)
+    raw = study_of(place, trials, groups, 4, stopper="none", sampler="random")
+    raw["data"] = {"source": {"sklearn": {"name": "digits"}}}
+    raw["tasks"] = {
+        "digit": {"kind": "classification", "target": "target"},
+        "ink": {"kind": "regression", "target": "pixel_3_3"},
+    }
+    raw["backbone"] = {"mlp": {"width": 1024, "depth": 3}}
+    raw["space"] = {
+        "single_task": {"epochs": 1},
+        "joint": {"epochs": 4, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}},
+    }
+    raw["search"]["repeats"] = {"trials": 1, "runs": 0}
+    raw["search"]["baseline_seeds"] = 1
+    with chatter_to(place / "log"):
+        launch.run_study(launch.prepare(load_study(raw)), [meter], lambda line: None, resume=False)
+    return {"per_minute": 60 * (trials - groups) / (meter.end - meter.wave)}
+
+
+MEASURES = {"driver": driver, "resumed": resumed, "efficiency": efficiency, "compute_bound": compute_bound}
+
+
+def measured(name: str, place: Path, **arguments: float) -> dict[str, Any]:
+    """One measure in a process of its own: each begins with the memory and the Ray of a new driver."""
+    command = [sys.executable, __file__, "--measure", json.dumps({"name": name, "place": str(place), **arguments})]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RuntimeError(f"{name} {arguments} failed: {process.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return found
+
+
+def spent(marks: list[dict[str, float]], what: str) -> dict[str, float]:
+    """Seconds per trial between one mark and the next, by finished trials."""
+    return {str(int(b["trials"])): (b[what] - a[what]) / (b["trials"] - a["trials"]) for a, b in pairwise(marks)}
+
+
+def measure_all(quick: bool) -> dict[str, Any]:
+    """Every figure."""
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        one, two = (
+            measured("compute_bound", place / f"compute-{groups}", groups=groups, trials=4 * groups if quick else 16)
+            for groups in (1, 2)
+        )
+        figures["two_group_speedup"] = two["per_minute"] / one["per_minute"]
+        found = {
+            str(groups): measured(
+                "efficiency",
+                place / f"groups-{groups}",
+                groups=groups,
+                trials=(3 if quick else 8) * groups,
+                epoch_seconds=0.2 if quick else EFFICIENCY_SECONDS,
+            )
+            for groups in ((2, 4) if quick else (2, 4, 8, 16))
+        }
+        figures["efficiency"] = {groups: each["steady"] for groups, each in found.items()}
+        figures["efficiency_with_start"] = {groups: each["whole"] for groups, each in found.items()}
+        trials, every = (200, 100) if quick else (10_000, 1000)
+        run = measured("driver", place / "driver", trials=trials, every=every)
+        figures["driver_seconds_per_trial"] = spent(run["marks"], "cpu")
+        figures["driver_wall_seconds_per_trial"] = spent(run["marks"], "wall")
+        figures["driver_mib"] = {str(int(mark["trials"])): mark["mib"] for mark in run["marks"][1:]}
+        figures["conclusion_seconds"] = run["conclusion_seconds"]
+        figures["resume_seconds"] = measured("resumed", place / "driver", trials=trials + DRIVER_GROUPS)["seconds"]
+    return figures
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description="How far a study scales.")
+    parser.add_argument("--quick", action="store_true", help="few trials, about a minute on a quiet machine")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        asked = json.loads(arguments.measure)
+        name, place = asked.pop("name"), Path(asked.pop("place"))
+        place.mkdir(parents=True, exist_ok=True)
+        sys.stdout.write(json.dumps(MEASURES[name](place, **asked)) + "\n")
+        return
+    figures = measure_all(arguments.quick)
+    rows = {
+        f"{name} {key}".strip(): value
+        for name, found in figures.items()
+        for key, value in (found if isinstance(found, dict) else {"": found}).items()
+    }
+    print_table("Scaling", rows)
+    write_figures(arguments.json, figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Worker groups that sleep instead of training: everything of a study is real but what a GPU would do.
+
+They speak to the dispatcher word for word as ``execution.worker`` does, all of them in one light actor, so that 16
+groups fit on two cores and the driver is what is measured.
+"""
+
+import asyncio
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from mtl_search.execution.jobs import Retire, Ticket
+from mtl_search.execution.pool import Pool
+from mtl_search.recipe import seed_from
+from mtl_search.training.files import RESULT_FILE, write_json
+from mtl_search.training.stages import Stage
+
+_POLL_SECONDS = 20.0
+
+
+class SimulatedGroups:
+    """Groups of one worker each; a Ray actor.
+
+    Args:
+        epoch_seconds: How long an epoch of joint training takes.
+    """
+
+    def __init__(self, epoch_seconds: float) -> None:
+        self._epoch_seconds = epoch_seconds
+
+    async def serve(self, group: str, mailbox: Any) -> float:
+        """One group's life; returns the seconds it spent in epochs of joint training."""
+        who, taken, busy = (group, "only"), 0, 0.0
+        await mailbox.join.remote(*who)
+        while True:
+            ticket = await mailbox.take.remote(*who, taken, _POLL_SECONDS)
+            if isinstance(ticket, Retire):
+                return busy
+            if ticket is not None:
+                taken += 1
+                busy += await self._carry_out(ticket, who, mailbox)
+
+    async def _carry_out(self, ticket: Ticket, who: tuple[str, str], mailbox: Any) -> float:
+        stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this benchmark's own driver
+        if stage.kind == "test":
+            metrics = _metrics(stage, 0)
+            await mailbox.finish.remote(*who, ticket, {"key": stage.key, "kind": "test", "metrics": metrics})
+            return 0.0
+        history: list[dict[str, Any]] = []
+        epochs = (stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task).epochs
+        seconds, stopped = self._epoch_seconds if stage.kind == "joint" else 0.0, False
+        for epoch in range(1, epochs + 1):
+            await asyncio.sleep(seconds)
+            history.append(_report(stage, epoch, history, seconds))
+            await mailbox.report.remote(*who, ticket, {**history[-1], "group": who[0]})
+            if epoch < epochs and not await mailbox.proceed.remote(*who, ticket, epoch):
+                stopped = True
+                break
+        result = _result(stage, history, stopped)
+        if not stopped:
+            folder = Path(stage.folder)
+            write_json(folder / RESULT_FILE, result)
+            (folder / "model.safetensors").touch()
+        await mailbox.finish.remote(*who, ticket, result)
+        return seconds * len(history)
+
+
+class SimulatedPool(Pool):
+    """The pool with simulated groups; dispatcher, jobs and everything the driver does are the real ones."""
+
+    epoch_seconds = 0.0
+    began: float = 0.0
+    """When the first of the groups was up (``time.monotonic``)."""
+
+    def start(self) -> None:
+        """Start the actor and its groups; it takes the CPUs that real groups would take."""
+        actor: Any = ray.remote(SimulatedGroups)
+        options = actor.options(num_cpus=len(self._names), max_concurrency=1000)
+        self._actor = options.remote(type(self).epoch_seconds)
+        self._serving = [self._actor.serve.remote(name, self.mailbox) for name in self._names]
+        while len(ray.get(self.mailbox.groups.remote())) < len(self._names):
+            time.sleep(0.1)
+        type(self).began = time.monotonic()
+
+    def close(self) -> None:
+        """Let the groups retire."""
+        ray.get(self.mailbox.close.remote())
+        ray.get(self._serving)
+        ray.kill(self._actor)
+        ray.kill(self.mailbox)
+
+
+def _metrics(stage: Stage, epoch: int) -> dict[str, float]:
+    """Made-up metrics that depend on the recipe as a search expects, and a little on chance."""
+    lr = stage.recipe.joint.optimizer.params.get("lr", 1e-3)
+    rng = seed_from(0, stage.key, epoch)
+    quality = 1.0 / (1.0 + abs(lr - 3e-3) / 3e-3) if stage.kind == "joint" else 0.5
+    metrics = {}
+    for place, task in enumerate(stage.objective.goals):
+        noise = (seed_from(rng, place) % 1000) / 1e5
+        better = quality * (0.9 + 0.02 * min(epoch, 5)) + noise
+        goal = stage.objective.goals[task]
+        metrics[task] = 0.5 + 0.3 * better if goal.higher_is_better else 1.0 - 0.5 * better
+    return metrics
+
+
+def _report(stage: Stage, epoch: int, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    metrics = _metrics(stage, epoch)
+    objective, tasks = stage.objective, list(stage.objective.goals)
+    score = objective.score(metrics) if objective.compares or objective.kind in tasks else 0.0
+    return {
+        "epoch": epoch,
+        "score": score,
+        "best_score": max([score, *(report["best_score"] for report in history)]),
+        **({"improvement": objective.improvement(metrics)} if objective.compares else {}),
+        "metrics": metrics,
+        "validation_loss": dict.fromkeys(tasks, 0.5),
+        "training_loss": dict.fromkeys(tasks, 0.4),
+        "weights": dict.fromkeys(tasks, 1.0),
+        "cosines": {},
+        "lr": 1e-3,
+        "seconds": seconds,
+    }
+
+
+def _result(stage: Stage, history: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
+    best = max(history, key=lambda report: report["score"])
+    seconds = sum(report["seconds"] for report in history)
+    steps = dict.fromkeys(("base", "single", "fused", "joint"), best["metrics"])
+    return {
+        "key": stage.key,
+        "kind": stage.kind,
+        "tasks": list(stage.tasks),
+        "metrics": best["metrics"],
+        "best_epoch": best["epoch"],
+        "best_score": best["best_score"],
+        "history": history,
+        "stopped": stopped,
+        "affinity": {},
+        "parameters": 1000,
+        "multiply_adds": 1000,
+        "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
+        "steps": steps if stage.kind == "joint" else {},
+        "seconds": seconds,
+        "epoch_seconds": history[0]["seconds"],
+        "peak_mib": 10.0,
+        "wall_seconds": seconds,
+        "worker_seconds": seconds,
+    }

@@ -1,0 +1,104 @@
+"""Features that stay on disk: they stand in for a tensor where rows are taken, and read ahead where the order is known.
+
+Between the record files and the training step. Batches come from whatever `Windows` picks the rows: this process, or
+Ray Data's tasks beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtl_search.data.preparation import Preparation
+from mtl_search.data.records import RecordFile, picked
+
+WINDOW_BYTES = 16 << 20
+"""Records that are picked at a time."""
+
+Windows = Callable[[str, int, np.ndarray, int], Iterator[np.ndarray]]
+"""(file, bytes per record, row numbers (n,), rows of a window) -> the records in that order, bytes (window, size)."""
+
+
+def pick_here(path: str, size: int, rows: np.ndarray, window: int) -> Iterator[np.ndarray]:
+    """Windows picked by this process, when they are asked for."""
+    for start in range(0, len(rows), window):
+        yield picked(path, size, rows[start : start + window])
+
+
+class StreamedFeatures:
+    """Features (n, *feature_shape) of rows on disk, prepared for the rows that are taken.
+
+    It has the operations of `Tensor` for that, under the same names, and each gives a dense tensor with the bits that
+    features in memory have.
+
+    Args:
+        file: The encoded rows.
+        preparation: On the device.
+        device: Where features go.
+        windows: Picks the rows of a whole epoch.
+    """
+
+    def __init__(
+        self,
+        file: RecordFile,
+        preparation: Preparation,
+        device: torch.device | str,
+        windows: Windows = pick_here,
+    ) -> None:
+        self._file, self._preparation, self._device, self._windows = file, preparation, device, windows
+
+    def __len__(self) -> int:
+        """Number of rows n."""
+        return self._file.rows
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """Rows by number: (len(rows), *feature_shape).
+
+        Args:
+            dim: 0.
+            rows: Row numbers (m,) int64.
+        """
+        assert dim == 0, "rows alone are picked"
+        return self._prepared(self._file.pick(rows.cpu().numpy()))
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Rows from start to stop."""
+        start, stop, _ = rows.indices(len(self))
+        return self._prepared(self._file.read(start, stop))
+
+    def tensor_split(self, parts: int) -> Iterator[Tensor]:
+        """As `Tensor.tensor_split`, but one part at a time: together they would be the whole split."""
+        each, left = divmod(len(self), parts)
+        for part in range(parts):
+            start = part * each + min(part, left)
+            yield self[start : start + each + (part < left)]
+
+    def batches(self, rows: Tensor) -> Iterator[Tensor]:
+        """The features of known batches, read ahead.
+
+        Args:
+            rows: Row numbers (batches, m) int64.
+
+        Yields:
+            (m, *feature_shape) for each.
+        """
+        count, each = rows.shape
+        per_window = max(1, WINDOW_BYTES // max(1, each * self._file.bytes_per_row))
+        if not each:
+            yield from (self[0:0] for _ in range(count))
+            return
+        numbers = rows.cpu().numpy().reshape(-1)
+        for records in self._windows(str(self._file.path), self._file.bytes_per_row, numbers, per_window * each):
+            features = self._prepared(self._file.fields(records))
+            for start in range(0, len(features), each):
+                # A copy begins where memory is aligned, as the rows of a tensor do: kernels differ.
+                yield features[start : start + each].clone()
+
+    @torch.no_grad()
+    def _prepared(self, encoded: tuple[np.ndarray, ...]) -> Tensor:
+        parts = [torch.from_numpy(values if values.flags.writeable else values.copy()) for values in encoded]
+        features: Tensor = self._preparation(*(part.to(self._device) for part in parts))
+        return features

@@ -1,0 +1,46 @@
+"""Notes: what a trial came to, as user attributes of Optuna's.
+
+The searcher writes them when a trial ends; ``record`` reads them.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.trial import FrozenTrial, Trial
+
+_MEASURED = (
+    "metrics",
+    "steps",
+    "best_epoch",
+    "parameters",
+    "multiply_adds",
+    "epoch_seconds",
+    "worker_seconds",
+    "peak_mib",
+)
+_COPIED = {*_MEASURED, "job", "score"}
+"""What a trial takes over from a finished one with the same recipe."""
+
+
+def note_result(trial: Trial, outcome: Mapping[str, Any], job: str) -> None:
+    """Keep what a finished job measured.
+
+    Args:
+        trial: Still running.
+        outcome: The job's result; one kept by an earlier version knows less.
+        job: Its key.
+    """
+    for name in _MEASURED:
+        if name in outcome:
+            trial.set_user_attr(name, outcome[name])
+    trial.set_user_attr("job", job)
+    trial.set_user_attr("score", outcome["best_score"])
+
+
+def note_duplicate(trial: Trial, earlier: FrozenTrial) -> None:
+    """Take over the notes and the way of a finished trial with the same recipe."""
+    for name in _COPIED & earlier.user_attrs.keys():
+        trial.set_user_attr(name, earlier.user_attrs[name])
+    trial.set_user_attr("duplicate_of", earlier.number)
+    for step, value in earlier.intermediate_values.items():
+        trial.report(value, step)

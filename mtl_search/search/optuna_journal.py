@@ -1,0 +1,93 @@
+"""Where Optuna keeps trials: a database, or a journal file made safe: half a line is cut off, a full disk is said."""
+
+import logging
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, final
+
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+
+from mtl_search.errors import DamagedError, StorageError, StudyError
+
+_BACK = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@final
+class SafeJournal(JournalFileBackend):
+    """The journal of a study.
+
+    Args:
+        path: The file.
+        written: Called after every write.
+    """
+
+    def __init__(self, path: Path, written: Callable[[], None] = lambda: None) -> None:
+        super().__init__(str(path))
+        self._path, self._written = path, written
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read entries.
+
+        Raises:
+            DamagedError: One in the middle is no entry.
+        """
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise DamagedError(f"the study's journal {self._path} is damaged: {error}") from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write entries.
+
+        Raises:
+            StorageError: They cannot be written; what was written in part is taken back.
+        """
+        try:
+            super().append_logs(logs)
+        except OSError as error:
+            cut_torn_line(self._path)
+            raise StorageError(
+                f"cannot write the study's journal {self._path}: {error.strerror or error}; nothing finished is lost, "
+                "make room and go on with --resume"
+            ) from error
+        self._written()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Take away what stands after the last whole line: its writer was killed in it, and Optuna would choke on it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = end = file.seek(0, 2)
+        while end:
+            start = max(0, end - _BACK)
+            file.seek(start)
+            last = file.read(end - start).rfind(b"\n")
+            end = start + last + 1 if last >= 0 else start
+            if last >= 0:
+                break
+        if end < size:
+            _log.warning("%s ended in the middle of a line: %d bytes are cut off", path, size - end)
+            file.truncate(end)
+
+
+def open_storage(url: str, journal: Path, written: Callable[[], None]) -> BaseStorage:
+    """Optuna's storage.
+
+    Args:
+        url: ``journal``, or that of a database.
+        journal: The journal's file.
+        written: Called after every write to it.
+
+    Raises:
+        StudyError: The database cannot be reached.
+    """
+    if url == "journal":
+        return JournalStorage(SafeJournal(journal, written))
+    try:
+        return RDBStorage(url)
+    except Exception as error:  # each database driver raises its own kinds
+        reason = str(error).partition("\n")[0]
+        raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error

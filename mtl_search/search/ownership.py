@@ -1,0 +1,219 @@
+"""Ownership: one driver at a time runs a study, whatever machines they are on and whatever the storage is.
+
+The owner writes who it is beside the study, and a beat every few seconds. Another driver is refused as long as the
+beats go on; that is seen by watching the record for a while on a clock of its own, so that clocks of two machines, or
+one that is set, do not matter. On one machine the system's own file lock says at once whether the owner lives.
+"""
+
+import _thread
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, final
+
+import psutil
+
+from mtl_search.errors import DamagedError, StorageError, StudyError
+from mtl_search.storage import Place
+from mtl_search.training.files import read_json, write_json
+
+OWNER_FILE = "owner.json"
+BEAT = 10.0
+"""Seconds between an owner's beats."""
+STALE = 60.0
+"""Seconds without a beat after which an owner counts as gone."""
+_SETTLING = 2.0
+"""Seconds after which two drivers that took a study at the same moment see whose record stayed."""
+_log = logging.getLogger(__name__)
+
+
+@final
+class Ownership:
+    """One driver's hold on a study.
+
+    Args:
+        study: Its name.
+        home: Its folder in the storage.
+        lock: A file of this machine for the system's lock.
+        say: Told in a line that an owner is watched.
+        shared: Whether others may hold it too, which share it as well.
+    """
+
+    def __init__(
+        self,
+        study: str,
+        home: Place,
+        lock: Path,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        token = uuid.uuid4().hex
+        self._study, self._home, self._lock, self._say, self._shared = study, home, lock, say, shared
+        self._record = home / (f"joined-{token}.json" if shared else OWNER_FILE)
+        self._me = {
+            "token": token,
+            "host": socket.gethostname(),
+            "machine": _machine(),
+            "pid": os.getpid(),
+            "process_started": psutil.Process().create_time(),
+            "user": os.environ.get("USER") or str(os.getuid()),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        }
+        self._stopping = threading.Event()
+        self._lost = ""
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the study while the block runs.
+
+        Raises:
+            StudyError: Another driver holds it, or has taken it over from this one, which was away for too long.
+        """
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise self._refusal(file.read().strip() or "another process") from error
+            self._await_end_of_owner()
+            file.truncate(0)
+            file.write(_named(self._me))
+            file.flush()
+            self._take()
+            thread = threading.Thread(target=self._beat, name="mtl_search-ownership", daemon=True)
+            thread.start()
+            try:
+                yield
+            except KeyboardInterrupt:
+                if self._lost:
+                    raise StudyError(self._lost) from None
+                raise
+            finally:
+                self._stopping.set()
+                thread.join()
+                if not self._lost:
+                    with suppress(StorageError):  # a store that is away: the record is stale soon
+                        self._record.unlink(missing_ok=True)
+
+    def _await_end_of_owner(self) -> None:
+        """Return once nobody holds the study against this driver, or nobody living.
+
+        Raises:
+            StudyError: Somebody does.
+        """
+        rivals = [self._home / OWNER_FILE] if self._shared else records_in(self._home)
+        found = {record: owner for record in rivals if (owner := _read(record)) is not None and not _died_here(owner)}
+        if found:
+            names = ", ".join(map(_named, found.values()))
+            self._say(f"study {self._study} was being run by {names}; seeing if it still is takes {STALE:.0f} s")
+        until = time.monotonic() + STALE
+        while found and time.monotonic() < until:
+            time.sleep(1.0)
+            now = {record: _read(record) for record in found}
+            for record, owner in now.items():
+                if owner is not None and owner != found[record]:
+                    raise self._refusal(_named(owner))
+            found = {record: owner for record, owner in found.items() if now[record] is not None}
+        for record in rivals:
+            record.unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        write_json(self._record, self._me | {"beat": 0})
+        if not isinstance(self._record, Path):  # where there is no file lock, the last to write is the one
+            time.sleep(_SETTLING)
+            owner = _read(self._record)
+            if owner is None or owner["token"] != self._me["token"]:
+                raise self._refusal(_named(owner) if owner else "another process")
+
+    def _beat(self) -> None:
+        """Thread: say that this driver lives; give up where another has taken its place."""
+        count = 0
+        while not self._stopping.wait(BEAT):
+            count += 1
+            try:
+                owner = _read(self._record)
+                if owner is not None and owner["token"] != self._me["token"]:
+                    self._lost = (
+                        f"study {self._study} was taken over by {_named(owner)} while this driver did not answer "
+                        f"for {STALE:.0f} s; it goes on there"
+                    )
+                    _interrupt()
+                    return
+                write_json(self._record, self._me | {"beat": count})
+            except (OSError, StorageError) as error:
+                _log.error("cannot say that this driver lives: %s", error)
+
+    def _refusal(self, owner: str) -> StudyError:
+        also = "" if self._shared else ", or run it together with --join on both sides"
+        return StudyError(f"study {self._study} is being run by {owner}; wait for it or end it{also}")
+
+
+def _interrupt() -> None:
+    """End what the main thread does, also where a shell started this process without a hearing for Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if callable(signal.getsignal(number)):
+            _thread.interrupt_main(number)
+            return
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def owner_of(home: Place, lock: Path) -> str | None:
+    """Who runs a study now, in words; None where nobody does. Of an owner elsewhere its last word counts.
+
+    Args:
+        home: The study's folder in the storage.
+        lock: The file of this machine for the system's lock.
+    """
+    if lock.exists():
+        with lock.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "another process"
+    owners = [owner for record in records_in(home) if (owner := _read(record)) is not None and not _died_here(owner)]
+    return ", ".join(map(_named, owners)) or None
+
+
+def records_in(home: Place) -> list[Place]:
+    """Files of those who hold a study, or did when they were killed."""
+    return [home / OWNER_FILE, *home.glob("joined-*.json")]
+
+
+def _read(record: Place) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = read_json(record)
+    except (FileNotFoundError, DamagedError):  # a record that nobody can read holds nothing
+        return None
+    return found
+
+
+def _named(owner: dict[str, Any]) -> str:
+    return f"process {owner['pid']} on {owner['host']} (user {owner['user']}, since {owner['since']})"
+
+
+def _machine() -> str:
+    """What tells this machine, since it was started, and this container's processes from all others."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    processes = Path("/proc/self/ns/pid")
+    parts = [boot.read_text().strip() if boot.exists() else "", str(processes.stat().st_ino) if boot.exists() else ""]
+    return "/".join([socket.gethostname(), *parts])
+
+
+def _died_here(owner: dict[str, Any]) -> bool:
+    """Whether the owner was a process of this machine that is gone."""
+    if owner["machine"] != _machine():
+        return False
+    try:
+        return bool(abs(psutil.Process(owner["pid"]).create_time() - owner["process_started"]) > 1.0)
+    except psutil.Error:
+        return True

@@ -1,0 +1,77 @@
+"""Queueing: what a driver that takes up a study finds open there is closed, and what must still be tried is queued.
+
+Called by the study before its searcher asks for the first trial, and where a driver leaves.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from mtl_search.recipe import Recipe, content_key
+from mtl_search.search.record import INTERRUPTED, TrialRecord
+from mtl_search.search.watchers import Watcher
+from mtl_search.space import Reference
+
+DRIVER = "driver"
+"""User attribute of a trial: whose it is, where several drivers run a study."""
+
+
+def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: Sequence[Watcher]) -> None:
+    """End a trial that could not end itself, to be tried again on resume."""
+    study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+    study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+    record = TrialRecord.of(study.get_trials(deepcopy=False)[trial.number], TrialState.FAIL)
+    for watcher in watchers:
+        watcher.trial_ended(record)
+    study.tell(trial.number, state=TrialState.FAIL)
+
+
+def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher], driver: str = "") -> None:
+    """End every trial that the storage holds as running; none is, where a driver takes up a study or leaves it.
+
+    Where several drivers run the study, one closes its own, and queues them again for the others.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if driver and trial.user_attrs.get(DRIVER) != driver:
+            continue
+        if "recipe" in trial.user_attrs:  # its watchers may not have heard of it yet
+            for watcher in watchers:
+                watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
+        close_trial(study, trial, reason, watchers)
+        if driver and "recipe" in trial.user_attrs:
+            queue_again(study, trial)
+
+
+def prepare_study(
+    study: optuna.Study, references: Sequence[Reference], watchers: Sequence[Watcher] = (), *, alone: bool = True
+) -> None:
+    """Queue what a study must try: reference recipes that it does not know, the interrupted recipes of an old one.
+
+    Args:
+        study: As its storage holds it.
+        references: Recipes to try first.
+        watchers: Hear of what was left running.
+        alone: Whether no other driver runs the study: what runs there was left by one that died.
+    """
+    trials = study.get_trials(deepcopy=False)
+    known = {content_key(trial.user_attrs["recipe"]) for trial in trials if "recipe" in trial.user_attrs}
+    for reference in {reference.recipe.key: reference for reference in references}.values():
+        if reference.recipe.key not in known:
+            attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
+            if reference.params is None:
+                attributes["outside"] = True
+            study.enqueue_trial(reference.params or {}, user_attrs=attributes)
+    if alone:
+        close_running(study, "the driver ended before the trial did", watchers)
+    retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
+    for trial in study.get_trials(deepcopy=False):
+        if INTERRUPTED in trial.user_attrs and trial.number not in retried:
+            queue_again(study, trial)
+
+
+def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Queue an interrupted trial's recipe."""
+    kept: dict[str, Any] = {name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs}
+    study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})

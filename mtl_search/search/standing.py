@@ -1,0 +1,80 @@
+"""Standing: how far a study is by its storage, whoever ran its trials: what has ended, what is tried, what is left.
+
+Between the searcher and the horizon; the one place that knows of other drivers' trials.
+"""
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, Trial
+
+from mtl_search.search.drivers import Drivers
+from mtl_search.search.horizon import Horizon
+from mtl_search.search.queueing import DRIVER
+from mtl_search.search.record import INTERRUPTED, REFUSED
+from mtl_search.search.watchers import Watcher
+
+
+class Standing:
+    """See the module.
+
+    Args:
+        horizon: Of the study.
+        budget: Trials in all.
+        watchers: Hear of trials of dead drivers.
+        drivers: This driver among others; None where it is alone.
+
+    Attributes:
+        known: Trial that has ended by its recipe's key.
+        unknown: Numbers of ended trials whose recipe stays open.
+        lost: Trials of this driver that nobody could carry out; they are tried again on resume.
+    """
+
+    def __init__(self, horizon: Horizon, budget: int, watchers: Sequence[Watcher], drivers: Drivers | None) -> None:
+        self._horizon, self._budget, self._watchers, self._drivers = horizon, budget, watchers, drivers
+        self._ended = self.lost = 0
+        self.known: dict[str, FrozenTrial] = {}
+        self.unknown: set[int] = set()
+
+    def study(self, whole: optuna.Study) -> optuna.Study:
+        """The study as its sampler is to see it."""
+        return optuna.load_study(study_name=whole.study_name, storage=self._horizon, sampler=whole.sampler)
+
+    def learn(self) -> None:
+        """Read which trials have ended since the last look, whoever ran them; take over those of a dead driver."""
+        if self._drivers is not None:
+            self._drivers.bury(list(self._horizon.running.values()), self._watchers)
+        for trial in self._horizon.refresh():
+            if not {INTERRUPTED, REFUSED} & trial.user_attrs.keys():
+                self._ended += 1
+                if "key" in trial.user_attrs and trial.number not in self.unknown:
+                    self.known.setdefault(trial.user_attrs["key"], trial)
+
+    def running(self, own: set[int]) -> set[int]:
+        """Numbers of the running trials that count, those of this driver among them."""
+        theirs = self._horizon.running.values() if self._drivers is not None else ()
+        return own | {trial.number for trial in theirs if DRIVER in trial.user_attrs}
+
+    def left(self, own: set[int]) -> int:
+        """Trials still to start."""
+        return max(0, self._budget - self._ended - self.lost - len(self.running(own)))
+
+    def open(self, own: set[int]) -> bool:
+        """Whether there is anything to start, or may be where another driver loses a trial."""
+        return self.left(own) > 0 or (self._drivers is not None and self._ended < self._budget)
+
+    def objection(self, trial: Trial, key: str) -> str:
+        """Why other drivers' trials leave no room for this one; empty where they do.
+
+        Args:
+            trial: Just asked for.
+            key: Its recipe's.
+        """
+        if self._drivers is None:
+            return ""
+        trial.set_user_attr("key", key)
+        trial.set_user_attr(DRIVER, self._drivers.name)
+        self.learn()
+        frozen = self._horizon.get_trial(trial._trial_id)
+        others = [other for other in self._horizon.running.values() if other.number != trial.number]
+        return self._drivers.objection(frozen, others, self._budget - self._ended, known=key in self.known)

@@ -1,0 +1,54 @@
+"""Sharing: the journals of several drivers that track one study, in folders of their own below the study's.
+
+All have one id, so that each driver's delivery finds the runs of the others in MLflow. A driver that died leaves a
+journal that is delivered by whoever concludes the study.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mtl_search.tracking.journal import Journal, Position
+
+TURNS = "turns"
+"""File that drivers lock to take turns in what must be done once."""
+_DRIVERS = "drivers"
+
+
+@contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """Hold a lock, waiting for whoever has it; the kernel lets go when a process is killed."""
+    with file.open("a") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def journal_of(driver: str, folder: Path, study: str) -> Journal:
+    """A driver's journal, of the id that the study's own has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with in_turn(folder / TURNS):
+        own = Journal(folder, study)
+        own.close()
+    return Journal(folder / _DRIVERS / driver, study, own.id)
+
+
+def undelivered(folder: Path, study: str, *destination: str) -> list[str]:
+    """Drivers that have said more than was delivered, and do not deliver now."""
+    found = []
+    for place in sorted((folder / _DRIVERS).glob("*/events.jsonl")):
+        journal = Journal(place.parent, study)
+        waiting = journal.waiting(Position(journal, *destination).offset)
+        journal.close()
+        if waiting and _free(place.with_name("lock")):
+            found.append(place.parent.name)
+    return found
+
+
+def _free(lock: Path) -> bool:
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

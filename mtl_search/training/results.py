@@ -1,0 +1,127 @@
+"""Results: what a stage leaves in its folder, and what is found there later: whole, or not at all.
+
+``stages`` writes and reads it; reports read it long after.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtl_search.errors import DamagedError
+from mtl_search.storage import Place, forget_copy, local_copy, place
+from mtl_search.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, intact, save_model, save_tensors
+from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
+
+_AT_ONCE = 16
+"""Files of a store that are asked for at a time."""
+_log = logging.getLogger(__name__)
+
+
+def leave(folder: Place, state: Mapping[str, Tensor], result: dict[str, Any]) -> None:
+    """Write the model and the result of a finished stage; those of a stopped joint one stand beside its checkpoint.
+
+    Args:
+        folder: The stage's.
+        state: The model's parameters and buffers.
+        result: As ``stages.run_stage`` returns it.
+
+    Raises:
+        StorageError: There is no room, or the store refuses.
+    """
+    if not result["stopped"]:
+        save_model(folder, state)
+        write_sealed(folder / RESULT_FILE, result)
+    # First what says that a model is there, so that nobody takes a model for that of another result.
+    remove(folder, STOPPED_FILE, STOPPED_MODEL_FILE, *(() if result["stopped"] else (CHECKPOINT_FILE,)))
+    if result["stopped"] and result["kind"] == "joint":
+        save_tensors(folder / STOPPED_MODEL_FILE, state)
+        write_sealed(folder / STOPPED_FILE, result)
+
+
+def result_in(folder: Place, name: str = RESULT_FILE) -> dict[str, Any] | None:
+    """The result in a stage's folder; None where there is none, or a damaged one."""
+    try:
+        result: dict[str, Any] = read_json(folder / name)
+    except FileNotFoundError:
+        return None
+    except DamagedError as error:
+        _log.warning("%s", error)
+        return None
+    return result
+
+
+def results_in(files: Sequence[tuple[Place, str, str]]) -> list[dict[str, Any] | None]:
+    """The results in many folders, side by side where they are far away.
+
+    Args:
+        files: Folder, the result's file in it, and a file that must be there too; empty for none.
+
+    Returns:
+        As ``result_in``; None also where the other file is missing.
+    """
+
+    def found(wanted: tuple[Place, str, str]) -> dict[str, Any] | None:
+        folder, name, beside = wanted
+        return result_in(folder, name) if not beside or (folder / beside).exists() else None
+
+    if all(isinstance(folder, Path) for folder, *_ in files):
+        return [found(each) for each in files]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        return list(threads.map(found, files))
+
+
+def whole_result_in(folder: Place) -> dict[str, Any] | None:
+    """The same of a stage that has ended and whose model is as it was written."""
+    result = result_in(folder)
+    return result if result is not None and intact(folder / MODEL_FILE) else None
+
+
+def single_result(folder: str) -> dict[str, Any]:
+    """The result of a single-task model, which many trials ask for: of a remote one the copy on this machine counts.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedError: It is not what was written.
+    """
+    file = place(folder) / RESULT_FILE
+    try:
+        result: dict[str, Any] = read_json(local_copy(file))
+    except DamagedError:
+        forget_copy(file)
+        raise
+    return result
+
+
+def whole_single(folder: str) -> bool:
+    """Whether a single-task model and its result are there as they were written."""
+    try:
+        single_result(folder)
+    except FileNotFoundError:
+        return False
+    except DamagedError as error:
+        _log.warning("%s", error)
+        return False
+    return intact(place(folder) / MODEL_FILE)
+
+
+def steps(
+    singles: Mapping[str, str], first: Mapping[str, float], best: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """What every step from the base to a joint model came to, main validation metric by task.
+
+    Args:
+        singles: Folder of the single-task model by task.
+        first: Metrics of the fused model.
+        best: Metrics of the joint one.
+    """
+    alone = {task: single_result(folder) for task, folder in singles.items()}
+    return {
+        "base": {task: result["history"][0]["metrics"][task] for task, result in alone.items()},
+        "single": {task: result["metrics"][task] for task, result in alone.items()},
+        "fused": {task: first[task] for task in alone},
+        "joint": {task: best[task] for task in alone},
+    }
