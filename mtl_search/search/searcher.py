@@ -134,7 +134,7 @@ class OptunaSearcher(Searcher):
                 self._repeat(trial, recipe, self._standing.known[recipe.key])
                 continue
             key = self._submit(recipe)
-            self._live[trial_id] = _Live(trial, recipe, key, time.time())
+            self._live[trial_id] = _Live(trial, recipe, key, time.monotonic())
             for watcher in self._watchers:
                 watcher.trial_started(trial.number, recipe)
             return {"job": key}
@@ -175,7 +175,7 @@ class OptunaSearcher(Searcher):
 
     def _tell(self, live: _Live, news: Update, error: bool) -> None:
         outcome = news.result
-        live.trial.set_user_attr("seconds", time.time() - live.started)
+        live.trial.set_user_attr("seconds", time.monotonic() - live.started)
         if error:
             self._standing.unknown.add(live.trial.number)
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")

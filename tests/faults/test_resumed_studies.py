@@ -1,14 +1,12 @@
 """A driver killed, its files damaged, its cluster lost: the next driver goes on with what was whole."""
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from driver_processes import records
 from fault_cluster import FaultCluster
-from fault_studies import Begin, Story, check_end, steps, study_of
+from fault_studies import EPOCH, Begin, Story, check_end, steps, study_of
 from small_studies import folder_of
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
@@ -35,10 +33,8 @@ def second_driver(place: Path) -> subprocess.CompletedProcess[str]:
 
 
 def kill_driver(story: Story) -> None:
-    before = records(story.place)
-    story.command.process.send_signal(signal.SIGKILL)
+    story.command.process.kill()
     story.command.process.wait(30)
-    assert {record.state for record in before} >= {"complete", "running"}
 
 
 def test_a_second_driver_is_refused_and_the_killed_one_s_study_goes_on_without_its_damaged_files(
@@ -52,39 +48,36 @@ def test_a_second_driver_is_refused_and_the_killed_one_s_study_goes_on_without_i
         assert refused.returncode == 2
         assert "study tiny is being run by" in refused.stderr
         assert f"{story.command.process.pid}" in refused.stderr
-        story.hit("driver", lambda: kill_driver(story), stages=2)
+        story.hit("driver", lambda: kill_driver(story))
         story.again()
         story.goes_on()
-        story.hit("driver, and one checkpoint cut short", lambda: kill_driver(story))
+        story.hit("driver, and a checkpoint cut short", lambda: kill_driver(story))
         truncate(folder.trials / story.events[-1].keys[0] / "checkpoint.pt")
-        for model in folder.cache.glob("*/model.safetensors"):
+        models = {model: model.read_bytes() for model in folder.cache.glob("*/model.safetensors")}
+        assert models
+        for model in models:
             flip(model)
         story.again()
         assert story.command.end() == 0, story.command.printed
     check_end(tmp_path, TRIALS, retried=True)
     story.note("resumed")
-    costs = story.costs()
-    assert costs["driver"].epochs <= 1
-    begun_anew = [step for step in steps(tmp_path) if step.key in story.events[-1].keys and step.epoch == 1]
-    assert len(begun_anew) > 3, "a stage whose checkpoint is damaged starts anew"
-    for model in folder.cache.glob("*/model.safetensors"):
-        assert model.stat().st_mtime_ns
+    assert story.costs()["driver"].epochs <= 1
+    met = story.events[-1].keys[0]
+    first_epochs = [step for step in steps(tmp_path) if step.key == met and step.epoch == 1]
+    assert len(first_epochs) > EPOCH, "a stage whose checkpoint is damaged starts anew"
+    assert {model: model.read_bytes() for model in models} == models, "damaged models are made anew, to the same bits"
 
 
-@pytest.mark.parametrize("stage", ["joint"])
 def test_a_checkpoint_with_one_flipped_bit_is_not_gone_on_from(
-    stage: str, tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
+    tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
 ) -> None:
     broken_cluster.add(1)
     folder = folder_of(tmp_path / "mtl_search_runs")
     with begun(tmp_path, study_of(tmp_path, 2, resources={"concurrent_trials": 1})) as story:
-        story.hit("driver", lambda: kill_driver_anyhow(story))
+        story.hit("driver", lambda: kill_driver(story))
         flip(folder.trials / story.events[-1].keys[0] / "checkpoint.pt")
         story.again()
         assert story.command.end() == 0, story.command.printed
     check_end(tmp_path, 2, retried=True)
-
-
-def kill_driver_anyhow(story: Story) -> None:
-    story.command.process.send_signal(signal.SIGKILL)
-    story.command.process.wait(30)
+    met = story.events[-1].keys[0]
+    assert sum(step.key == met and step.epoch == 1 for step in steps(tmp_path)) > EPOCH
