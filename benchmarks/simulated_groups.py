@@ -19,6 +19,8 @@ from mtl_search.training.files import RESULT_FILE, write_json
 from mtl_search.training.stages import Stage
 
 _POLL_SECONDS = 20.0
+Span = tuple[float, float]
+"""Beginning and end, by the machine's monotonic clock."""
 
 
 class SimulatedGroups:
@@ -31,9 +33,9 @@ class SimulatedGroups:
     def __init__(self, epoch_seconds: float) -> None:
         self._epoch_seconds = epoch_seconds
 
-    async def serve(self, group: str, mailbox: Any) -> float:
-        """One group's life; returns the seconds it spent in epochs of joint training."""
-        who, taken, busy = (group, "only"), 0, 0.0
+    async def serve(self, group: str, mailbox: Any) -> list[Span]:
+        """One group's life; returns when it was in epochs of joint training."""
+        who, taken, busy = (group, "only"), 0, list[Span]()
         await mailbox.join.remote(*who)
         while True:
             ticket = await mailbox.take.remote(*who, taken, _POLL_SECONDS)
@@ -43,17 +45,20 @@ class SimulatedGroups:
                 taken += 1
                 busy += await self._carry_out(ticket, who, mailbox)
 
-    async def _carry_out(self, ticket: Ticket, who: tuple[str, str], mailbox: Any) -> float:
+    async def _carry_out(self, ticket: Ticket, who: tuple[str, str], mailbox: Any) -> list[Span]:
         stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this benchmark's own driver
         if stage.kind == "test":
             metrics = _metrics(stage, 0)
             await mailbox.finish.remote(*who, ticket, {"key": stage.key, "kind": "test", "metrics": metrics})
-            return 0.0
+            return []
         history: list[dict[str, Any]] = []
         epochs = (stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task).epochs
-        seconds, stopped = self._epoch_seconds if stage.kind == "joint" else 0.0, False
+        seconds, stopped, busy = self._epoch_seconds if stage.kind == "joint" else 0.0, False, list[Span]()
         for epoch in range(1, epochs + 1):
+            began = time.monotonic()
             await asyncio.sleep(seconds)
+            if seconds:
+                busy.append((began, time.monotonic()))
             history.append(_report(stage, epoch, history, seconds))
             await mailbox.report.remote(*who, ticket, {**history[-1], "group": who[0]})
             if epoch < epochs and not await mailbox.proceed.remote(*who, ticket, epoch):
@@ -65,30 +70,30 @@ class SimulatedGroups:
             write_json(folder / RESULT_FILE, result)
             (folder / "model.safetensors").touch()
         await mailbox.finish.remote(*who, ticket, result)
-        return seconds * len(history)
+        return busy
 
 
 class SimulatedPool(Pool):
     """The pool with simulated groups; dispatcher, jobs and everything the driver does are the real ones."""
 
     epoch_seconds = 0.0
-    began: float = 0.0
-    """When the first of the groups was up (``time.monotonic``)."""
+    busy: list[list[Span]]
+    """When each group was in epochs of joint training; of a closed pool."""
 
     def start(self) -> None:
         """Start the actor and its groups; it takes the CPUs that real groups would take."""
         actor: Any = ray.remote(SimulatedGroups)
-        options = actor.options(num_cpus=len(self._names), max_concurrency=1000)
-        self._actor = options.remote(type(self).epoch_seconds)
-        self._serving = [self._actor.serve.remote(name, self.mailbox) for name in self._names]
-        while len(ray.get(self.mailbox.groups.remote())) < len(self._names):
+        self._actor = actor.options(num_cpus=self._first, max_concurrency=1000).remote(type(self).epoch_seconds)
+        ray.get(self.mailbox.begin.remote(self._first, []))
+        self._serving = [self._actor.serve.remote(f"group-{n}", self.mailbox) for n in range(self._first)]
+        while len(ray.get(self.mailbox.groups.remote())) < self._first:
             time.sleep(0.1)
-        type(self).began = time.monotonic()
+        self.size = self._first
 
     def close(self) -> None:
         """Let the groups retire."""
         ray.get(self.mailbox.close.remote())
-        ray.get(self._serving)
+        type(self).busy = ray.get(self._serving)
         ray.kill(self._actor)
         ray.kill(self.mailbox)
 

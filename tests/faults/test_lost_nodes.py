@@ -24,7 +24,7 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_a_new_node_joins_in(
         broken_cluster.add(1)
         newest = broken_cluster.nodes[-1]
         story.command.wait_until(
-            lambda: {step.pid for step in steps(tmp_path)} & {each.pid for each in broken_cluster.processes(newest)}
+            lambda: {step.pid for step in steps(tmp_path)} & {each.pid for each in newest.processes}
         )
         assert story.command.end() == 0, story.command.printed
     check_end(tmp_path, 10)

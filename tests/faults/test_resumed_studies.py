@@ -11,7 +11,7 @@ from small_studies import folder_of
 
 pytestmark = [pytest.mark.timeout(500), pytest.mark.slow]
 
-TRIALS = 4
+TRIALS = 8
 
 
 def truncate(path: Path) -> None:
@@ -42,7 +42,8 @@ def test_a_second_driver_is_refused_and_the_killed_one_s_study_goes_on_without_i
 ) -> None:
     broken_cluster.add(1, count=2)
     folder = folder_of(tmp_path / "mtl_search_runs")
-    with begun(tmp_path, study_of(tmp_path, TRIALS, resources={"concurrent_trials": 2})) as story:
+    # Slow steps: the study is to outlast the second driver's start.
+    with begun(tmp_path, study_of(tmp_path, TRIALS, seconds=0.5, resources={"concurrent_trials": 2})) as story:
         story.command.wait_until(lambda: any(folder.trials.glob("*/result.json")))
         refused = second_driver(tmp_path)
         assert refused.returncode == 2
