@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from driver_processes import records, tracked
 from fault_cluster import FaultCluster
-from fault_studies import Begin, check_end, study_of
+from fault_studies import Begin, check_end, steps, study_of
 from mlflow_server import Server
 from postgres_server import Postgres, programs
 
@@ -58,7 +58,8 @@ def test_nothing_is_lost_while_mlflow_and_its_database_are_away(
     try:
         server.start()
         with begun(tmp_path, raw) as story:
-            story.command.wait_until(lambda: sum(each.state == "complete" for each in records(tmp_path)) >= 1)
+            story.command.wait_until(lambda: steps(tmp_path))
+            story.command.wait_until(lambda: any(each.state == "complete" for each in records(tmp_path)))
             server.kill()
             postgres.crash()
             away, before = time.monotonic(), len(records(tmp_path))
