@@ -39,13 +39,16 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
         object_store_memory=float(max(_HELD * window * size, 64 << 20))
     )
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    wanted = [pa.table({"row": rows[start : start + window]}) for start in range(0, len(rows), window)]
-    picked = ray.data.from_arrow(wanted).map_batches(
+    wanted = [{"rows": rows[start : start + window].tobytes()} for start in range(0, len(rows), window)]
+    if not wanted:
+        return
+    # One block for each window, made here: `from_arrow` would ask for its blocks' sizes with tasks that want a CPU.
+    picked = ray.data.from_items(wanted, override_num_blocks=len(wanted)).map_batches(
         partial(_pick, path=path, size=size),
         batch_size=None,
         batch_format="pyarrow",
         zero_copy_batch=True,
-        compute=ray.data.TaskPoolStrategy(size=_AHEAD),
+        compute=ray.data.TaskPoolStrategy(size=min(_AHEAD, len(wanted))),
         num_cpus=0,  # the workers have all there are, and a task that waits for one would wait for ever
         label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
     )
@@ -53,8 +56,8 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
         yield _bytes(table, size)
 
 
-def _pick(rows: pa.Table, path: str, size: int) -> pa.Table:
-    numbers = rows["row"].to_numpy()
+def _pick(windows: pa.Table, path: str, size: int) -> pa.Table:
+    numbers = np.concatenate([np.frombuffer(rows.as_py(), np.int64) for rows in windows["rows"]])
     found = np.empty((len(numbers), size), np.uint8)
     order = np.argsort(numbers)  # the disk reads on in one direction
     found[order] = np.memmap(path, np.uint8, "r").reshape(-1, size)[numbers[order]]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
+from ray.util import placement_group, remove_placement_group
 
 from mtl_search.data.streaming import pick_here
 from mtl_search.execution.streams import pick_beside
@@ -30,3 +32,14 @@ def test_an_epoch_that_ends_early_leaves_nothing_behind(tmp_path: Path) -> None:
         windows = pick_beside(str(tmp_path / "rows.bin"), 8, np.arange(4000), 100)
         assert next(windows).shape == (100, 8)
         windows.close()
+
+
+def test_windows_come_where_workers_and_trials_have_every_cpu(tmp_path: Path) -> None:
+    np.arange(4000, dtype=np.int64).tofile(tmp_path / "rows.bin")
+    taken = placement_group([{"CPU": ray.available_resources()["CPU"]}])  # type: ignore[no-untyped-call]
+    try:
+        assert taken.wait(30)
+        (window,) = pick_beside(str(tmp_path / "rows.bin"), 8, np.array([7, 3999, 0]), 100)
+        assert window.view(np.int64)[:, 0].tolist() == [7, 3999, 0]
+    finally:
+        remove_placement_group(taken)
