@@ -13,7 +13,7 @@ from mtl_search.errors import DamagedError, StorageError
 from mtl_search.remote import RemotePath
 from mtl_search.storage import Place, local_copy, place, probe
 from mtl_search.training.checkpoint import (
-    drop_checkpoint,
+    CHECKPOINT_FILE,
     intact,
     load_checkpoint,
     load_tensors,
@@ -61,7 +61,7 @@ def test_models_and_checkpoints_are_written_read_and_dropped_alike(home: Place) 
     loaded = load_checkpoint(home, CPU)
     assert loaded is not None
     assert torch.equal(loaded["w"], tensors["w"])
-    drop_checkpoint(home)
+    remove(home, CHECKPOINT_FILE)
     assert load_checkpoint(home, CPU) is None
 
 

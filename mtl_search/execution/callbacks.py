@@ -4,14 +4,17 @@ Without it a job would be given back only when its group comes back, which may n
 """
 
 import logging
+import time
 from typing import Any, final
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
 from mtl_search.execution.faults import DIED, fault_of
 
+_LOOK = 2.0
+"""Seconds between two looks at the workers of a group that is to rest."""
 _log = logging.getLogger(__name__)
 
 
@@ -28,9 +31,11 @@ class GroupNews(ControllerCallback, WorkerGroupCallback):
     def __init__(self, mailbox: Any, group: str, patience: float) -> None:
         self._mailbox, self._group, self._patience = mailbox, group, patience
         self._fault = DIED
+        self._workers: list[Any] = []
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         """Tell where the workers are placed."""
+        self._workers = [worker.actor for worker in worker_group.get_workers()]
         self._tell("settle", worker_group.get_worker_group_state().placement_group_handle.placement_group)
 
     def after_worker_group_poll_status(self, worker_group_status: Any) -> None:
@@ -43,8 +48,19 @@ class GroupNews(ControllerCallback, WorkerGroupCallback):
         self._tell("down", self._fault)
 
     def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
-        """The group gives its job back at the end of the epoch, so that nothing is lost by the new size."""
-        self._tell("rest", self._patience)
+        """The group gives its job back at the end of the epoch, so that nothing is lost by the new size.
+
+        While this waits Ray Train looks after nobody: a worker that dies meanwhile ends the wait.
+        """
+        deadline = time.monotonic() + self._patience
+        while self._tell("rest", _LOOK) is False and time.monotonic() < deadline:
+            try:
+                ray.get([worker.__ray_ready__.remote() for worker in self._workers], timeout=_LOOK)
+            except GetTimeoutError:
+                continue
+            except RayError as error:
+                _log.error("worker group %s is resized though its job still ran: %s", self._group, error)
+                return
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
         """Whatever the workers still say is not heard."""
@@ -54,8 +70,9 @@ class GroupNews(ControllerCallback, WorkerGroupCallback):
         """As for ``before_worker_group_shutdown``."""
         self._tell("down")
 
-    def _tell(self, verb: str, *words: Any) -> None:
+    def _tell(self, verb: str, *words: Any) -> Any:
         try:
-            ray.get(getattr(self._mailbox, verb).remote(self._group, *words))
+            return ray.get(getattr(self._mailbox, verb).remote(self._group, *words))
         except RayError as error:  # the pool sees to a dispatcher that is gone for good
             _log.error("worker group %s cannot reach the dispatcher: %s", self._group, error)
+        return None

@@ -57,14 +57,12 @@ class Capacity:
         most: How many it may come to.
         trial: What a light Tune trial asks for.
         patience: Seconds to wait while there is no group at all.
-        local: Whether this process started Ray itself.
     """
 
     groups: int
     most: int
     trial: dict[str, float]
     patience: float
-    local: bool
 
 
 def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
@@ -96,7 +94,7 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
                 logging_level=logging.ERROR,
                 configure_logging=False,
             )
-        return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE, local=True)
+        return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE)
     if not ray.is_initialized():
         _join()
     # Else Tune fills the groups one by one, each when the process of the one before is up; the searcher is the limit.
@@ -118,7 +116,7 @@ def _on_cluster(resources: ResourcesConfig, wanted: int) -> Capacity:
         if not feasible and (to_come or not empty):
             raise ConfigError([_too_large(resources, to_come or _sums(nodes))])
     patience = _LONG_PATIENCE if to_come else _PATIENCE
-    return Capacity(max(1, min(groups, wanted)), wanted, {_HEAD: _LIGHT}, patience, local=False)
+    return Capacity(max(1, min(groups, wanted)), wanted, {_HEAD: _LIGHT}, patience)
 
 
 def worker_needs(resources: ResourcesConfig) -> dict[str, float]:

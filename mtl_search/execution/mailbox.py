@@ -156,13 +156,13 @@ class Mailbox:
         """Hear what a group's workers are placed by; nobody else removes it where their controller is killed."""
         self._warden.rooms[group] = room
 
-    async def rest(self, group: str, timeout: float) -> None:
-        """Have a group give back its job at the end of the epoch and take no other; wait until it has."""
+    async def rest(self, group: str, timeout: float) -> bool:
+        """Have a group give back its job at the end of the epoch and take no other; whether it has, or is gone."""
         async with self._news:
-            if group not in self._ledger.incarnations:
-                return
-            self._resting.add(group)
-            await self._wait_for(lambda: not self._ledger.running().get(group), timeout)
+            if group in self._ledger.incarnations:
+                self._resting.add(group)
+                await self._wait_for(lambda: not self._ledger.running().get(group), timeout)
+            return not self._ledger.running().get(group)
 
     async def broken(self, group: str, reason: str) -> None:
         """A group cannot work, and would not after a restart either. Its ranks are told to retire."""

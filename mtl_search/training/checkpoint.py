@@ -18,7 +18,7 @@ from torch import Tensor
 from mtl_search.errors import DamagedError, StorageError
 from mtl_search.recipe import content_key
 from mtl_search.storage import Place, forget_copy, local_copy, scratch
-from mtl_search.training.files import remove, replacing
+from mtl_search.training.files import replacing
 
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -216,8 +216,3 @@ def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
             raise DamagedError("its content is not what was written")
     loaded: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     return loaded
-
-
-def drop_checkpoint(folder: Place) -> None:
-    """Remove the checkpoint of a stage that has ended, and what a kill in the middle of writing one left."""
-    remove(folder, CHECKPOINT_FILE)

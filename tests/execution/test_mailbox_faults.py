@@ -97,13 +97,14 @@ def test_a_group_at_rest_gives_its_job_back_with_its_epoch_and_takes_no_other() 
     async def story() -> tuple[bool, bool, list[Any], Ticket, Update]:
         mailbox = await mailbox_with("a", "b")
         ticket = await take(mailbox)
-        before = await mailbox.proceed("g", "first", ticket, 0)
+        before = await mailbox.proceed("g", "first", ticket, 0) and not await mailbox.rest("g", NOW)
         resting = asyncio.create_task(mailbox.rest("g", SOON))
         await asyncio.sleep(0)
         verdicts = [await mailbox.proceed("g", "first", ticket, epoch) for epoch in (0, 1)]
         waited = not resting.done()
         await mailbox.finish("g", "first", ticket, {"stopped": True})
-        await resting
+        assert await resting
+        assert await mailbox.rest("nobody", NOW)
         nothing = await mailbox.take("g", "first", 1, NOW)
         await mailbox.join("g", "second")
         return before, waited, [*verdicts, nothing], await take(mailbox, "g", "second"), await state(mailbox, "a")

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from mtl_search.training.checkpoint import (
-    drop_checkpoint,
+    CHECKPOINT_FILE,
     load_checkpoint,
     load_model,
     save_checkpoint,
     save_model,
 )
-from mtl_search.training.files import read_json, replacing, write_json
+from mtl_search.training.files import read_json, remove, replacing, write_json
 
 CPU = torch.device("cpu")
 
@@ -72,7 +72,7 @@ def test_a_model_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path, CPU) is None
-    drop_checkpoint(tmp_path)
+    remove(tmp_path, CHECKPOINT_FILE)
 
 
 def test_a_checkpoint_cut_short_anywhere_counts_as_none_and_is_logged(
@@ -107,5 +107,5 @@ def test_dropping_a_checkpoint_takes_what_kills_left_with_it(tmp_path: Path) -> 
     save_checkpoint(tmp_path, {"epoch": 1})
     save_model(tmp_path, {"w": torch.ones(1)})
     (tmp_path / ".checkpoint.pt.0123456789abcdef0123456789abcdef").write_bytes(b"half")
-    drop_checkpoint(tmp_path)
+    remove(tmp_path, CHECKPOINT_FILE)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
