@@ -1,4 +1,4 @@
-"""A disk of a few MiB that a test can fill."""
+"""A disk of some MiB that a test can fill."""
 
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ import pytest
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """Mount 4 MiB at a folder, which is made."""
+    """Mount 32 MiB at a folder, which is made."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)], check=False)
     if mounted.returncode != 0:
         pytest.skip("only root may mount a small disk")
     try:
