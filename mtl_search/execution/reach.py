@@ -39,14 +39,15 @@ def check_nodes(home: Place, *, shared: bool = False) -> None:
     if len(nodes) < 2:
         return
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_seen_from_here)
-    asked = {
-        node["NodeManagerHostname"] + " " + node["NodeManagerAddress"]: look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(str(home), token)
+    asked = [
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            str(home), token
+        )
         for node in nodes
-    }
-    problems = {name: _answer(reference) for name, reference in asked.items()}
-    blind = {name: problem for name, problem in problems.items() if problem}
+    ]
+    names = [f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}" for node in nodes]
+    # Two nodes on one machine have one name; whichever of them does not see it is told of.
+    blind = {name: problem for name, each in zip(names, asked, strict=True) if (problem := _answer(each))}
     if blind:
         raise StudyError(_advice(home, blind))
 
