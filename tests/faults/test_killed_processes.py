@@ -58,7 +58,6 @@ def costs(
 @pytest.mark.parametrize("killed", ALL)
 def test_a_killed_process_costs_at_most_an_epoch_and_no_trial(costs: dict[str, Cost], killed: str) -> None:
     assert costs[killed].epochs <= 1
-    assert costs[killed].pause < 60
 
 
 @pytest.mark.slow
