@@ -99,7 +99,7 @@ def pool_of(
     resources = resources or ResourcesConfig()
     capacity = start_ray(resources, most)
     study = workload(folder, function)
-    return Pool(study, resources, capacity.groups, folder / "ray", "story", capacity.most, patience)
+    return Pool(study, resources, capacity.groups, folder / "ray", "story", most=capacity.most, patience=patience)
 
 
 @contextmanager
