@@ -35,7 +35,7 @@ def pool(
     request: pytest.FixtureRequest, study: Workload, cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Pool]:
     """One group, of one worker and then of two."""
-    resources = ResourcesConfig(workers=request.param, report_timeout="4s", max_retries=1)
+    resources = ResourcesConfig(workers=request.param, report_timeout="15s", max_retries=1)
     with running(Pool(study, resources, 1, tmp_path_factory.mktemp("runs"), "surviving")) as pool:
         yield pool
 
