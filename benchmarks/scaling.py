@@ -211,14 +211,14 @@ def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> d
     }
 
 
-def compute_bound(place: Path, groups: int, trials: int) -> dict[str, Any]:
+def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[str, Any]:
     """Trials per minute of a recipe that does nothing but compute, with real worker groups of one thread each."""
     from mtl_search import launch
     from mtl_search.catalog import load_study
     from mtl_search.quiet import chatter_to
 
     meter = Meter(place)
-    raw = study_of(place, trials, groups, 4, stopper="none", sampler="random")
+    raw = study_of(place, trials, groups, epochs, stopper="none", sampler="random")
     raw["data"] = {"source": {"sklearn": {"name": "digits"}}}
     raw["tasks"] = {
         "digit": {"kind": "classification", "target": "target"},
@@ -227,7 +227,7 @@ def compute_bound(place: Path, groups: int, trials: int) -> dict[str, Any]:
     raw["backbone"] = {"mlp": {"width": 1024, "depth": 3}}
     raw["space"] = {
         "single_task": {"epochs": 1},
-        "joint": {"epochs": 4, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}},
+        "joint": {"epochs": epochs, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}},
     }
     raw["search"]["repeats"] = {"trials": 1, "runs": 0}
     raw["search"]["baseline_seeds"] = 1
@@ -264,11 +264,13 @@ def measure_all(quick: bool) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        one, two = (
-            measured("compute_bound", place / f"compute-{groups}", groups=groups, trials=4 * groups if quick else 16)
+        trials, epochs = (6, 4) if quick else (16, 12)
+        rates = {
+            groups: measured("compute_bound", place / f"compute-{groups}", groups=groups, trials=trials, epochs=epochs)
             for groups in (1, 2)
-        )
-        figures["two_group_speedup"] = two["per_minute"] / one["per_minute"]
+        }
+        figures["trials_per_minute"] = {str(groups): each["per_minute"] for groups, each in rates.items()}
+        figures["two_group_speedup"] = rates[2]["per_minute"] / rates[1]["per_minute"]
         found = {
             str(groups): measured(
                 "efficiency",
