@@ -45,15 +45,17 @@ class JobServer:
     """
 
     def __init__(self, address: str) -> None:
-        for module in ("dashboard_sdk", "job.sdk"):  # each sets its own level when it is imported
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
+        # The first two set their own level when they are imported.
+        for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "client_builder"):
+            logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
         try:
             with without_environment():
                 self._client = JobSubmissionClient(address)
         except AuthenticationError as error:
             raise StudyError(f"{address}: {_TOKEN}") from error
         except (OSError, RuntimeError, ValueError) as error:  # OSError: those of requests too
-            reason = printable(str(error).partition("\n")[0])
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reason = printable(" ".join(dict.fromkeys([*lines[:1], *lines[-1:]])))  # what, and what it came from
             hint = "" if address.startswith("http") else "; give the dashboard's own address, http://HOST:8265"
             at = "" if asks_for_a_job(address) else "of a running Ray "
             raise StudyError(f"no job server {at}answers at {address} ({reason}){hint}") from error
