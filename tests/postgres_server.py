@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ class Postgres:
         """All of its processes at once, as when its machine goes; ``start`` has it recover."""
         assert self._process is not None
         for process in (*psutil.Process(self._process.pid).children(), self._process):
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait(PATIENCE)
         self._process = None
 

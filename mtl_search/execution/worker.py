@@ -21,7 +21,7 @@ import torch.distributed as dist
 from ray.exceptions import RayActorError
 
 import mtl_search
-from mtl_search.errors import MtlSearchError, TrialError
+from mtl_search.errors import DamagedError, MtlSearchError, StorageError, TrialError
 from mtl_search.execution.faults import LESS_MEMORY, lacks_memory
 from mtl_search.execution.jobs import Rejoin, Retire, Ticket
 from mtl_search.execution.reach import check_here
@@ -67,6 +67,10 @@ class Messages:
         if isinstance(answer, Rejoin):
             raise ForgottenError(f"worker group {self.group} is not known to the dispatcher")
         return answer
+
+    def broken(self, why: str) -> None:
+        """Say that this group cannot work."""
+        ray.get(self._mailbox.broken.remote(self.group, f"worker group {self.group} {why}"))
 
 
 class JobControl:
@@ -115,8 +119,7 @@ def _serve(config: dict[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001  told to the dispatcher, which tells the user
         # Returning, not raising: Ray Train would start the same again, for ever. The other ranks are told to retire.
         _log.exception("worker group %s cannot work", config["group"])
-        reason = f"worker group {config['group']} cannot start: {_reason(error)}"
-        ray.get(config["mailbox"].broken.remote(config["group"], reason))
+        messages.broken(f"cannot start: {_reason(error)}")
         return
     while True:
         try:
@@ -158,6 +161,11 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
     except ForgottenError:
         raise
     except Exception as error:
+        if isinstance(error, StorageError) and not isinstance(error, DamagedError):
+            # No recipe is to blame, and the next job would meet the same: where all groups say so the study ends.
+            # Raising ends the other ranks too, which may wait in a collective; Ray Train starts the group again.
+            messages.broken(f"cannot go on: {error}")
+            raise
         _log.exception("job %s failed on rank %d", ticket.job.key, world.rank)
         if _partner_died(error, world):  # the job is not to blame: it goes on when the group is back
             raise

@@ -19,6 +19,7 @@ import ray
 import torch
 from plain_stages import carry_out
 from safetensors.torch import load_file
+from small_disk import fill, small_disk
 from tiny_studies import TASKS, files, jobs, recipe, single_job, told, workload
 from trapped_backbone import DEADLY, DEADLY_ONCE, RAISES, SLOW
 
@@ -265,6 +266,15 @@ def test_a_study_that_no_worker_can_hold_ends_with_the_reason(tmp_path: Path, st
         running(Pool(broken, ResourcesConfig(), 1, tmp_path, "broken")) as pool,
     ):
         pool.results(jobs(broken, recipe(), tmp_path))
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_the_study_and_is_not_the_recipe_s_fault(tmp_path: Path, study: Workload) -> None:
+    with small_disk(tmp_path / "disk") as disk, running(Pool(study, ResourcesConfig(), 1, tmp_path, "full")) as pool:
+        pool.results(jobs(study, recipe(), disk / "before"))
+        fill(disk)
+        with pytest.raises(StudyError, match=r"worker group group-0 cannot go on: cannot write .*no space is left"):
+            pool.results(jobs(study, recipe(batch_size=30), disk / "after"))
 
 
 @pytest.mark.slow
