@@ -109,7 +109,9 @@ class FaultCluster:
         head += ["--include-dashboard=false"]
         self._records: GcsClient | None = None
         try:
-            self.head = self._started(self._start(cpus, self._host, *head), self._host)
+            start = self._start(cpus, self._host, *head)
+            assert self._comes_up(start, self._host), self._printed()
+            self.head = self._node(start)
         except BaseException:
             self.close()
             raise
@@ -130,7 +132,12 @@ class FaultCluster:
         """Add nodes and wait for them."""
         ips = [f"127.0.0.{len(self.nodes) + number + 2}" for number in range(count)]
         started = [self._start(cpus, ip, f"--address={self._address}") for ip in ips]
-        self.nodes += [self._started(start, ip) for start, ip in zip(started, ips, strict=True)]
+        for start, ip in zip(started, ips, strict=True):
+            if not self._comes_up(start, ip):  # one of its ports was taken, or the machine was too slow for it
+                self._kill(self._descent(start))
+                start = self._start(cpus, ip, f"--address={self._address}")
+                assert self._comes_up(start, ip), self._printed()
+            self.nodes.append(self._node(start))
 
     def named(self, words: str, node: Node | None = None) -> list[psutil.Process]:
         """Ray's processes, on all nodes or on one, whose title holds these words."""
@@ -175,14 +182,28 @@ class FaultCluster:
         self._starts.append(made)
         return made
 
-    def _started(self, start: psutil.Popen, ip: str) -> Node:
-        """Wait until the cluster knows a node."""
-        wait_for(lambda: not runs(start) or any("/raylet" in title(each) for each in start.children()))
-        assert runs(start), [file.read_text() for file in self._folder.glob("*/printed")]
-        wait_for(lambda: self._known(ip))
+    def _comes_up(self, start: psutil.Popen, ip: str) -> bool:
+        """Wait until the cluster knows a node; whether it did before the node's own processes ended."""
+        deadline = time.monotonic() + 60
+        while runs(start) and time.monotonic() < deadline:
+            if any("/raylet" in title(each) for each in self._descent(start)) and self._known(ip):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _descent(self, start: psutil.Popen) -> list[psutil.Process]:
+        try:
+            return [start, *start.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def _node(self, start: psutil.Popen) -> Node:
         node = Node(start, tuple(start.children()))
         self._family |= set(node.first)
         return node
+
+    def _printed(self) -> list[str]:
+        return [file.read_text() for file in self._folder.glob("*/printed")]
 
     def _known(self, ip: str) -> bool:
         self._records = self._records or GcsClient(address=self._address)
