@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Gt
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from mtl_search.recipe import PositiveInt
@@ -14,6 +15,25 @@ from mtl_search.search.trainable import EPOCH, METRIC
 
 _COMPARED = 500
 """Ended trials that a median is taken over; the rule looks at every result of each."""
+
+
+class _InOrder(TrialScheduler):
+    """Leaves to Tune which trial starts next: in the order in which they came.
+
+    Tune's own schedulers name the oldest waiting trial. That one's process is starting; Tune would give it the process
+    of a trial that has just ended and kill the one that starts, so that short trials would never get enough of them.
+    """
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return None
+
+
+class _Asha(_InOrder, AsyncHyperBandScheduler):
+    pass
+
+
+class _Never(_InOrder, FIFOScheduler):
+    pass
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,7 @@ class Asha:
     def build(self, epochs: int) -> TrialScheduler:
         """The scheduler for trials of at most so many epochs."""
         # One epoch more than there is: a trial that reaches its end is complete, not stopped.
-        return AsyncHyperBandScheduler(
+        return _Asha(
             time_attr=EPOCH,
             metric=METRIC,
             mode="max",
@@ -43,7 +63,7 @@ class Asha:
         )
 
 
-class _MedianRule(MedianStoppingRule):
+class _MedianRule(_InOrder, MedianStoppingRule):
     """Tune's rule, for trials whose last result says how they ended and holds no epoch; of ended ones it keeps some."""
 
     def __init__(self, **options: Any) -> None:
@@ -88,7 +108,7 @@ class Never:
 
     def build(self, epochs: int) -> TrialScheduler:
         """The scheduler; it needs no number of epochs."""
-        scheduler: TrialScheduler = FIFOScheduler()  # type: ignore[no-untyped-call]
+        scheduler: TrialScheduler = _Never()  # type: ignore[no-untyped-call]
         scheduler.set_search_properties(METRIC, "max")
         return scheduler
 

@@ -120,7 +120,7 @@ def autoscaling(folder: Path) -> Iterator[None]:
         stderr=subprocess.STDOUT,
     )
     try:
-        wait_for(lambda: "--block" in (folder / "head.log").read_text(), 60)
+        wait_for(lambda: "--block" in (folder / "head.log").read_text(), 180)
         ray.init(f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR", configure_logging=False)
         yield
     finally:

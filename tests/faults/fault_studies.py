@@ -25,7 +25,7 @@ EPOCH = ROWS // BATCH
 """Steps of a joint epoch."""
 EPOCHS = 6
 """Of joint training, so long that a checkpoint after each of them is a small part of the time."""
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds for a study to come to where the next event is due, and to go on after one."""
 
 
