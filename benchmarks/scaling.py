@@ -4,9 +4,9 @@
 
 * ``two_group_speedup``: trials per minute with two worker groups over one, real training that only computes.
 * ``efficiency`` by number of groups: the part of the groups' time that is training, while there is work for all of
-  them: from when the last group has its first trial until the last trial is handed out. The groups sleep instead of
-  training (``simulated_groups``), 5 epochs of 1 s; dispatcher, Tune, Optuna and tracking are real. ``start_seconds``
-  is how long the last group waits for its first trial: Tune starts a process for each trial that runs, which takes
+  them and Tune's processes are up: from when the first trial of every group has ended until the last trial is handed
+  out. The groups sleep instead of training (``simulated_groups``), 10 epochs of 2 s; dispatcher, Tune, Optuna and
+  tracking are real. ``start_seconds`` is the time before: Tune starts a process for each trial that runs, which takes
   some 4 s of a core and is used again for the next trial.
 * ``driver_seconds_per_trial`` (CPU time of the driver's process), ``driver_wall_seconds_per_trial`` and ``driver_mib``
   (resident) by finished trials, of instant trials; after each thousand the benchmark waits until MLflow has them.
@@ -41,7 +41,7 @@ import psutil
 from figures import print_table, write_figures
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 5, 1.0
+EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 10, 2.0
 DRIVER_GROUPS = 4
 
 
@@ -90,7 +90,8 @@ class Meter:
         self._place, self._every = place, every
         self._tracking = place / "runs" / "studies" / "scaling" / "tracking"
         self.ready = self.begin = self.end = self.wave = 0.0
-        self.last_start = 0.0
+        self.last_start = self.warm = 0.0
+        self.first = 0
         self.first_after: float | None = None
         self.ended = self.groups = 0
         self.marks: list[dict[str, float]] = []
@@ -118,6 +119,8 @@ class Meter:
     def trial_ended(self, trial: Any) -> None:
         self.end = time.time()
         self.ended += 1
+        self.first += trial.number < self.groups
+        self.warm = self.warm or (time.monotonic() if self.first == self.groups else 0.0)
         if self.ended == self.groups:
             self.wave = self.end
         if self.ended % self._every == 0:
@@ -201,12 +204,11 @@ def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> d
     meter = Meter(place)
     raw = study_of(place, trials, groups, EFFICIENCY_EPOCHS, stopper="none", sampler="tpe")
     simulated(place, raw, groups, epoch_seconds, meter, resume=False)
-    first = [busy[0][0] for busy in SimulatedPool.busy]
-    since, until = max(first), meter.last_start
+    since, until = meter.warm, meter.last_start
     trained = sum(max(0.0, min(end, until) - max(begin, since)) for busy in SimulatedPool.busy for begin, end in busy)
     return {
         "efficiency": trained / (groups * (until - since)),
-        "start_seconds": max(first) - min(first),
+        "start_seconds": since - min(busy[0][0] for busy in SimulatedPool.busy),
         "seconds": until - since,
     }
 
@@ -276,8 +278,8 @@ def measure_all(quick: bool) -> dict[str, Any]:
                 "efficiency",
                 place / f"groups-{groups}",
                 groups=groups,
-                trials=(6 if quick else 12) * groups,
-                epoch_seconds=0.2 if quick else EFFICIENCY_SECONDS,
+                trials=(4 if quick else 5) * groups,
+                epoch_seconds=0.1 if quick else EFFICIENCY_SECONDS,
             )
             for groups in ((2, 4) if quick else (2, 4, 8, 16))
         }
