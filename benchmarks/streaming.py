@@ -171,8 +171,8 @@ def main() -> None:
     if options.child:
         run_child(options.child)
         return
-    data_mib = options.mib or (256 if options.quick else 3072)
-    cap = options.cap or (3072 if options.quick else 2560)
+    data_mib = options.mib or (256 if options.quick else 4096)
+    cap = options.cap or 3584
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
         folder = Path(place)
         write_table(folder / "table.parquet", data_mib * MIB // (4 * FEATURES))
