@@ -165,14 +165,6 @@ class Journal:
         elif kind == "end" and body.get("status") == "FINISHED":
             self.ended.add(key)
 
-    def last(self, part: str, name: str) -> dict[str, Any]:
-        """The last value of a metric (``part`` is metrics) or of a tag (tags), by the key of each run that has it."""
-        found: dict[str, Any] = {}
-        for line in self.path.read_bytes().splitlines():
-            if f'"{name}":'.encode() in line and name in (event := Event.from_line(line)).body.get(part, {}):
-                found[event.key] = event.body[part][name]
-        return found
-
     def read(self, offset: int) -> tuple[list[Event], int]:
         """The whole lines from an offset on, some hundred at a time.
 

@@ -8,8 +8,9 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from mtl_search.tracking.journal import Journal, Position
+from mtl_search.tracking.journal import Event, Journal, Position
 
 TURNS = "turns"
 """File that drivers lock to take turns in what must be done once."""
@@ -43,6 +44,25 @@ def undelivered(folder: Path, study: str, *destination: str) -> list[str]:
         if waiting and _free(place.with_name("lock")):
             found.append(place.parent.name)
     return found
+
+
+def last_said(folder: Path, part: str, name: str) -> dict[str, Any]:
+    """The last value of a metric or of a tag in each run that has it, whichever driver said so.
+
+    Args:
+        folder: The study's, in which its own journal lies.
+        part: ``metrics`` or ``tags``.
+        name: Of the metric or the tag.
+    """
+    found: dict[str, tuple[int, Any]] = {}
+    for path in (folder / "events.jsonl", *sorted((folder / _DRIVERS).glob("*/events.jsonl"))):
+        for line in path.read_bytes().splitlines() if path.exists() else ():
+            if f'"{name}":'.encode() not in line:
+                continue
+            event = Event.from_line(line)
+            if name in event.body.get(part, {}) and event.time >= found.get(event.key, (0, None))[0]:
+                found[event.key] = event.time, event.body[part][name]
+    return {key: value for key, (_, value) in found.items()}
 
 
 def _free(lock: Path) -> bool:

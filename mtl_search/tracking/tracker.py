@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from mtl_search.tracking.journal import PARENT, Journal, Position
-from mtl_search.tracking.sharing import TURNS, journal_of, undelivered
+from mtl_search.tracking.sharing import TURNS, journal_of, last_said, undelivered
 
 if TYPE_CHECKING:
     from mtl_search.tracking.delivery import Delivery
@@ -42,6 +42,7 @@ class Tracker:
 
     def __init__(self, folder: Path, uri: str, experiment: str, study: str, driver: str | None = None) -> None:
         self._uri, self._experiment, self._study, self._driver = uri, experiment, study, driver
+        self._folder = folder
         self._journal = Journal(folder, study) if driver is None else journal_of(driver, folder, study)
         self._position = Position(self._journal, uri, experiment)
         self._delivery: Delivery | None = None
@@ -58,7 +59,7 @@ class Tracker:
 
             self._settings.enter_context(quick_http())  # not in the thread: the environment is the whole process's
             journal = self._journal
-            turns = None if self._driver is None else journal.path.parents[2] / TURNS
+            turns = None if self._driver is None else self._folder / TURNS
             destination = Destination(self._uri, self._experiment, self._study, journal.id, journal.path.parent, turns)
             self._delivery = Delivery(self._journal, self._position, destination)
             self._delivery.start()
@@ -183,12 +184,12 @@ class Tracker:
         return key in self._journal.ended
 
     def last_told(self, metric: str) -> dict[str, float]:
-        """The last value of a metric in each run that has it, as said by this process or one before."""
-        return self._journal.last("metrics", metric)
+        """The last value of a metric in each run that has it, as said by any driver of the study so far."""
+        return last_said(self._folder, "metrics", metric)
 
     def last_tagged(self, tag: str) -> dict[str, object]:
-        """The last value of a tag in each run that has it, as said by this process or one before."""
-        return self._journal.last("tags", tag)
+        """The last value of a tag in each run that has it, as said by any driver of the study so far."""
+        return last_said(self._folder, "tags", tag)
 
     @property
     def age(self) -> float:

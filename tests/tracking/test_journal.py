@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,17 @@ def test_next_tracker_on_a_folder_knows_what_was_told_to_its_end_though_nothing_
         assert [key for key in "abcd" if tracker.ended(key)] == ["a"]
         assert tracker.last_told("improvement") == {"a": 1.0, "b": 1.0, "c": 2.0, "d": 1.0}
         tracker.close()
+
+
+def test_what_any_driver_said_last_is_known_to_all_who_follow(tmp_path: Path) -> None:
+    place = (tmp_path, "http://127.0.0.1:9", "e", "s")
+    for driver, tags in (("a", {"one": True}), ("b", {"one": False, "two": True}), (None, {})):
+        tracker = Tracker(*place, driver)
+        for key, best in tags.items():
+            tracker.set_tags(key, {"best": best})
+        assert tracker.last_tagged("best") == ({"one": True} if driver == "a" else {"one": False, "two": True})
+        tracker.close(0)
+        time.sleep(0.002)  # times are in milliseconds
 
 
 def test_trial_may_not_take_the_key_of_the_study(tmp_path: Path) -> None:
