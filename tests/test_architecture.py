@@ -22,7 +22,7 @@ FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alig
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset(
         {"errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
-        | {"fields", "search_config", "config", "reading", "remote", "storage"}
+        | {"fields", "search_config", "config", "picking", "reading", "remote", "storage"}
     ),
     FAMILIES,
     frozenset({"training", "families"}),

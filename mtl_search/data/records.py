@@ -22,6 +22,7 @@ import numpy as np
 from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import StudyError
+from mtl_search.picking import picked
 from mtl_search.recipe import content_key
 
 _FOLDER = "mtl_search_records"
@@ -141,16 +142,6 @@ class RecordFile:
             reason = f"{size / 2**20:.0f} MiB for the rows that stream cannot be written to {new.parent}: {error}"
             raise StudyError(f"{reason}; TMPDIR names another place") from error
         new.rename(self.path.parent)
-
-
-def picked(path: str, size: int, rows: np.ndarray) -> np.ndarray:
-    """Records of a file by number, as bytes (n, size)."""
-    found = np.empty((len(rows), size), np.uint8)
-    if found.size:
-        whole = np.memmap(path, np.uint8, "r").reshape(-1, size)
-        order = np.argsort(rows)  # the disk reads on in one direction
-        found[order] = whole[rows[order]]
-    return found
 
 
 def _stored(kind: np.dtype[Any]) -> np.dtype[Any]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.preparation import Preparation
-from mtl_search.data.records import RecordFile, picked
+from mtl_search.data.records import RecordFile
+from mtl_search.picking import picked
 
 WINDOW_BYTES = 16 << 20
 """Records that are picked at a time."""

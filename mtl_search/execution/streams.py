@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mtl_search.picking import picked
+
 _AHEAD = 2
 """Windows that are picked at a time."""
 _HELD = 6
@@ -58,9 +60,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
 
 def _pick(windows: pa.Table, path: str, size: int) -> pa.Table:
     numbers = np.concatenate([np.frombuffer(rows.as_py(), np.int64) for rows in windows["rows"]])
-    found = np.empty((len(numbers), size), np.uint8)
-    order = np.argsort(numbers)  # the disk reads on in one direction
-    found[order] = np.memmap(path, np.uint8, "r").reshape(-1, size)[numbers[order]]
+    found = picked(path, size, numbers)
     records = pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(found), [None, pa.py_buffer(found)])
     return pa.table({"record": records})
 
