@@ -13,8 +13,8 @@ than the data. The order is known beforehand, so nothing needs sorting: tasks th
 in the object store took 4.0 s, from a file of equally long records 3.4 and 7.8 s (first window after 0.4 to 1.7 s;
 21.6 s where their processes were still to start); the worker itself needs 1.0 to 1.5 s for it, while it does not
 train. pyarrow's dataset scanner runs ahead of a slow reader by hundreds of MiB, and 1 MiB of buffer for each of 256
-columns is as much again: tables are read batch by batch with small buffers. From a file larger than memory rows came at 7,400 a second, as the kernel read
-on from each place; told beforehand what is wanted (``picking``) it gave 78,000.
+columns is as much again: tables are read batch by batch with small buffers. From a file larger than memory rows came at
+7,400 a second, as the kernel read on from each place; told beforehand what is wanted (``picking``) it gave 78,000.
 """
 
 import argparse
