@@ -40,6 +40,8 @@ from typing import Any
 import psutil
 from figures import print_table, write_figures
 
+from mtl_search.search.watchers import PartialWatcher
+
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 10, 2.0
 DRIVER_GROUPS = 4
@@ -78,7 +80,7 @@ def study_of(place: Path, trials: int, groups: int, epochs: int, **search: Any) 
     }
 
 
-class Meter:
+class Meter(PartialWatcher):
     """Notes what the driver's process spends; after every so many trials it waits until MLflow has all of them.
 
     Args:
@@ -89,32 +91,17 @@ class Meter:
     def __init__(self, place: Path, every: int = 1000) -> None:
         self._place, self._every = place, every
         self._tracking = place / "runs" / "studies" / "scaling" / "tracking"
-        self.ready = self.begin = self.end = self.wave = 0.0
-        self.last_start = self.warm = 0.0
-        self.first = 0
-        self.first_after: float | None = None
-        self.ended = self.groups = 0
+        self.ready = self.end = self.wave = self.last_start = self.warm = 0.0
+        self.first = self.ended = self.groups = 0
         self.marks: list[dict[str, float]] = []
 
     def pool_started(self, groups: int) -> None:
         self.ready, self.groups = time.time(), groups
 
-    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-    def repeat_started(self, number: int, run: int, recipe: Any) -> None: ...
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None: ...
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
-
     def trial_started(self, number: int, recipe: Any) -> None:
-        self.begin = self.begin or time.time()
         self.last_start = time.monotonic()
         if not self.marks:
             self.mark()
-
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None: ...
 
     def trial_ended(self, trial: Any) -> None:
         self.end = time.time()

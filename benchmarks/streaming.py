@@ -59,7 +59,7 @@ def study_file(folder: Path, table: Path, *, stream: bool) -> Path:
         "space": {"single_task": {**SCHEDULE, "epochs": 1}, "joint": SCHEDULE},
         "search": {"trials": 1, "baseline_seeds": 1, "repeats": {"trials": 1, "runs": 0}},
         "resources": {"concurrent_trials": 1},
-        "storage": str(folder / "runs"),
+        "storage": str(folder / f"runs-{stream}"),  # its own baselines, too
     }
     path = folder / f"{study['name']}.yaml"
     path.write_text(json.dumps(study), encoding="utf-8")  # JSON is YAML

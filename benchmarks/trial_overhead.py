@@ -25,6 +25,7 @@ from typing import Any
 from figures import print_table, write_figures
 
 from mtl_search.quiet import chatter_to
+from mtl_search.search.watchers import PartialWatcher
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 CONCURRENT = 2
@@ -84,7 +85,7 @@ def measure_stock(trials: int, storage: Path) -> float:
     return (seconds - training / CONCURRENT) / trials
 
 
-class Stopwatch:
+class Stopwatch(PartialWatcher):
     """Notes when a study's trials begin and end, and how long they train."""
 
     def __init__(self) -> None:
@@ -92,22 +93,6 @@ class Stopwatch:
 
     def pool_started(self, groups: int) -> None:
         self.ready = time.perf_counter()
-
-    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
-
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
-
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...
-
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-
-    def repeat_started(self, number: int, run: int, recipe: Any) -> None: ...
-
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None: ...
-
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-
-    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
 
     def trial_started(self, number: int, recipe: Any) -> None:
         self.begin = self.begin or time.perf_counter()

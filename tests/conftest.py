@@ -50,6 +50,22 @@ def s3(s3_process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return s3_process
 
 
+@pytest.fixture
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of this test's own."""
+    from postgres_server import Postgres, programs
+
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    server = Postgres(found)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_uri() -> Iterator[None]:
     """MLflow writes the URI that a test sets to the environment too, where later tests' processes would find it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from live_processes import title
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_studies import folder_of
@@ -21,14 +22,6 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
-
-
-def named(process: psutil.Process) -> str:
-    """A process's title, empty if it is gone."""
-    try:
-        return str(process.cmdline()[0]).strip()
-    except (psutil.Error, IndexError):
-        return ""
 
 
 @dataclass
@@ -73,9 +66,9 @@ class Command:
             self.process.send_signal(number)
         code = self.process.wait(seconds)
         # Ray's own two agents look for the killed head a minute long, then they end too.
-        waited = [each for each in self.family if number is not signal.SIGKILL or not named(each).endswith("Agent")]
+        waited = [each for each in self.family if number is not signal.SIGKILL or not title(each).endswith("Agent")]
         _, left = psutil.wait_procs(waited, timeout=30)
-        assert [named(each) for each in left] == []
+        assert [title(each) for each in left] == []
         return code
 
 
@@ -94,10 +87,21 @@ def in_mid_trial(place: Path) -> Callable[[], bool]:
     )
 
 
+def second_driver(place: Path) -> subprocess.CompletedProcess[str]:
+    """What a ``mtl-search search --resume`` says and does, begun beside or after the study's first driver."""
+    command = [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"]
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+
+
 def tracked(place: Path, uri: str = "") -> dict[str, Run]:
     """The study's runs in MLflow by key."""
-    client = MlflowClient(uri or f"sqlite:///{place / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
+    return runs_at(uri or f"sqlite:///{place / 'mlflow.db'}", "tiny")
+
+
+def runs_at(uri: str, experiment_name: str) -> dict[str, Run]:
+    """An experiment's runs by key."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(experiment_name)
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     by_key = {run.data.tags["mtl_search.key"]: run for run in runs}

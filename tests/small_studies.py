@@ -15,7 +15,7 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.study import Study
-from mtl_search.search.watchers import StudyWatcher
+from mtl_search.search.watchers import PartialWatcher, StudyWatcher
 
 
 def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
@@ -57,27 +57,13 @@ def write_study(folder: Path, raw: dict[str, Any]) -> Path:
     return file
 
 
-class Story:
+class Story(PartialWatcher):
     """Keeps what a watcher hears."""
 
     def __init__(self) -> None:
         self.started: dict[int, Recipe] = {}
         self.epochs: dict[int, list[int]] = {}
         self.ended: list[TrialRecord] = []
-
-    def pool_started(self, groups: int) -> None: ...
-
-    def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...
-
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-
-    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None: ...
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None: ...
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-
-    def affinity_measured(self, kind: str, affinity: Any, groups: Any) -> None: ...
 
     def trial_started(self, number: int, recipe: Recipe) -> None:
         assert number not in self.started

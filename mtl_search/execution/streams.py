@@ -45,7 +45,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
     if not wanted:
         return
     # One block for each window, made here: `from_arrow` would ask for its blocks' sizes with tasks that want a CPU.
-    picked = ray.data.from_items(wanted, override_num_blocks=len(wanted)).map_batches(
+    windows = ray.data.from_items(wanted, override_num_blocks=len(wanted)).map_batches(
         partial(_pick, path=path, size=size),
         batch_size=None,
         batch_format="pyarrow",
@@ -54,7 +54,7 @@ def pick_beside(path: str, size: int, rows: np.ndarray, window: int) -> Iterator
         num_cpus=0,  # the workers have all there are, and a task that waits for one would wait for ever
         label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
     )
-    for table in picked.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
+    for table in windows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1):
         yield _bytes(table, size)
 
 

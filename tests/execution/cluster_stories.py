@@ -12,13 +12,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
+from live_processes import descendants, wait_for
 from ray.cluster_utils import Cluster
 from small_studies import Story, run_here, study_of
 from tiny_studies import TASKS, jobs, recipe, told, workload
@@ -75,18 +76,10 @@ def head_without_work() -> Iterator[Cluster]:
         cluster.shutdown()
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
-
-
 def workers(node: Any = None) -> list[psutil.Process]:
     """Processes that train, of one node or of all."""
     root = psutil.Process() if node is None else psutil.Process(node.all_processes["raylet"][0].process.pid)
-    return [each for each in root.children(recursive=True) if "RayTrainWorker" in each.name()]
+    return descendants("RayTrainWorker", root)
 
 
 def pool_of(
@@ -227,9 +220,7 @@ def dispatcher(folder: Path) -> dict[str, Any]:
             def kill(job: Job, update: Update) -> None:
                 heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
                 if not killed and job.payload.kind == "joint" and len(heard[job.key]) > 5:
-                    (process,) = [
-                        each for each in psutil.Process().children(recursive=True) if "Mailbox" in each.name()
-                    ]
+                    (process,) = descendants("Mailbox")
                     killed.append(process.pid)
                     os.kill(process.pid, signal.SIGKILL)
 

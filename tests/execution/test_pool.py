@@ -7,16 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import ray
 import torch
+from live_processes import descendants, wait_for
 from plain_stages import carry_out
 from safetensors.torch import load_file
 from small_disk import fill, small_disk
@@ -72,15 +72,7 @@ def one_thread() -> Iterator[None]:
 
 def workers() -> list[psutil.Process]:
     """Processes that train, of every pool."""
-    return [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in each.name()]
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
+    return descendants("RayTrainWorker")
 
 
 def test_one_task_trained_for_two_submissions_is_trained_once(pool: Pool, study: Workload, tmp_path: Path) -> None:

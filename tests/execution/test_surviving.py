@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
+from live_processes import descendants
 from tiny_studies import files, jobs, recipe, workload
 from trapped_backbone import HUNGRY, SLOW
 
@@ -47,7 +48,7 @@ def rows(pool: Pool, of_a_rank: int) -> int:
 
 def workers_of(pool: Pool) -> list[psutil.Process]:
     """The training processes, in no order that means anything."""
-    return [each for each in psutil.Process().children(recursive=True) if "RayTrainWorker" in each.name()]
+    return descendants("RayTrainWorker")
 
 
 def test_a_trial_that_takes_all_memory_fails_with_a_hint_and_the_next_one_runs(
@@ -112,8 +113,7 @@ def test_a_killed_controller_s_group_starts_again_in_the_same_room(pool: Pool, s
 
     def kill_it(job: Job, update: Update) -> None:
         if job is todo[-1] and update.reports and not killed:
-            family = psutil.Process().children(recursive=True)
-            killed.extend(each.pid for each in family if "TrainController" in each.name())
+            killed.extend(each.pid for each in descendants("TrainController"))
             os.kill(killed[-1], signal.SIGKILL)
 
     todo = jobs(study, recipe(batch_size=rows(pool, SLOW), epochs=12), tmp_path)

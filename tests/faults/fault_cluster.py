@@ -8,13 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import ray
+from live_processes import title, wait_for
 from ray._raylet import GcsClient
 
 RAY = str(Path(sys.executable).parent / "ray")
@@ -29,28 +28,12 @@ SETTINGS = {
 _STORE = 80 * 2**20
 
 
-def title(process: psutil.Process) -> str:
-    """What a process calls itself, empty if it is gone."""
-    try:
-        return " ".join(process.cmdline()).strip()
-    except psutil.Error:
-        return ""
-
-
 def runs(process: psutil.Process) -> bool:
     """Whether a process is there and no mere entry in the system's table."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
-
-
-def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return found
 
 
 def free_port() -> int:
@@ -159,7 +142,7 @@ class FaultCluster:
         """End everything that runs, whatever has died before."""
         try:
             ours = [each for each in psutil.process_iter() if f"{self._folder}/" in title(each)]
-            self._family |= {process for each in ours for process in (each, *each.children(recursive=True))}
+            self._family |= {process for each in ours for process in self._descent(each)}
         finally:
             self._kill([*self._starts, *self._family])
             for start in self._starts:
@@ -191,7 +174,7 @@ class FaultCluster:
             time.sleep(0.1)
         return False
 
-    def _descent(self, start: psutil.Popen) -> list[psutil.Process]:
+    def _descent(self, start: psutil.Process) -> list[psutil.Process]:
         try:
             return [start, *start.children(recursive=True)]
         except psutil.NoSuchProcess:

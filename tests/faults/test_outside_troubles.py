@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from driver_processes import records, tracked
 from fault_cluster import FaultCluster
 from fault_studies import Begin, check_end, steps, study_of
 from mlflow_server import Server
-from postgres_server import Postgres, programs
+from postgres_server import Postgres
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.slow]
 
@@ -34,19 +34,6 @@ def offset():
 time.time = lambda: real() + offset()
 time.time_ns = lambda: real_ns() + int(offset() * 1e9)
 """
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    made = Postgres(found)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 def test_nothing_is_lost_while_mlflow_and_its_database_are_away(

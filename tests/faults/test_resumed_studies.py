@@ -1,10 +1,9 @@
 """A driver killed, its files damaged, its cluster lost: the next driver goes on with what was whole."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from driver_processes import second_driver
 from fault_cluster import FaultCluster
 from fault_studies import EPOCH, Begin, Story, check_end, steps, study_of
 from small_studies import folder_of
@@ -25,11 +24,6 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) * 3 // 4] ^= 4
     path.write_bytes(data)
-
-
-def second_driver(place: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
 
 
 def kill_driver(story: Story) -> None:

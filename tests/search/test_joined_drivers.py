@@ -1,15 +1,13 @@
 """Two real command lines on one study with ``--join``: the budget is used once, a killed one loses no trial."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from driver_processes import Command, check_states, records, tracked
+from driver_processes import Command, check_states, records, second_driver, tracked
 from small_studies import folder_of, study_of, write_study
 from trapped_backbone import SLOW
 
@@ -51,12 +49,7 @@ def test_of_two_drivers_one_is_killed_and_the_other_ends_the_study_with_its_tria
     folder = folder_of(first / "mtl_search_runs")
     survivor, victim = started(first, "--join"), started(second, "--join")
     survivor.wait_until(lambda: folder.exists)
-    alone = subprocess.run(
-        [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"],
-        cwd=first,
-        capture_output=True,
-        text=True,
-    )
+    alone = second_driver(first)
     assert alone.returncode == 2
     assert "--join" in alone.stderr
     survivor.wait_until(lambda: len(drivers_at_work(folder)) == 2)

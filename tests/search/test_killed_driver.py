@@ -1,14 +1,12 @@
 """The real command line, killed and interrupted: what is finished stays, and a second process goes on from it."""
 
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driver_processes import Command, check_states, in_mid_trial, records, tracked
+from driver_processes import Command, check_states, in_mid_trial, records, second_driver, tracked
 from mlflow import MlflowClient
 from small_studies import folder_of, study_of, write_study
 from trapped_backbone import SLOW
@@ -32,12 +30,7 @@ def test_a_killed_driver_s_study_goes_on_where_it_was_and_can_be_extended(
     first = started(tmp_path)
     lock = folder_of(tmp_path / "mtl_search_runs").path / "lock"
     first.wait_until(lambda: lock.exists() and lock.read_text())
-    second = subprocess.run(
-        [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    second = second_driver(tmp_path)
     assert second.returncode == 2
     assert f"is being run by process {first.process.pid}" in second.stderr
     first.wait_until(in_mid_trial(tmp_path))

@@ -7,26 +7,13 @@ from pathlib import Path
 import pytest
 from driver_processes import Command, check_states, in_mid_trial, records
 from mlflow_server import Server
-from postgres_server import Postgres, programs
+from postgres_server import Postgres
 from small_studies import study_of, write_study
 from trapped_backbone import SLOW
 
 from mtl_search.tracking.datasets import without_passwords
 
 JOINT = {"epochs": 12, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    made = Postgres(found)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

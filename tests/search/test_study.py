@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from live_processes import descendants
 from small_studies import Story, folder_of, run_here, study_of
 from trapped_backbone import SLOW
 
@@ -87,10 +87,9 @@ class KillsTheTrainable(Story):
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
         super().trial_reported(number, report)
         if number >= 1 and report["epoch"] == 3 and not self.killed:
-            for process in psutil.Process().children(recursive=True):
-                if "Follower" in process.name():
-                    self.killed.append(process.pid)
-                    os.kill(process.pid, signal.SIGKILL)
+            for process in descendants("Follower"):
+                self.killed.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def test_killing_the_trainables_in_mid_trial_loses_and_doubles_nothing(tmp_path: Path) -> None:

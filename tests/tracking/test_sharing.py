@@ -3,23 +3,12 @@
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
-from mlflow.entities import Run
+from driver_processes import runs_at
 
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.journal import PARENT
 
 pytestmark = pytest.mark.timeout(300)
-
-
-def runs_at(uri: str) -> dict[str, Run]:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("shared")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    found = {run.data.tags["mtl_search.key"]: run for run in runs}
-    assert len(found) == len(runs), "no run twice"
-    return found
 
 
 def test_two_drivers_fill_one_parent_run_and_one_of_them_ends_it(tmp_path: Path, uri: str) -> None:
@@ -33,7 +22,7 @@ def test_two_drivers_fill_one_parent_run_and_one_of_them_ends_it(tmp_path: Path,
         one.set_tags("trial-1", {"best": True})  # the other's run
         one.end_study("FINISHED", {"improvement": 1.0})
         assert one.flush(60) == 0
-    runs = runs_at(uri)
+    runs = runs_at(uri, "shared")
     assert set(runs) == {PARENT, "trial-0", "trial-1"}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert {runs[key].data.tags["mlflow.parentRunId"] for key in ("trial-0", "trial-1")} == {runs[PARENT].info.run_id}
@@ -55,7 +44,7 @@ def test_what_a_dead_driver_had_said_is_delivered_and_its_trial_is_closed_in_its
         assert alive.flush(60) == 0
         deliver_left(folder, uri, "shared", "s")
         alive.end_study("FINISHED")
-    runs = runs_at(uri)
+    runs = runs_at(uri, "shared")
     assert {key: run.info.status for key, run in runs.items()} == {
         PARENT: "FINISHED",
         "trial-0": "FINISHED",
@@ -69,4 +58,4 @@ def test_a_driver_that_leaves_by_an_error_does_not_end_the_others_study(tmp_path
     tracker.start_study({"seed": 0}, {})
     error = RuntimeError("killed by its user")
     tracker.__exit__(RuntimeError, error, None)
-    assert runs_at(uri)[PARENT].info.status == "RUNNING"
+    assert runs_at(uri, "shared")[PARENT].info.status == "RUNNING"
