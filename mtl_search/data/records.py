@@ -100,11 +100,11 @@ class RecordFile:
         self.path = base / rows.key / _FILE
         self._lock = _held(base / f"{rows.key}.lock")
         weakref.finalize(self, _let_go, self._lock, base)
-        while not self.path.exists():
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        # Not the lock that is held for life: who asks for that one alone waits for every other reader to go.
+        with (base / f"{rows.key}.writing").open("w") as writing:
+            fcntl.flock(writing, fcntl.LOCK_EX)
             if not self.path.exists():
                 self._write(rows)
-            fcntl.flock(self._lock, fcntl.LOCK_SH)  # a sweep may come in between: then once more
 
     def read(self, start: int, stop: int) -> Encoded:
         """Rows from start to stop, as `encode` gives them."""

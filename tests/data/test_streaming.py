@@ -1,6 +1,7 @@
 """Rows that stay on disk: the same splits, tasks, preparation, key, batches and bits as rows in memory."""
 
 import math
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import BatchPlan, DeviceSplit, StudyData, load_data
+from mtl_search.data.records import RecordFile
 from mtl_search.data.streaming import StreamedFeatures
 from mtl_search.errors import DataError, StudyError
 
@@ -210,6 +212,28 @@ def test_record_file_is_shared_while_it_is_used_and_gone_after(tmp_path: Path) -
     assert math.isfinite(float(second[0:1].sum()))
     del second
     assert not list(tmp_path.glob("mtl_search_records*/*/rows.bin"))
+
+
+def test_processes_that_need_one_file_at_once_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """One writes it, the other finds it; each goes on holding it."""
+    tables = [table(tmp_path / f"{number}.parquet", frame(seed=number)) for number in range(30)]
+    found = [load({"table": {"path": path, "missing": "impute"}}, stream=True) for path in tables]
+    parts = [part for data in found if (part := data.splits["train"]["main"].stream) is not None]
+    held: list[list[RecordFile]] = [[], []]
+    both_there = threading.Barrier(2)
+
+    def need_all(own: list[RecordFile]) -> None:
+        for part in parts:
+            both_there.wait(60)
+            own.append(RecordFile(part))
+
+    threads = [threading.Thread(target=need_all, args=(own,), daemon=True) for own in held]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert [len(own) for own in held] == [len(parts)] * 2
+    assert all(one.path == other.path for one, other in zip(*held, strict=True))
 
 
 def test_tables_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:
