@@ -25,9 +25,19 @@ _CLOSING = 180
 """Seconds that a stopped study has to close its runs; Ray's own default of 3 would cut that short."""
 _AWAY = 120.0
 """Seconds without an answer after which nobody waits for the server any longer."""
+_TRIES = 3
+"""How often a cluster is asked for a client: the process that Ray starts for each may die as it starts."""
 _TOKEN = (
     "the cluster asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` says there"
 )
+
+
+def _client(address: str) -> JobSubmissionClient:
+    with without_environment():
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(ConnectionAbortedError):
+                return JobSubmissionClient(address)
+        return JobSubmissionClient(address)
 
 
 @final
@@ -49,8 +59,7 @@ class JobServer:
         for module in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "client_builder"):
             logging.getLogger(f"ray.{module}").setLevel(logging.WARNING)
         try:
-            with without_environment():
-                self._client = JobSubmissionClient(address)
+            self._client = _client(address)
         except AuthenticationError as error:
             raise StudyError(f"{address}: {_TOKEN}") from error
         except (OSError, RuntimeError, ValueError) as error:  # OSError: those of requests too
