@@ -104,10 +104,10 @@ def autoscaling(folder: Path) -> Iterator[None]:
     set_environment()
     port, file = free_port(), folder / "cluster.json"
     file.write_text(json.dumps(FAKE_NODES))
-    words = f"ray start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
+    words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
-        [*words.split(), f"--autoscaling-config={file}"],
+        [str(Path(sys.executable).with_name("ray")), *words.split(), f"--autoscaling-config={file}"],
         env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
         stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
