@@ -1,5 +1,6 @@
 """Ray's start: connect to the cluster that the environment names, or start one on this machine."""
 
+import gc
 import logging
 import os
 import signal
@@ -100,6 +101,21 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
     # Else Tune fills the groups one by one, each when the process of the one before is up; the searcher is the limit.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100")
     return _on_cluster(resources, wanted)
+
+
+def stop_ray() -> None:
+    """Leave Ray, and end it if ``start_ray`` started it.
+
+    Garbage waits: a reference to one of Ray's objects that any thread frees in mid-shutdown ends the whole process.
+    """
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _on_cluster(resources: ResourcesConfig, wanted: int) -> Capacity:

@@ -15,7 +15,7 @@ from ray.tune.error import TuneError
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
-from mtl_search.execution.cluster import Capacity, start_ray
+from mtl_search.execution.cluster import Capacity, start_ray, stop_ray
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.pool import Pool, running
 from mtl_search.execution.reach import check_nodes
@@ -140,7 +140,7 @@ class Study:
         finally:
             clock.save()
             if not was_connected:
-                ray.shutdown()
+                stop_ray()
 
     @property
     def _driver(self) -> str:
