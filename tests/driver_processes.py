@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,8 +59,8 @@ class Command:
 
     def end(self, number: signal.Signals | None = None, seconds: float = 300) -> int:
         """Send a signal to the driver (Ctrl-C: to all of its group), and wait for it and all of its processes."""
-        driver = psutil.Process(self.process.pid)
-        self.family |= set(driver.children(recursive=True))
+        with suppress(psutil.NoSuchProcess):  # it may have ended already
+            self.family |= set(psutil.Process(self.process.pid).children(recursive=True))
         if number is signal.SIGINT:
             os.killpg(self.process.pid, number)
         elif number is not None:
