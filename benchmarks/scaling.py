@@ -140,7 +140,7 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
     from mtl_search import launch
     from mtl_search.api.running import display_of
     from mtl_search.catalog import load_study
-    from mtl_search.execution.cluster import set_environment
+    from mtl_search.execution.cluster import set_environment, stop_ray
     from mtl_search.quiet import chatter_to
     from mtl_search.search import study as search_study
 
@@ -154,7 +154,7 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
         ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         display = display_of(prepared, io.StringIO(), resume=resume)
         launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
-        ray.shutdown()
+        stop_ray()
 
 
 def driver(place: Path, trials: int, every: int) -> dict[str, Any]:
@@ -169,11 +169,11 @@ class FirstTrial(Meter):
     """Ends the process with the first new trial: what a study does after it is not to be waited for."""
 
     def trial_started(self, number: int, recipe: Any) -> None:
-        import ray
+        from mtl_search.execution.cluster import stop_ray
 
         began = psutil.Process().create_time()
         hand_over(self._place, "resumed", {"seconds": time.time() - began, "pool_seconds": self.ready - began})
-        ray.shutdown()
+        stop_ray()
         os._exit(0)
 
 

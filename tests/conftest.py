@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from mtl_search.execution.cluster import set_environment
+from mtl_search.execution.cluster import set_environment, stop_ray
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def cluster() -> Iterator[None]:
         configure_logging=False,
     )
     yield
-    ray.shutdown()
+    stop_ray()
 
 
 @pytest.fixture(scope="session")

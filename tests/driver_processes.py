@@ -91,7 +91,7 @@ def in_mid_trial(place: Path) -> Callable[[], bool]:
 def second_driver(place: Path) -> subprocess.CompletedProcess[str]:
     """What a ``mtl-search search --resume`` says and does, begun beside or after the study's first driver."""
     command = [sys.executable, "-m", "mtl_search.cli", "search", "tiny.yaml", "--resume"]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=120)
 
 
 def tracked(place: Path, uri: str = "") -> dict[str, Run]:

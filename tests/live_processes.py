@@ -1,10 +1,15 @@
-"""Processes that tests look for and wait for; one that ends meanwhile is no error."""
+"""Processes that tests start, look for and wait for; one that ends meanwhile is no error."""
 
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+RAY = str(Path(sys.executable).with_name("ray"))
+"""Ray's command line, of this interpreter."""
 
 
 def title(process: psutil.Process) -> str:
@@ -20,7 +25,7 @@ def descendants(words: str, root: psutil.Process | None = None) -> list[psutil.P
     return [each for each in (root or psutil.Process()).children(recursive=True) if words in title(each)]
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
     """The first answer that is not empty; fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

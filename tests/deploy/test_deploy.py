@@ -14,6 +14,7 @@ import kubernetes_validate
 import pytest
 import ray
 import yaml
+from live_processes import RAY
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
@@ -78,7 +79,7 @@ def test_ray_up_s_own_check_takes_the_launcher_file() -> None:
 def assert_ray_knows(command: str) -> None:
     """Ray's own command line has every option of the command."""
     words = [word for word in shlex.split(command) if "RAY_AUTH_MODE" not in word]
-    known = subprocess.run([Path(sys.executable).parent / "ray", words[1], "--help"], capture_output=True, text=True)
+    known = subprocess.run([RAY, words[1], "--help"], capture_output=True, text=True)
     assert known.returncode == 0
     for word in words[2:]:
         assert word.partition("=")[0] in known.stdout

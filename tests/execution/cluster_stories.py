@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 import ray
-from live_processes import descendants, wait_for
+from live_processes import RAY, descendants, wait_for
 from ray.cluster_utils import Cluster
 from small_studies import Story, run_here, study_of
 from tiny_studies import TASKS, jobs, recipe, told, workload
@@ -28,7 +28,7 @@ from trapped_backbone import SLOW
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
 from mtl_search.execution import trainer
-from mtl_search.execution.cluster import max_resources, set_environment, start_ray
+from mtl_search.execution.cluster import max_resources, set_environment, start_ray, stop_ray
 from mtl_search.execution.jobs import Job, Update
 from mtl_search.execution.pool import Pool, running
 from mtl_search.training.stages import finished, run_stage
@@ -36,6 +36,8 @@ from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World, use_threads
 
 STORE = 80 * 1024 * 1024
+PATIENCE = 240.0
+"""Seconds for a cluster to grow or shrink."""
 
 
 FAKE_NODES: dict[str, Any] = {
@@ -72,7 +74,7 @@ def head_without_work() -> Iterator[Cluster]:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
         yield cluster
     finally:
-        ray.shutdown()
+        stop_ray()
         cluster.shutdown()
 
 
@@ -107,7 +109,7 @@ def autoscaling(folder: Path) -> Iterator[None]:
     words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
-        [str(Path(sys.executable).with_name("ray")), *words.split(), f"--autoscaling-config={file}"],
+        [RAY, *words.split(), f"--autoscaling-config={file}"],
         env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
         stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
@@ -117,7 +119,7 @@ def autoscaling(folder: Path) -> Iterator[None]:
         ray.init(f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR", configure_logging=False)
         yield
     finally:
-        ray.shutdown()
+        stop_ray()
         family = [head, *psutil.Process(head.pid).children(recursive=True)]
         for process in family:
             with suppress(psutil.Error):
@@ -152,7 +154,7 @@ def growth(folder: Path) -> dict[str, Any]:
             adding.join()
             sizes = [pool.size]
             second = cluster.add_node(num_cpus=1, object_store_memory=STORE)
-            wait_for(lambda: pool.size == 2)
+            wait_for(lambda: pool.size == 2, PATIENCE)
             sizes.append(pool.size)
             todo = [
                 job
@@ -171,7 +173,7 @@ def growth(folder: Path) -> dict[str, Any]:
                         cluster.remove_node(second, allow_graceful=False)
 
             updates = pool.run(todo, lose_a_node)
-            wait_for(lambda: pool.size == 1)
+            wait_for(lambda: pool.size == 1, PATIENCE)
             sizes.append(pool.size)
         return {
             "sizes": sizes,
@@ -282,7 +284,7 @@ def placement(folder: Path) -> dict[str, Any]:
         for name, size, groups in (("packed", 2, 1), ("two groups", 2, 2), ("spread", 3, 1)):
             pool = pool_of(folder, groups, ResourcesConfig(workers=size))
             with running(pool):
-                wait_for(lambda pool=pool, groups=groups: pool.size == groups)
+                wait_for(lambda pool=pool, groups=groups: pool.size == groups, PATIENCE)
                 pool.results(jobs(workload(folder), recipe(), folder / name))
                 found[name] = [len(workers(node)) for node in nodes]
         return found
@@ -301,11 +303,11 @@ def study(folder: Path) -> dict[str, Any]:
         def change() -> None:
             time.sleep(3)
             nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
-            wait_for(lambda: len(watch.ended) >= 2)
+            wait_for(lambda: len(watch.ended) >= 2, PATIENCE)
             nodes.append(cluster.add_node(num_cpus=1, object_store_memory=STORE))
-            wait_for(lambda: len(watch.started) - len(watch.ended) == 2)
+            wait_for(lambda: len(watch.started) - len(watch.ended) == 2, PATIENCE)
             sizes.add(2)
-            wait_for(lambda: len(watch.ended) >= 5)
+            wait_for(lambda: len(watch.ended) >= 5, PATIENCE)
             cluster.remove_node(nodes[0], allow_graceful=False)
 
         changing = threading.Thread(target=change)

@@ -46,15 +46,10 @@ def rows(pool: Pool, of_a_rank: int) -> int:
     return of_a_rank * pool.resources.most_workers
 
 
-def workers_of(pool: Pool) -> list[psutil.Process]:
-    """The training processes, in no order that means anything."""
-    return descendants("RayTrainWorker")
-
-
 def test_a_trial_that_takes_all_memory_fails_with_a_hint_and_the_next_one_runs(
     pool: Pool, study: Workload, tmp_path: Path
 ) -> None:
-    before = {each.pid for each in workers_of(pool)}
+    before = {each.pid for each in descendants("RayTrainWorker")}
     (*_, update) = pool.run(jobs(study, recipe(batch_size=rows(pool, HUNGRY)), tmp_path))
     assert update.state is JobState.FAILED
     assert "allocate memory" in update.reason
@@ -62,7 +57,7 @@ def test_a_trial_that_takes_all_memory_fails_with_a_hint_and_the_next_one_runs(
     assert update.attempts == 1, "it would take as much the next time"
     pool.results(jobs(study, recipe(batch_size=30), tmp_path))
     if pool.resources.most_workers == 1:
-        assert {each.pid for each in workers_of(pool)} == before, "the group is alive"
+        assert {each.pid for each in descendants("RayTrainWorker")} == before, "the group is alive"
 
 
 def test_a_hanging_worker_is_killed_and_its_job_goes_on(pool: Pool, study: Workload, tmp_path: Path) -> None:
@@ -74,7 +69,7 @@ def test_a_hanging_worker_is_killed_and_its_job_goes_on(pool: Pool, study: Workl
         if job.payload.kind == "joint":
             heard.extend(report["epoch"] for report in update.reports)
             if not stopped and len(heard) >= 3:
-                stopped.append(workers_of(pool)[-1].pid)
+                stopped.append(descendants("RayTrainWorker")[-1].pid)
                 os.kill(stopped[0], signal.SIGSTOP)
 
     todo = jobs(study, of, tmp_path)

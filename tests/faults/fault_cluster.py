@@ -5,7 +5,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import psutil
 import ray
-from live_processes import title, wait_for
+from live_processes import RAY, title, wait_for
 from ray._raylet import GcsClient
 
-RAY = str(Path(sys.executable).parent / "ray")
 SETTINGS = {
     # Where this user has once made a token, `ray start` would ask for it and a driver would not show it.
     "RAY_AUTH_MODE": "disabled",

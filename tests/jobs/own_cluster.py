@@ -5,7 +5,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import psutil
 import requests
+from live_processes import RAY
 
-RAY = str(Path(sys.executable).parent / "ray")
 ROOT = Path(__file__).parents[2]
 NODES = (0, 2, 2)
 """CPUs of head and workers: a head without work of its own, as in deploy/."""

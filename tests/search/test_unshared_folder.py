@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from driver_processes import Command
+from live_processes import RAY
 from mlflow_server import free_port
 from small_studies import study_of, write_study
 
 RAY = [
-    str(Path(sys.executable).with_name("ray")),
+    RAY,
     "start",
     "--block",
     "--disable-usage-stats",
