@@ -106,7 +106,8 @@ def autoscaling(folder: Path) -> Iterator[None]:
     set_environment()
     port, file = free_port(), folder / "cluster.json"
     file.write_text(json.dumps(FAKE_NODES))
-    words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port} --ray-client-server-port=0"
+    words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port}"
+    words += f" --ray-client-server-port={free_port()}"
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
         [RAY, *words.split(), f"--autoscaling-config={file}"],

@@ -116,9 +116,14 @@ class Stories(RuleBasedStateMachine):
         ticket = self.working.pop(group)
         words = {"finish": {"by": group}, "stop": {"stopped": True}, "fail": "diverged"}[end]
         self.ask("fail" if end == "fail" else "finish", group, str(self.lives[group]), ticket, words)
+        key = ticket.job.key
+        gave_way = end == "stop" and key not in self.stopped  # nobody asked for it: the job goes on elsewhere
         state = {"finish": JobState.DONE, "stop": JobState.CANCELLED, "fail": JobState.FAILED}[end]
-        self.ended[ticket.job.key] = state
-        assert self.ask("follow", ticket.job.key, 9, 0).state is state
+        if gave_way:
+            state = JobState.WAITING
+        else:
+            self.ended[key] = state
+        assert self.ask("follow", key, 9, 0).state is state
 
     @rule(who=consumes(dead), verb=st.sampled_from(("finish", "fail", "report", "take", "proceed")))
     def the_dead_speak(self, who: Any, verb: str) -> None:
