@@ -152,7 +152,7 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
     place.mkdir(parents=True, exist_ok=True)
     with chatter_to(place / "log"):
         ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        display = display_of(prepared, io.StringIO(), resume=resume)
+        display = display_of(prepared, io.StringIO())
         launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
         stop_ray()
 

@@ -1,7 +1,6 @@
 """A running study on the terminal: recipes on one line, what is done, who is at work, how long it takes."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -150,9 +149,9 @@ def test_after_the_search_the_board_counts_repeats() -> None:
     assert told(board)[1] == "1 of 1 repeats done; choosing and testing the winner"
 
 
-def piped(earlier: Sequence[TrialRecord] = ()) -> tuple[Display, io.StringIO]:
+def piped() -> tuple[Display, io.StringIO]:
     stream = io.StringIO()
-    return Display(stream, CONFIG, {"petal": "rmse"}, {"sharing", "sharing.depth"}, lambda: earlier), stream
+    return Display(stream, CONFIG, {"petal": "rmse"}, {"sharing", "sharing.depth"}), stream
 
 
 def test_piped_output_is_a_line_for_each_end() -> None:
@@ -179,6 +178,7 @@ def test_piped_output_is_a_line_for_each_end() -> None:
 
 
 def test_a_resumed_study_counts_what_it_had_finished() -> None:
-    display, stream = piped([TrialRecord(0, "complete", 1.0), TrialRecord(1, "interrupted"), TrialRecord(2, "pruned")])
+    display, stream = piped()
     display.pool_started(1)
+    display.trials_found([TrialRecord(0, "complete", 1.0), TrialRecord(1, "interrupted"), TrialRecord(2, "pruned")])
     assert stream.getvalue().splitlines()[-1] == "2 of 8 trials were done before"

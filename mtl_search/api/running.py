@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from functools import partial
 from typing import TextIO
 
 from mtl_search.display import Display, varying
@@ -30,7 +29,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
     told: list[str] = [f"note: {note}" for note in prepared.notes]
     with chatter_to(StudyFolder(storage_of(config), config.name).log) as terminal:
         if verbose:
-            display = display_of(prepared, _own_output() or terminal, resume=resume)
+            display = display_of(prepared, _own_output() or terminal)
             for line in told:
                 display.say(line)
             with display.shown():
@@ -41,13 +40,12 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
     return outcome
 
 
-def display_of(prepared: Prepared, stream: TextIO, *, resume: bool) -> Display:
-    """What shows a study while it runs; where it goes on, its earlier trials count."""
+def display_of(prepared: Prepared, stream: TextIO) -> Display:
+    """What shows a study while it runs."""
     config = prepared.study.config
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
-    earlier = partial(StudyFolder(storage_of(config), config.name).records, config.search.storage)
     searched = varying(prepared.study.space.corners())
-    return Display(stream, config, metrics, searched, earlier if resume else tuple)
+    return Display(stream, config, metrics, searched)
 
 
 def _own_output() -> TextIO | None:

@@ -107,7 +107,7 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
     with chatter_to(folder.log, 2 if json else 1) as stream:
-        display = display_of(prepared, stream, resume=resume or join)
+        display = display_of(prepared, stream)
         for note in prepared.notes:
             display.say(f"note: {note}")
         try:

@@ -1,6 +1,6 @@
 """The display: a study while it runs; a live table on a terminal, plain lines where output is piped."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -25,7 +25,6 @@ class Display:
         config: The study file.
         metrics: Main metric by task.
         searched: Parameters worth showing of each recipe.
-        earlier: Reads the trials of the study's earlier runs, once this process holds the study.
     """
 
     def __init__(
@@ -34,10 +33,9 @@ class Display:
         config: StudyConfig,
         metrics: Mapping[str, str],
         searched: Collection[str],
-        earlier: Callable[[], Sequence[TrialRecord]] = tuple,
     ) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._metrics, self._searched, self._earlier = metrics, searched, earlier
+        self._metrics, self._searched = metrics, searched
         search = config.search
         self._progress = Progress(search.most_trials, budget=search.seconds)
         self._board = Board(
@@ -80,7 +78,10 @@ class Display:
         self._board.phase = f"{groups} worker group{'s' if groups > 1 else ''} ready"
         self._note(self._board.phase)
         self._board.phase += ", training single-task models"
-        for trial in self._earlier():
+
+    def trials_found(self, trials: Sequence[TrialRecord]) -> None:
+        """Trials of earlier runs count."""
+        for trial in trials:
             if trial.state in COUNTED:
                 self._progress.trial_ended(trial)
         if self._progress.done:

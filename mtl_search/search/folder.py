@@ -17,7 +17,7 @@ from mtl_search.search.beginning import check_unchanged
 from mtl_search.search.mirror import Mirror, mirror_of
 from mtl_search.search.optuna_journal import cut_torn_line, open_storage
 from mtl_search.search.ownership import Ownership, owner_of
-from mtl_search.search.record import REFUSED, TrialRecord
+from mtl_search.search.record import TrialRecord, records_of, tried
 from mtl_search.storage import Place, place, probe
 from mtl_search.training.files import read_json, write_json
 
@@ -218,7 +218,7 @@ class StudyFolder:
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order; none where its search has not begun."""
-        return [TrialRecord.of(trial) for trial in self.read_trials(url)]
+        return records_of(self.read_trials(url))
 
     def read_trials(self, url: str) -> list[FrozenTrial]:
         """The same as Optuna holds them. Reading makes no study: it would have one objective for ever."""
@@ -228,7 +228,7 @@ class StudyFolder:
         except KeyError:
             return []
         else:
-            return [trial for trial in trials if REFUSED not in trial.user_attrs]
+            return tried(trials)
         finally:
             if isinstance(storage, RDBStorage):  # a server has few connections to give
                 storage.remove_session()

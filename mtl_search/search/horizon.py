@@ -7,6 +7,7 @@ and the storage below keeps everything.
 
 import heapq
 from collections.abc import Container, Iterator, Sequence
+from sys import intern
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -20,10 +21,10 @@ LIMIT = 500
 """Finished trials that a sampler sees at most."""
 _BEST, _LATEST = 100, 200
 """Of these. TPE models the 25 best (of each objective it would take more), and weighs old trials down."""
-_SHORT = 20
-"""Longer texts are keys and reasons, of which each trial has its own."""
 _MOST = 5000
-"""Values kept to be shared: what trials have in common is seen in the first of them."""
+"""Parts kept to be shared: what trials have in common is seen in the first of them."""
+_LONG = 500
+"""Characters; a longer part is a whole recipe, which no other trial has."""
 _SEEN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -171,23 +172,37 @@ class Shared:
     """
 
     def __init__(self) -> None:
+        self._domains: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
         self._kept: dict[str, Any] = {}
 
     def slim(self, trial: FrozenTrial) -> None:
         """Let a finished trial, as its storage holds it, use what earlier ones have; it stays equal to what it was."""
-        trial.distributions = {self._one(name): self._one(domain) for name, domain in trial.distributions.items()}
-        trial.params = {self._one(name): value for name, value in trial.params.items()}
-        trial.user_attrs = {self._one(name): self._of(value) for name, value in trial.user_attrs.items()}
+        trial.distributions = self._branch(trial.distributions)
+        trial.params = {intern(name): value for name, value in trial.params.items()}
+        trial.user_attrs = {intern(name): self._of(value) for name, value in trial.user_attrs.items()}
 
-    def _one(self, value: Any) -> Any:
-        name = f"{type(value).__name__} {value!r}"
-        return self._kept.get(name, value) if len(self._kept) >= _MOST else self._kept.setdefault(name, value)
+    def _branch(self, domains: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+        """The domains of one branch of the space; the file that says them seldom changes."""
+        names = tuple(domains)
+        if self._domains.get(names) == domains:
+            return self._domains[names]
+        if len(self._domains) < _MOST:
+            self._domains[names] = domains
+        return domains
 
     def _of(self, value: Any) -> Any:
         """The value with shared parts."""
-        if isinstance(value, dict):
-            return self._one({self._one(name): self._of(part) for name, part in value.items()})
-        return self._one(value) if isinstance(value, str) and len(value) < _SHORT else value
+        if isinstance(value, str):
+            return intern(value)
+        if not isinstance(value, dict):
+            return value
+        text = repr(value)
+        if text not in self._kept:
+            value = {intern(name): self._of(part) for name, part in value.items()}
+            if len(self._kept) >= _MOST or len(text) > _LONG:
+                return value
+            self._kept[text] = value
+        return self._kept[text]
 
 
 def _keep(heap: list[Any], item: Any, most: int) -> None:

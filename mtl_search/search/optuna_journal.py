@@ -34,6 +34,8 @@ class SafeJournal(JournalFileBackend):
         Raises:
             DamagedError: One in the middle is no entry.
         """
+        # Optuna would keep where every line begins, and asks again for none but the next.
+        self._log_number_offset = {log_number_from: self._log_number_offset[log_number_from]}
         try:
             yield from super().read_logs(log_number_from)
         except ValueError as error:

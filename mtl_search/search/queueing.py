@@ -56,7 +56,8 @@ def prepare_study(
         alone: Whether no other driver runs the study: what runs there was left by one that died.
     """
     trials = study.get_trials(deepcopy=False)
-    known = {content_key(trial.user_attrs["recipe"]) for trial in trials if "recipe" in trial.user_attrs}
+    notes = [trial.user_attrs for trial in trials if "recipe" in trial.user_attrs]
+    known = {each.get("key") or content_key(each["recipe"]) for each in notes}
     for reference in {reference.recipe.key: reference for reference in references}.values():
         if reference.recipe.key not in known:
             attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}

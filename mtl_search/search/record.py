@@ -1,6 +1,6 @@
 """TrialRecord: one trial as Optuna's storage holds it, in words of this project."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,3 +103,13 @@ class TrialRecord:
             steps=notes.get("steps", {}),
             **{name: notes.get(name) for name in _COPIED},
         )
+
+
+def tried(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials without those that were refused."""
+    return [trial for trial in trials if REFUSED not in trial.user_attrs]
+
+
+def records_of(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
+    """The record of each trial but of refused ones."""
+    return [TrialRecord.of(trial) for trial in tried(trials)]

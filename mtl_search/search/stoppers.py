@@ -11,14 +11,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from mtl_search.recipe import PositiveInt
+from mtl_search.search.forgetting import forget_ended
 from mtl_search.search.trainable import EPOCH, METRIC
 
 _COMPARED = 500
 """Ended trials that a median is taken over; the rule looks at every result of each."""
 
 
-class _InOrder(TrialScheduler):
-    """Leaves to Tune which trial starts next: in the order in which they came.
+class _Lean(TrialScheduler):
+    """Has Tune forget what has ended, and leaves to it which trial starts next: in the order in which they came.
 
     Tune's own schedulers name the oldest waiting trial. That one's process is starting; Tune would give it the process
     of a trial that has just ended and kill the one that starts, so that short trials would never get enough of them.
@@ -27,12 +28,16 @@ class _InOrder(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         return None
 
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Any) -> None:
+        forget_ended(tune_controller)  # not this one yet: Tune has still to stop it
+        super().on_trial_complete(tune_controller, trial, result)
 
-class _Asha(_InOrder, AsyncHyperBandScheduler):
+
+class _Asha(_Lean, AsyncHyperBandScheduler):
     pass
 
 
-class _Never(_InOrder, FIFOScheduler):
+class _Never(_Lean, FIFOScheduler):
     pass
 
 
@@ -63,7 +68,7 @@ class Asha:
         )
 
 
-class _MedianRule(_InOrder, MedianStoppingRule):
+class _MedianRule(_Lean, MedianStoppingRule):
     """Tune's rule, for trials whose last result says how they ended and holds no epoch; of ended ones it keeps some."""
 
     def __init__(self, **options: Any) -> None:
@@ -71,6 +76,8 @@ class _MedianRule(_InOrder, MedianStoppingRule):
         self._ended: deque[Any] = deque()
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
+        forget_ended(tune_controller)
+        self._stopped_trials.discard(trial)
         self._ended.append(trial)
         if len(self._ended) > _COMPARED:
             self._results.pop(self._ended.popleft(), None)

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import replace
 from typing import Any
 
+import optuna
 import ray
 from ray.tune.error import TuneError
 
@@ -30,9 +31,10 @@ from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosin
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.queueing import prepare_study
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.record import TrialRecord, records_of
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import OptunaSearcher
+from mtl_search.search.taking_up import TakingUp
 from mtl_search.search.tuning import tuner_of
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
@@ -96,6 +98,7 @@ class Study:
         clock = Clock(self._config.search.seconds, self._folder.clock_file(self._driver))
         try:
             resources, search = self._config.resources, self._config.search
+            taking_up = TakingUp(self._folder, search)
             # No more can be busy at once: a trial each, or before that a baseline each.
             useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
@@ -114,13 +117,15 @@ class Study:
             with running(pool):
                 for watcher in self._watchers:
                     watcher.pool_started(capacity.groups)
+                study = taking_up.tell(self._watchers)
+                del taking_up  # it has the record of every trial
                 default = self._space.default().recipe
                 self._learn_base(pool, default)
                 with clock.baselines():
                     self._objective = self._baselines.train(pool, default)
                 self._measure_affinity(pool)
-                self._search(pool, capacity, clock)
-                trials = self._folder.records(self._config.search.storage)
+                self._search(study, pool, capacity, clock)
+                trials = records_of(study.get_trials(deepcopy=False))
                 if self._drivers is not None and not self._drivers.wait_for_turn(trials):
                     return Outcome.from_dict(self._folder.read_outcome() or {})
                 searched = copy(self._jobs())
@@ -183,10 +188,9 @@ class Study:
             for watcher in self._watchers:
                 watcher.affinity_measured(kind, result["affinity"], self._groups[kind])
 
-    def _search(self, pool: Pool, capacity: Capacity, clock: Clock) -> None:
+    def _search(self, study: optuna.Study, pool: Pool, capacity: Capacity, clock: Clock) -> None:
         """Run Tune over what is left of the budget."""
         search = self._config.search
-        study = self._folder.optuna_study(search.storage, len(search.objectives))
         past = len(study.get_trials(deepcopy=False))
         study.sampler = build(SAMPLERS, search.sampler).build(
             seed_from(self._config.seed, "sampler", past, *([self._driver] if self._driver else []))

@@ -1,5 +1,6 @@
 """Watchers: who hears of a study while it runs; the terminal and MLflow are two."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from mtl_search.recipe import Recipe
@@ -25,6 +26,9 @@ class StudyWatcher(Watcher, Protocol):
 
     def pool_started(self, groups: int) -> None:
         """The worker groups are up."""
+
+    def trials_found(self, trials: Sequence[TrialRecord]) -> None:
+        """The study goes on: what it has tried before, in other drivers too; nothing where it is new."""
 
     def base_reported(self, name: str, report: dict[str, Any]) -> None:
         """The base of the default recipe has been trained for an epoch."""
@@ -61,6 +65,7 @@ class PartialWatcher(StudyWatcher):
     def trial_reported(self, number: int, report: dict[str, Any]) -> None: ...
     def trial_ended(self, trial: TrialRecord) -> None: ...
     def pool_started(self, groups: int) -> None: ...
+    def trials_found(self, trials: Sequence[TrialRecord]) -> None: ...
     def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
     def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
     def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...

@@ -15,6 +15,7 @@ from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.watchers import PartialWatcher
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.space import SearchSpace
 from mtl_search.tracking.description import describe
@@ -30,7 +31,7 @@ _STATUS: Mapping[str, Status] = {
 }
 
 
-class Recorder:
+class Recorder(PartialWatcher):
     """Writes a study to MLflow (a ``search.watchers.StudyWatcher``).
 
     Args:

@@ -1,0 +1,45 @@
+"""Taking up: a study's trials are read from its storage while Ray starts; thousands of them take seconds.
+
+Begun by the study first of all, and ended when its pool is up.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+
+from mtl_search.search.folder import StudyFolder
+from mtl_search.search.record import TrialRecord, records_of
+from mtl_search.search.watchers import StudyWatcher
+from mtl_search.search_config import SearchConfig
+
+
+class TakingUp:
+    """Reads in a thread of its own, at once.
+
+    Args:
+        folder: The study's.
+        search: How it is searched.
+    """
+
+    def __init__(self, folder: StudyFolder, search: SearchConfig) -> None:
+        self._folder, self._search = folder, search
+        reader = ThreadPoolExecutor(1, "mtl_search-reader")
+        self._reading = reader.submit(self._read)
+        reader.shutdown(wait=False)
+
+    def _read(self) -> tuple[optuna.Study, list[TrialRecord]]:
+        study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
+        return study, records_of(study.get_trials(deepcopy=False))
+
+    def tell(self, watchers: Sequence[StudyWatcher]) -> optuna.Study:
+        """Wait until all is read, and let watchers know what the study has tried before; Optuna's study.
+
+        Raises:
+            DamagedError: The study's journal is damaged.
+            StudyError: The database cannot be reached.
+        """
+        study, trials = self._reading.result()
+        for watcher in watchers:
+            watcher.trials_found(trials)
+        return study
