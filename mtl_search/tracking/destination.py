@@ -21,6 +21,8 @@ from mtl_search.tracking.entities import clean, cut, dataset_input, points, run_
 from mtl_search.tracking.journal import PARENT, Event, Operation
 from mtl_search.tracking.sharing import in_turn
 
+_PAGE = 1000
+"""Runs that MLflow is asked for at a time."""
 _MAX_PARAM = 6000  # characters; MLflow refuses or cuts what is longer
 _EXPERIMENT_TAGS = {
     "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; nested in it are trials, single-task "
@@ -62,8 +64,8 @@ class Destination:
         turns: File to lock for what several drivers must do once; None where one driver alone makes the runs.
 
     Attributes:
-        runs: Key to run id, of the runs that are there.
-        total: How many runs of this journal are there, deleted ones too.
+        runs: Key to run id, of the study's run and of those that something was said of since the last ``connect``.
+        total: 0 where no run of this journal is there; deleted ones are.
     """
 
     def __init__(
@@ -74,12 +76,16 @@ class Destination:
         self._study, self._journal, self._folder = study, journal, folder
         self.runs: dict[str, str] = {}
         self.total = 0
+        self._all_known = False
         self._open: set[str] = set()
         self._experiment_id = ""
         self._client: MlflowClient | None = None
 
     def connect(self) -> None:
-        """Finds the experiment and this journal's runs; at once where that was done and nothing failed since."""
+        """Finds the experiment and the study's run; at once where that was done and nothing failed since.
+
+        Of other runs it asks when something is said of them: MLflow takes 3 ms for each, and studies have thousands.
+        """
         if self._client is not None:
             return
         make_database(self.uri)
@@ -93,7 +99,12 @@ class Destination:
             raise MtlSearchError(f"experiment {self.experiment!r} is deleted in MLflow: restore it or name another one")
         else:
             self._experiment_id = found.experiment_id
-        self._find_runs(client)
+        self.runs, self._open = {}, set()
+        self.total = self._note(self._search(client, most=1))
+        self._all_known = self._turns is None and not self.total  # nobody else makes any
+        if self.total:
+            self._run(client, PARENT)
+            self._find_open(client)
         self._client = client
 
     def disconnect(self) -> None:
@@ -101,14 +112,14 @@ class Destination:
         self._client = None
 
     def _run(self, client: MlflowClient, key: str) -> str | None:
-        """The run of a key; another driver may have made it since the last look."""
-        if key not in self.runs and self._turns is not None:
+        """The run of a key; an earlier process or another driver may have made it."""
+        if key not in self.runs and not self._all_known:
             self._note(self._search(client, f" AND tags.`mtl_search.key` = '{key}'" if "'" not in key else ""))
         return self.runs.get(key)
 
-    def _find_runs(self, client: MlflowClient) -> None:
-        self.runs, self._open = {}, set()
-        self.total = self._note(self._search(client))
+    def _find_open(self, client: MlflowClient) -> None:
+        self._open.clear()
+        self._note(self._search(client, " AND attributes.status = 'RUNNING'"))
 
     def _note(self, runs: Iterator[Run]) -> int:
         """Take up runs that are there; how many."""
@@ -121,13 +132,13 @@ class Destination:
                     self._open.add(key)
         return number
 
-    def _search(self, client: MlflowClient, only: str = "") -> Iterator[Run]:
+    def _search(self, client: MlflowClient, only: str = "", most: int | None = None) -> Iterator[Run]:
         mine, token = f"tags.`mtl_search.journal` = '{self._journal}'{only}", None
         while True:
-            page = client.search_runs([self._experiment_id], mine, ViewType.ALL, page_token=token)
+            page = client.search_runs([self._experiment_id], mine, ViewType.ALL, most or _PAGE, page_token=token)
             yield from page
             token = page.token
-            if not token:
+            if not token or most is not None:
                 return
 
     def page(self, key: str) -> str | None:
@@ -199,8 +210,8 @@ class Destination:
             "mtl_search.key": event.key,
             "mtl_search.journal": self._journal,
         }
-        if event.key != PARENT and PARENT in self.runs:
-            tags["mlflow.parentRunId"] = self.runs[PARENT]
+        if event.key != PARENT and (parent := self._run(client, PARENT)) is not None:
+            tags["mlflow.parentRunId"] = parent
         created = client.create_run(self._experiment_id, event.time, tags, event.body["name"])
         self.runs[event.key] = created.info.run_id
         self.total += 1
@@ -216,7 +227,7 @@ class Destination:
         client.log_batch(run, metrics=points(event), tags=run_tags(event.body["tags"]))
         if event.key == PARENT:
             if self._turns is not None:
-                self._find_runs(client)
+                self._find_open(client)
             for key in sorted(self._open - {PARENT}):
                 client.set_terminated(self.runs[key], "KILLED", event.time)
                 self._open.discard(key)

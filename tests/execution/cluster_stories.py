@@ -105,13 +105,14 @@ def autoscaling(folder: Path) -> Iterator[None]:
     """
     set_environment()
     port, file = free_port(), folder / "cluster.json"
-    file.write_text(json.dumps(FAKE_NODES))
+    provider = FAKE_NODES["provider"] | {"gcs_address": f"{ray.util.get_node_ip_address()}:{port}"}
+    file.write_text(json.dumps(FAKE_NODES | {"provider": provider}))
     words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port}"
     words += f" --ray-client-server-port={free_port()}"
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
         [RAY, *words.split(), f"--autoscaling-config={file}"],
-        env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"},
+        env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"},
         stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
     )
