@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import ray
 from live_processes import RAY, descendants, wait_for
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.cluster_utils import Cluster
 from small_studies import Story, run_here, study_of
 from tiny_studies import TASKS, jobs, recipe, told, workload
@@ -42,13 +43,13 @@ PATIENCE = 240.0
 
 FAKE_NODES: dict[str, Any] = {
     "cluster_name": "fake",
-    "provider": {"type": "fake_multinode"},
+    "provider": {"type": "fake_multinode", "use_node_id_as_ip": True, "disable_node_updaters": True},
     "max_workers": 2,
     "upscaling_speed": 1.0,
     "idle_timeout_minutes": 5,
-    "head_node_type": "head",
+    "head_node_type": FAKE_HEAD_NODE_TYPE,
     "available_node_types": {
-        "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+        FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
         "small": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2},
     },
     **{key: {} for key in ("auth", "docker", "file_mounts")},
@@ -58,6 +59,14 @@ FAKE_NODES: dict[str, Any] = {
     **{key: [] for key in ("head_start_ray_commands", "worker_start_ray_commands", "rsync_exclude", "rsync_filter")},
     "cluster_synced_files": [],
     "file_mounts_sync_continuously": False,
+}
+
+
+FAKE_HEAD = {
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
 }
 
 
@@ -112,7 +121,7 @@ def autoscaling(folder: Path) -> Iterator[None]:
     words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
     head = subprocess.Popen(
         [RAY, *words.split(), f"--autoscaling-config={file}"],
-        env=os.environ | {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1", "RAY_AUTH_MODE": "disabled"},
+        env=os.environ | FAKE_HEAD,
         stdout=(folder / "head.log").open("w"),
         stderr=subprocess.STDOUT,
     )
