@@ -140,21 +140,25 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
     from mtl_search import launch
     from mtl_search.api.running import display_of
     from mtl_search.catalog import load_study
-    from mtl_search.execution.cluster import set_environment, stop_ray
+    from mtl_search.execution.cluster import Capacity, set_environment, start_ray
     from mtl_search.quiet import chatter_to
     from mtl_search.search import study as search_study
 
+    def with_room(resources: Any, useful: int) -> Capacity:
+        """Starts Ray where the study would, on a machine with more cores."""
+        set_environment()
+        ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        return start_ray(resources, useful)
+
     SimulatedPool.epoch_seconds = epoch_seconds
     search_study.Pool = SimulatedPool  # type: ignore[misc]
+    search_study.start_ray = with_room
     launch.register = lambda *_: None  # type: ignore[assignment]
     prepared = launch.prepare(load_study(raw))
-    set_environment()
     place.mkdir(parents=True, exist_ok=True)
     with chatter_to(place / "log"):
-        ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         display = display_of(prepared, io.StringIO())
         launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
-        stop_ray()
 
 
 def driver(place: Path, trials: int, every: int) -> dict[str, Any]:

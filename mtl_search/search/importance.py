@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 LEAST = 10
@@ -92,6 +91,8 @@ def importance(of: str, trials: Sequence[FrozenTrial], score: Score) -> Importan
         trials: Of the study, in any state.
         score: Of a trial.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # it brings scikit-learn's trees
+
     known = scored(trials, score)
     if len(known) < LEAST:
         reason = f"it takes {LEAST} different complete trials, there are {len(known)}"

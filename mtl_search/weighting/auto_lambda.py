@@ -63,8 +63,7 @@ class AutoLambda(Learning, LookAhead):
         if strangers:
             raise ConfigError([Problem(f"{_PLACE}.primary", "must name tasks", task, tasks) for task in strangers])
         self.primary = tuple(tasks.index(task) for task in named)
-        self._learned = nn.Parameter(torch.full((len(tasks),), self.initial, dtype=torch.float64, device=device))
-        self._optimizer = torch.optim.Adam([self._learned], self.lr)
+        self._begin_with(nn.Parameter(torch.full((len(tasks),), self.initial, dtype=torch.float64, device=device)))
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
         return blanked(self._learned.detach().clone(), present, losses)

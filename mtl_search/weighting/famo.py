@@ -38,10 +38,8 @@ class Famo(Learning):
 
         count = len(tasks)
         self._famo = FAMO(count, lr=self.lr, weight_decay=self.weight_decay).to(device, torch.float64)
-        (self._learned,) = self._famo.parameters()
-        # torchjd makes it at the first update, too late to take up a checkpoint's moments.
-        self._optimizer = torch.optim.Adam([self._learned], self.lr, weight_decay=self.weight_decay)
-        self._famo._optimizer = self._optimizer
+        (learned,) = self._famo.parameters()
+        self._begin_with(learned)
         self._before = torch.ones(count, dtype=torch.float64, device=device)
         self._seen = torch.zeros(count, dtype=torch.bool)
 
@@ -74,4 +72,5 @@ class Famo(Learning):
             after = torch.where(there, after, old * torch.exp(-change) - _EPSILON)
         self._famo(self._before)
         with self._held(known):
+            self._famo._optimizer = self._optimizer  # torchjd's own would not know a checkpoint's moments
             self._famo.update(after)

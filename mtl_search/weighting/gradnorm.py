@@ -50,8 +50,7 @@ class GradNorm(Learning):
         self.at = at
 
     def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
-        self._learned = nn.Parameter(torch.ones(len(tasks), dtype=torch.float64))
-        self._optimizer = torch.optim.Adam([self._learned], self.lr)
+        self._begin_with(nn.Parameter(torch.ones(len(tasks), dtype=torch.float64)))
         self._first = torch.full((len(tasks),), torch.nan, dtype=torch.float64)
 
     def state_dict(self) -> dict[str, Any]:

@@ -31,13 +31,25 @@ def check_state(weighting: Weighting, state: Mapping[str, Any]) -> None:
 
 
 class Learning(Weighting):
-    """A weighting that learns one number per task, with an optimiser of its own; ``_start`` makes both.
+    """A weighting that learns one number per task by Adam; ``_start`` says with which numbers it begins.
 
     torch counts steps for all tasks together: one that was absent takes its next steps as if it had been there.
     """
 
+    lr: float
+    weight_decay: float = 0.0
     _learned: nn.Parameter
-    _optimizer: torch.optim.Optimizer
+    _adam: torch.optim.Adam | None = None
+
+    def _begin_with(self, learned: nn.Parameter) -> None:
+        self._learned, self._adam = learned, None
+
+    @property
+    def _optimizer(self) -> torch.optim.Adam:
+        # Made when needed: torch's first optimiser takes seconds of imports, and who checks a study file takes no step.
+        if self._adam is None:
+            self._adam = torch.optim.Adam([self._learned], self.lr, weight_decay=self.weight_decay)
+        return self._adam
 
     def state_dict(self) -> dict[str, Any]:
         return {"learned": self._learned.detach().clone(), "optimizer": self._optimizer.state_dict()}

@@ -66,8 +66,8 @@ class LearnedScales(Learning):
 
     def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         self._method = self._scalarizer(len(tasks)).to(device, torch.float64)
-        (self._learned,) = self._method.parameters()
-        self._optimizer = torch.optim.Adam([self._learned], self.lr)
+        (learned,) = self._method.parameters()
+        self._begin_with(learned)
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
         with torch.enable_grad():
