@@ -135,7 +135,7 @@ class Meter(PartialWatcher):
 def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: float, meter: Meter, resume: bool) -> None:
     """Run a study whose worker groups sleep; all else is real, but for the registering of models that are not there."""
     import ray
-    from simulated_groups import SimulatedPool
+    from simulated_pool import SimulatedPool
 
     from mtl_search import launch
     from mtl_search.api.running import display_of
@@ -190,7 +190,7 @@ def resumed(place: Path, trials: int) -> dict[str, Any]:
 
 def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> dict[str, Any]:
     """Part of the groups' time that is training while there is work for all, and how long the last one waits for it."""
-    from simulated_groups import SimulatedPool
+    from simulated_pool import SimulatedPool
 
     meter = Meter(place)
     raw = study_of(place, trials, groups, EFFICIENCY_EPOCHS, stopper="none", sampler="tpe")

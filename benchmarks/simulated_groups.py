@@ -10,10 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from mtl_search.execution.jobs import Retire, Ticket
-from mtl_search.execution.pool import Pool
 from mtl_search.recipe import seed_from
 from mtl_search.training.files import RESULT_FILE, write_json
 from mtl_search.training.stages import Stage
@@ -71,31 +68,6 @@ class SimulatedGroups:
             (folder / "model.safetensors").touch()
         await mailbox.finish.remote(*who, ticket, result)
         return busy
-
-
-class SimulatedPool(Pool):
-    """The pool with simulated groups; dispatcher, jobs and everything the driver does are the real ones."""
-
-    epoch_seconds = 0.0
-    busy: list[list[Span]]
-    """When each group was in epochs of joint training; of a closed pool."""
-
-    def start(self) -> None:
-        """Start the actor and its groups; it takes the CPUs that real groups would take."""
-        actor: Any = ray.remote(SimulatedGroups)
-        self._actor = actor.options(num_cpus=self._first, max_concurrency=1000).remote(type(self).epoch_seconds)
-        ray.get(self.mailbox.begin.remote(self._first, []))
-        self._serving = [self._actor.serve.remote(f"group-{n}", self.mailbox) for n in range(self._first)]
-        while len(ray.get(self.mailbox.groups.remote())) < self._first:
-            time.sleep(0.1)
-        self.size = self._first
-
-    def close(self) -> None:
-        """Let the groups retire."""
-        ray.get(self.mailbox.close.remote())
-        type(self).busy = ray.get(self._serving)
-        ray.kill(self._actor)
-        ray.kill(self.mailbox)
 
 
 def _metrics(stage: Stage, epoch: int) -> dict[str, float]:

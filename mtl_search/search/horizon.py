@@ -6,6 +6,7 @@ and the storage below keeps everything.
 """
 
 import heapq
+from bisect import insort
 from collections.abc import Container, Iterator, Sequence
 from sys import intern
 from typing import Any
@@ -137,7 +138,8 @@ class Horizon(_Passing):
     def _add(self, trial: FrozenTrial) -> None:
         self._shown = None
         # By number, as samplers expect it, though trials end in another order.
-        self._latest = sorted([*self._latest, trial], key=lambda each: each.number)[-LIMIT:]
+        insort(self._latest, trial, key=lambda each: each.number)
+        del self._latest[:-LIMIT]
         # The lowest of equally likely numbers are an even sample, the same in every process.
         _keep(self._drawn, (-seed_from(0, trial.number), trial.number, trial), LIMIT)
         for place, value in enumerate(trial.values or () if trial.state is TrialState.COMPLETE else ()):

@@ -1,0 +1,34 @@
+"""The pool of worker groups that sleep; apart from them, since their process needs nothing of it."""
+
+import time
+from typing import Any
+
+import ray
+from simulated_groups import SimulatedGroups, Span
+
+from mtl_search.execution.pool import Pool
+
+
+class SimulatedPool(Pool):
+    """The pool with simulated groups; dispatcher, jobs and everything the driver does are the real ones."""
+
+    epoch_seconds = 0.0
+    busy: list[list[Span]]
+    """When each group was in epochs of joint training; of a closed pool."""
+
+    def start(self) -> None:
+        """Start the actor and its groups; it takes the CPUs that real groups would take."""
+        actor: Any = ray.remote(SimulatedGroups)
+        self._actor = actor.options(num_cpus=self._first, max_concurrency=1000).remote(type(self).epoch_seconds)
+        ray.get(self.mailbox.begin.remote(self._first, []))
+        self._serving = [self._actor.serve.remote(f"group-{n}", self.mailbox) for n in range(self._first)]
+        while len(ray.get(self.mailbox.groups.remote())) < self._first:
+            time.sleep(0.1)
+        self.size = self._first
+
+    def close(self) -> None:
+        """Let the groups retire."""
+        ray.get(self.mailbox.close.remote())
+        type(self).busy = ray.get(self._serving)
+        ray.kill(self._actor)
+        ray.kill(self.mailbox)
