@@ -11,7 +11,8 @@
 * ``driver_seconds_per_trial`` (CPU time of the driver's process), ``driver_wall_seconds_per_trial`` and ``driver_mib``
   (resident) by finished trials, of instant trials; after each thousand the benchmark waits until MLflow has them.
 * ``conclusion_seconds``: from the last trial to the study's end: repeats, figures, report, delivery.
-* ``resume_seconds``: from the start of a process that goes on with that study until its first new trial.
+* ``resume_seconds``: from the start of a process that goes on with that study until its first new trial. Its simulated
+  groups are there at once; real ones start torch first, for which a study waits whatever it has tried before.
 
 What grew with the number of trials, found by cProfile and tracemalloc, and what bounds it now:
 

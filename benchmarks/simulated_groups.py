@@ -8,12 +8,14 @@ import asyncio
 import pickle
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl_search.execution.jobs import Retire, Ticket
 from mtl_search.recipe import seed_from
 from mtl_search.training.files import RESULT_FILE, write_json
-from mtl_search.training.stages import Stage
+
+if TYPE_CHECKING:  # torch: real groups import it where they run, and these share the cores of the driver
+    from mtl_search.training.stages import Stage
 
 _POLL_SECONDS = 20.0
 Span = tuple[float, float]
@@ -70,7 +72,7 @@ class SimulatedGroups:
         return busy
 
 
-def _metrics(stage: Stage, epoch: int) -> dict[str, float]:
+def _metrics(stage: "Stage", epoch: int) -> dict[str, float]:
     """Made-up metrics that depend on the recipe as a search expects, and a little on chance."""
     lr = stage.recipe.joint.optimizer.params.get("lr", 1e-3)
     rng = seed_from(0, stage.key, epoch)
@@ -84,7 +86,7 @@ def _metrics(stage: Stage, epoch: int) -> dict[str, float]:
     return metrics
 
 
-def _report(stage: Stage, epoch: int, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _report(stage: "Stage", epoch: int, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     metrics = _metrics(stage, epoch)
     objective, tasks = stage.objective, list(stage.objective.goals)
     score = objective.score(metrics) if objective.compares or objective.kind in tasks else 0.0
@@ -103,7 +105,7 @@ def _report(stage: Stage, epoch: int, history: list[dict[str, Any]], seconds: fl
     }
 
 
-def _result(stage: Stage, history: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
+def _result(stage: "Stage", history: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
     best = max(history, key=lambda report: report["score"])
     seconds = sum(report["seconds"] for report in history)
     steps = dict.fromkeys(("base", "single", "fused", "joint"), best["metrics"])
