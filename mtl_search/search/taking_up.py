@@ -3,6 +3,7 @@
 Begun by the study first of all, and ended when its pool is up.
 """
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,9 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.record import TrialRecord, records_of
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.search_config import SearchConfig
+
+_SWITCH_SECONDS = 0.0005
+"""Ray's start waits a thousand times for a moment; each time it would have to wait Python's 5 ms for this thread."""
 
 
 class TakingUp:
@@ -29,8 +33,13 @@ class TakingUp:
         reader.shutdown(wait=False)
 
     def _read(self) -> tuple[optuna.Study, list[TrialRecord]]:
-        study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
-        return study, records_of(study.get_trials(deepcopy=False))
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        try:
+            study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
+            return study, records_of(study.get_trials(deepcopy=False))
+        finally:
+            sys.setswitchinterval(usual)
 
     def tell(self, watchers: Sequence[StudyWatcher]) -> optuna.Study:
         """Wait until all is read, and let watchers know what the study has tried before; Optuna's study.
