@@ -3,6 +3,7 @@
 Begun by the study first of all, and ended when its pool is up.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +36,12 @@ class TakingUp:
     def _read(self) -> tuple[optuna.Study, list[TrialRecord]]:
         usual = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_SECONDS)
+        gc.disable()  # it would go through a million objects again and again, none of them garbage
         try:
             study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
             return study, records_of(study.get_trials(deepcopy=False))
         finally:
+            gc.enable()
             sys.setswitchinterval(usual)
 
     def tell(self, watchers: Sequence[StudyWatcher]) -> optuna.Study:
