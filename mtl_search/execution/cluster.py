@@ -20,8 +20,6 @@ from mtl_search.execution.addresses import asks_for_a_job, check_answers
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
     "RAY_worker_niceness": "0",
-    # Ray would start a process for each CPU at once, and all would compete with the driver's own start.
-    "RAY_prestart_worker_first_driver": "0",
     # One process less per group; on a cluster that takes nodes away, a user's own setting of it stands.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray Train looks after its workers in this rhythm; the default of 2 s would be the length of many a short study.
