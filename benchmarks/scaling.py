@@ -149,7 +149,7 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
         """Starts Ray where the study would, as on a machine with more cores."""
         set_environment()
         # Ray starts a process for each CPU at once, for the trials; here all of them would share the driver's cores.
-        os.environ["RAY_prestart_worker_first_driver"] = "0"
+        os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  it is Ray's name
         ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         return start_ray(resources, useful)
 
