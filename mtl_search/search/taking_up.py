@@ -18,6 +18,9 @@ from mtl_search.search_config import SearchConfig
 _SWITCH_SECONDS = 0.0005
 """Ray's start waits a thousand times for a moment; each time it would have to wait Python's 5 ms for this thread."""
 
+_MANY = 200_000
+"""New objects between two collections: a long study is a million, none of them garbage."""
+
 
 class TakingUp:
     """Reads in a thread of its own, at once.
@@ -34,15 +37,15 @@ class TakingUp:
         reader.shutdown(wait=False)
 
     def _read(self) -> tuple[optuna.Study, list[TrialRecord]]:
-        usual = sys.getswitchinterval()
+        switch, collect = sys.getswitchinterval(), gc.get_threshold()
         sys.setswitchinterval(_SWITCH_SECONDS)
-        gc.disable()  # it would go through a million objects again and again, none of them garbage
+        gc.set_threshold(_MANY, *collect[1:])
         try:
             study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
             return study, records_of(study.get_trials(deepcopy=False))
         finally:
-            gc.enable()
-            sys.setswitchinterval(usual)
+            gc.set_threshold(*collect)
+            sys.setswitchinterval(switch)
 
     def tell(self, watchers: Sequence[StudyWatcher]) -> optuna.Study:
         """Wait until all is read, and let watchers know what the study has tried before; Optuna's study.
