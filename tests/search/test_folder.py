@@ -1,13 +1,27 @@
 """The study's folder: reading it changes nothing, and half a line in its journal is no harm."""
 
+import gc
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from made_outcomes import small_study
 
-from mtl_search.errors import DamagedError
+from mtl_search.errors import DamagedError, StudyError
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.overview import Overview
+from mtl_search.search.record import TrialRecord
+from mtl_search.search.taking_up import TakingUp
+from mtl_search.search.watchers import PartialWatcher
+from mtl_search.search_config import SearchConfig
+
+
+class Found(PartialWatcher):
+    found: Sequence[TrialRecord] = ()
+
+    def trials_found(self, trials: Sequence[TrialRecord]) -> None:
+        self.found = trials
 
 
 @pytest.mark.parametrize("storage", ["journal", "sqlite:///{}/optuna.db"])
@@ -60,3 +74,38 @@ def test_a_journal_damaged_in_the_middle_is_said(tmp_path: Path) -> None:
     journal.write_bytes(journal.read_bytes().replace(b'{"op_code":4', b'"op_code":4', 1))
     with pytest.raises(DamagedError, match=r"journal .*optuna.journal is damaged"):
         folder.read_trials("journal")
+
+
+def test_a_study_is_taken_up_with_the_trials_that_it_has(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "long")
+    folder.path.mkdir(parents=True)
+    journal_of_two_trials(folder)
+    usual = sys.getswitchinterval(), gc.get_threshold()
+    listener = Found()
+    study = TakingUp(folder, SearchConfig()).tell([listener])
+    assert [trial.value for trial in listener.found] == [1.0, 2.0]
+    assert (sys.getswitchinterval(), gc.get_threshold()) == usual
+    study.tell(study.ask(), 3.0)
+    assert [trial.value for trial in folder.read_trials("journal")] == [1.0, 2.0, 3.0]
+
+
+def test_what_is_wrong_with_a_study_is_said_when_it_is_taken_up(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "spoilt")
+    folder.path.mkdir(parents=True)
+    journal = journal_of_two_trials(folder)
+    journal.write_bytes(journal.read_bytes().replace(b'{"op_code":4', b'"op_code":4', 1))
+    taking_up = TakingUp(folder, SearchConfig())
+    with pytest.raises(DamagedError, match=r"optuna.journal is damaged"):
+        taking_up.tell([])
+    with pytest.raises(StudyError, match=r"search\.storage: cannot open the database"):
+        TakingUp(folder, SearchConfig(storage="postgresql://nobody@127.0.0.1:1/none")).tell([])
+
+
+def test_a_journal_in_use_does_not_keep_where_every_line_begins(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path, "long")
+    folder.path.mkdir(parents=True)
+    study = folder.optuna_study("journal")
+    for value in range(50):
+        study.tell(study.ask(), float(value))
+    assert len(study._storage._backend._log_number_offset) < 10  # type: ignore[attr-defined]
+    assert [trial.value for trial in study.get_trials()] == [float(value) for value in range(50)]

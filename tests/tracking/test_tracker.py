@@ -69,6 +69,33 @@ def test_times_are_those_of_the_call_not_of_the_delivery(seen, tmp_path: Path) -
     assert before <= info.start_time <= info.end_time <= after
 
 
+def test_a_resumed_study_finds_the_runs_that_it_speaks_of_and_asks_for_no_others(track: Track, seen) -> None:
+    with track() as tracker:
+        tracker.start_study({}, {})
+        for number in range(6):
+            tracker.start_run(f"trial-{number}", f"{number}", {"lr": number}, {})
+            if number != 5:  # left running by a driver that was killed
+                tracker.end_run(f"trial-{number}", "FINISHED", {})
+    before = {key: run.info.run_id for key, run in seen.runs.items()}
+    with track() as tracker:
+        tracker.start_study({}, {})
+        tracker.start_run("trial-2", "2", {"lr": 2}, {})
+        tracker.set_tags("trial-3", {"best": True})
+        tracker.start_run("trial-6", "6", {"lr": 6}, {})
+        assert tracker.flush(PATIENCE) == 0
+        assert tracker.rejected == 0
+        assert [tracker.run_id(key) for key in (None, "trial-2", "trial-3")] == [
+            before[key] for key in (PARENT, "trial-2", "trial-3")
+        ]
+        assert tracker.run_id("trial-0") is None, "nothing was said of it"
+        tracker.end_study("FINISHED")
+    after = seen.runs
+    assert {key: run.info.run_id for key, run in after.items() if key != "trial-6"} == before
+    assert after["trial-3"].data.tags["best"] == "true"
+    assert after["trial-6"].data.tags["mlflow.parentRunId"] == before[PARENT]
+    assert {key for key, state in seen.states.items() if state == "KILLED"} == {"trial-2", "trial-5", "trial-6"}
+
+
 def test_no_run_stays_running_when_the_study_has_ended(track: Track, seen) -> None:
     expected = {PARENT: "KILLED", "done": "FINISHED", "failed": "FAILED", "open": "KILLED", "late": "KILLED"}
     with track() as tracker:
