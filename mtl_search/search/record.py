@@ -82,13 +82,16 @@ class TrialRecord:
         return mine < others or (mine == others and seconds < _CLEARLY * other_seconds)
 
     @classmethod
-    def of(cls, trial: FrozenTrial, state: TrialState | None = None, value: float | None = None) -> "TrialRecord":
+    def of(
+        cls, trial: FrozenTrial, state: TrialState | None = None, value: float | None = None, *, recipe: bool = True
+    ) -> "TrialRecord":
         """Read a trial of Optuna's.
 
         Args:
             trial: From its storage.
             state: What the trial is about to become, if not what it is.
             value: The value it is about to get.
+            recipe: Whether to read its recipe too, which takes longer than the rest.
         """
         notes: Mapping[str, Any] = trial.user_attrs
         if state is None:  # with several objectives there is no one value, and the score stands in the notes
@@ -97,7 +100,7 @@ class TrialRecord:
             number=trial.number,
             state=INTERRUPTED if INTERRUPTED in notes else _STATES[state.name],
             value=notes.get("score", value) if state.name in ("COMPLETE", "PRUNED") else None,
-            recipe=Recipe.from_dict(notes["recipe"]) if "recipe" in notes else None,
+            recipe=Recipe.from_dict(notes["recipe"]) if recipe and "recipe" in notes else None,
             reason=str(notes.get("reason", "")),
             metrics=notes.get("metrics", {}),
             steps=notes.get("steps", {}),
@@ -110,6 +113,6 @@ def tried(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial in trials if REFUSED not in trial.user_attrs]
 
 
-def records_of(trials: Iterable[FrozenTrial]) -> list[TrialRecord]:
-    """The record of each trial but of refused ones."""
-    return [TrialRecord.of(trial) for trial in tried(trials)]
+def records_of(trials: Iterable[FrozenTrial], *, recipes: bool = True) -> list[TrialRecord]:
+    """The record of each trial but of refused ones, with or without their recipes."""
+    return [TrialRecord.of(trial, recipe=recipes) for trial in tried(trials)]

@@ -42,7 +42,7 @@ class TakingUp:
         gc.set_threshold(_MANY, *collect[1:])
         try:
             study = self._folder.optuna_study(self._search.storage, len(self._search.objectives))
-            return study, records_of(study.get_trials(deepcopy=False))
+            return study, records_of(study.get_trials(deepcopy=False), recipes=False)
         finally:
             gc.set_threshold(*collect)
             sys.setswitchinterval(switch)

@@ -28,7 +28,7 @@ class StudyWatcher(Watcher, Protocol):
         """The worker groups are up."""
 
     def trials_found(self, trials: Sequence[TrialRecord]) -> None:
-        """The study goes on: what it has tried before, in other drivers too; nothing where it is new."""
+        """The study goes on: what it has tried before, in other drivers too, without the recipes; nothing if new."""
 
     def base_reported(self, name: str, report: dict[str, Any]) -> None:
         """The base of the default recipe has been trained for an epoch."""
