@@ -24,8 +24,6 @@ _BEST, _LATEST = 100, 200
 """Of these. TPE models the 25 best (of each objective it would take more), and weighs old trials down."""
 _MOST = 5000
 """Parts kept to be shared: what trials have in common is seen in the first of them."""
-_LONG = 500
-"""Characters; a longer part is a whole recipe, which no other trial has."""
 _SEEN = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -181,7 +179,9 @@ class Shared:
         """Let a finished trial, as its storage holds it, use what earlier ones have; it stays equal to what it was."""
         trial.distributions = self._branch(trial.distributions)
         trial.params = {intern(name): value for name, value in trial.params.items()}
-        trial.user_attrs = {intern(name): self._of(value) for name, value in trial.user_attrs.items()}
+        # No other trial has the same recipe or the same figures, but parts of them.
+        notes = trial.user_attrs.items()
+        trial.user_attrs = {intern(n): self._parts(note) if isinstance(note, dict) else note for n, note in notes}
 
     def _branch(self, domains: dict[str, BaseDistribution]) -> dict[str, BaseDistribution]:
         """The domains of one branch of the space; the file that says them seldom changes."""
@@ -192,18 +192,20 @@ class Shared:
             self._domains[names] = domains
         return domains
 
+    def _parts(self, value: dict[str, Any]) -> dict[str, Any]:
+        return {intern(name): self._of(part) for name, part in value.items()}
+
     def _of(self, value: Any) -> Any:
-        """The value with shared parts."""
+        """The value with shared parts, or an equal one."""
         if isinstance(value, str):
             return intern(value)
         if not isinstance(value, dict):
             return value
         text = repr(value)
         if text not in self._kept:
-            value = {intern(name): self._of(part) for name, part in value.items()}
-            if len(self._kept) >= _MOST or len(text) > _LONG:
-                return value
-            self._kept[text] = value
+            if len(self._kept) >= _MOST:
+                return self._parts(value)
+            self._kept[text] = self._parts(value)
         return self._kept[text]
 
 
