@@ -11,6 +11,7 @@ from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 from mtl_search.recipe import Component
+from mtl_search.search.forgetting import Silent
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
@@ -55,5 +56,6 @@ def tuner_of(
             # There is nothing to keep of a light trial, and its node may not see the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=3),
+            callbacks=[Silent()],
         ),
     )
