@@ -19,10 +19,10 @@ What grew with the number of trials, found by cProfile and tracemalloc, and what
 * TPE read all trials for every parameter of every proposal, and Optuna's search for the space's branches all of them
   once more: now at most 500 (``search.horizon``).
 * The searcher copied Optuna's list of trials for each trial's end: now it reads one trial.
-* Optuna's trials in memory took some 20 KiB each, mostly equal domains and notes: equal ones are shared, and its journal
-  keeps no table of where every line begins: 6 KiB.
-* Tune kept every trial with its last result and a text of its state, 40 KiB, its silent progress callback once more, and
-  looked through all of them: it forgets ended ones (``search.forgetting``). Its median rule looked at every result ever:
+* Optuna's trials in memory took some 20 KiB each, mostly equal domains and notes: equal ones are shared, and the
+  journal keeps no table of where every line begins: 6 KiB.
+* Tune kept every trial with its last result and a text of its state, 40 KiB, as did its silent progress callback, and
+  looked through all of them: it forgets ended ones (``search.forgetting``). Its median rule looked at all results ever:
   now at 500 trials'.
 * At a study's end MLflow was told of every trial whether it is the best: now of the best one.
 
