@@ -10,11 +10,16 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, mode
 
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.fields import Columns, Name, Section, Variant
+from mtl_search.passwords import passwords_in
 from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig, TimeSpan, seconds_of
 from mtl_search.storage import storage_problem
 
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
+_NO_PASSWORDS = (
+    "must hold no password: it comes from the environment (PGPASSWORD or a .pgpass file, MLFLOW_TRACKING_USERNAME and "
+    "MLFLOW_TRACKING_PASSWORD, AWS_ACCESS_KEY_ID, ...)"
+)
 
 
 def _check_storage(storage: str) -> str:
@@ -198,6 +203,7 @@ class StudyConfig(Section):
             if name not in used and len(datasets) > 1
         ]
         problems += self._objective_problems()
+        problems += [Problem(place, _NO_PASSWORDS) for place in passwords_in(self.model_dump(mode="json"))]
         resources = self.resources
         device_mib = resources.activations.device_mib
         if not resources.gpus_per_worker and device_mib != ActivationsConfig().device_mib:

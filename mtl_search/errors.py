@@ -3,10 +3,11 @@
 First stop of every hop of the data path: whatever is wrong with a file, a data set or a recipe leaves as one of these.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from mtl_search.passwords import without_passwords
 
 
 class _Nothing:
@@ -18,7 +19,6 @@ class _Nothing:
 
 NOTHING: Final = _Nothing()
 _LONGEST = 120
-_CREDENTIALS = re.compile(r"(://)[^\s/'@]*:[^\s/'@]*(?=@)|(?<=[?&])([^\s&=']+=)[^\s&']+")
 _YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
 _RULES = {
     "int_type": "must be a whole number",
@@ -43,7 +43,7 @@ _RULES = {
 
 def shown(value: object) -> str:
     """A value as a user would write it in the study file, on one short line."""
-    text = _CREDENTIALS.sub(lambda found: f"{found[1] or found[2]}***", repr(value))
+    text = repr(without_passwords(value))
     text = _YAML_WORDS.get(text, text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 

@@ -14,9 +14,10 @@ from mtl_search.data import StudyData
 from mtl_search.errors import MtlSearchError
 from mtl_search.export import register_challenger, register_champion
 from mtl_search.figures import write_figures
+from mtl_search.passwords import without_passwords
 from mtl_search.search.folder import StudyFolder
 from mtl_search.tracking import Tracker
-from mtl_search.tracking.datasets import dataset_inputs, without_passwords
+from mtl_search.tracking.datasets import dataset_inputs
 from mtl_search.tracking.environment import environment, git_tags
 from mtl_search.tracking.recorder import Recorder
 

@@ -19,7 +19,7 @@ from mtl_search.execution.packing import pack
 from mtl_search.execution.shipment import shipment_for
 from mtl_search.execution.study_job import AGAIN, STORAGE, StudyJob
 from mtl_search.outliving import outliving_problems
-from mtl_search.tracking.datasets import without_passwords
+from mtl_search.passwords import without_passwords
 
 _TRACKING = "MLFLOW_TRACKING_URI"
 _EXIT_CODES = {"SUCCEEDED": 0, "STOPPED": 130}

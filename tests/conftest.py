@@ -51,13 +51,14 @@ def s3(s3_process: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def postgres() -> Iterator[Any]:
-    """A PostgreSQL server of this test's own."""
-    from postgres_server import Postgres, programs
+def postgres(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A PostgreSQL server of this test's own; its password is in the environment."""
+    from postgres_server import PASSWORD, Postgres, programs
 
     found = programs()
     if found is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
     server = Postgres(found)
     try:
         server.start()

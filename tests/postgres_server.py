@@ -14,6 +14,7 @@ import psutil
 from mlflow_server import free_port
 
 PATIENCE = 60.0
+PASSWORD = "planted-database-password"
 _HOMES = "usr/lib/postgresql/*/bin", "usr/pgsql-*/bin"  # of Debian and of Red Hat
 
 
@@ -52,12 +53,13 @@ class Postgres:
 
     def start(self) -> None:
         data = str(self._home / "data")
-        initdb = [str(self._bin / "initdb"), "-D", data, "-U", "anna", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        initdb = [str(self._bin / "initdb"), "-D", data, "-U", "anna", "-E", "UTF8", "--locale=C", "-N"]
+        initdb += ["-A", "scram-sha-256", "--pwfile=/dev/stdin"]
         postgres = [str(self._bin / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(self.port), "-F"]
         with (self._home / "log").open("ab") as log:
             said: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": "/", **self._who}
             if not (self._home / "data").exists():
-                subprocess.run(initdb, check=True, **said)
+                subprocess.run(initdb, check=True, input=PASSWORD.encode(), **said)
             self._process = subprocess.Popen([*postgres, "-k", ""], **said)
         until = time.monotonic() + PATIENCE
         while not self._answers():
@@ -70,10 +72,11 @@ class Postgres:
         return subprocess.run(ready, check=False).returncode == 0
 
     def database(self, name: str) -> str:
-        """Make a database; its address."""
+        """Make a database; its address, without the password."""
         import psycopg
 
-        with psycopg.connect(f"postgresql://anna@127.0.0.1:{self.port}/postgres", autocommit=True) as connection:
+        address = f"postgresql://anna@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(address, password=PASSWORD, autocommit=True) as connection:
             connection.execute(f'create database "{name}"')
         return f"postgresql+psycopg://anna@127.0.0.1:{self.port}/{name}"
 

@@ -21,7 +21,7 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset(
-        {"errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
+        {"passwords", "errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
         | {"fields", "search_config", "config", "picking", "reading", "remote", "storage"}
     ),
     FAMILIES,

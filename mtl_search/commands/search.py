@@ -127,8 +127,8 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
 def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str, Any]) -> list[str]:
     """How to go on, a line each."""
     from mtl_search.launch import tracking_uri
+    from mtl_search.passwords import without_passwords
     from mtl_search.search.going_on import export_line, output_flag
-    from mtl_search.tracking.datasets import without_passwords
 
     flag, uri = output_flag(config), without_passwords(tracking_uri(config))
     served = "://" in uri and not uri.startswith("http")

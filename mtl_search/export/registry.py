@@ -27,8 +27,8 @@ from mtl_search.export.parity import compare
 from mtl_search.export.programs import PT2_FILE, trace, write_pt2
 from mtl_search.export.pyfunc import open_pyfunc, save_pyfunc
 from mtl_search.export.version import TAGS, description, figures, summary
+from mtl_search.passwords import without_passwords
 from mtl_search.search.folder import StudyFolder
-from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.destination import quick_http
 
 ALIAS = "champion"

@@ -17,9 +17,9 @@ from mtl_search.export.failure import explaining
 from mtl_search.export.registry import RECORD_FOLDER
 from mtl_search.export.reopening import rebuilt, reopen
 from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.passwords import without_passwords
 from mtl_search.search.folder import StudyFolder
 from mtl_search.storage import Place, place
-from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.destination import quick_http
 
 

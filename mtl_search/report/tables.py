@@ -7,11 +7,11 @@ from statistics import stdev
 import yaml
 
 from mtl_search.display import recipe_words, varying
+from mtl_search.passwords import without_passwords
 from mtl_search.report.findings import percent
 from mtl_search.search.going_on import export_line, output_flag, resume_line, train_line
 from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
-from mtl_search.tracking.datasets import without_passwords
 
 
 @dataclass(frozen=True)

@@ -4,29 +4,20 @@ MLflow ties one context to one digest, so each split of a data set is an input o
 """
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData
 from mtl_search.data.task import Task
+from mtl_search.passwords import without_passwords
 from mtl_search.recipe import content_key
 
-Plain = TypeVar("Plain")
 _CONTEXTS = {"train": "training", "validation": "validation", "test": "test"}
 _DIGITS = 12
 _MOST_COLUMNS = 2000
 """A schema of more (one-hot tables, fingerprints) tells nobody anything, and MLflow refuses very long ones."""
 _MOST_SOURCE = 60_000  # characters; MLflow takes 65,535
-_HIDDEN = "***"
-_NAMES = (
-    r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|(?:api|access|secret|account)[_-]?key|sig(?:nature)?|credentials?)"
-)
-_SECRET = re.compile(rf"(?:^|[_-]|ssl){_NAMES}$", re.IGNORECASE)
-_QUERY = re.compile(rf"((?:^|[?&;\s])[^=&;?\s]*{_NAMES}=)[^&\s]*", re.IGNORECASE)
-_AUTHORITY = re.compile(r"://([^\s/]*:.*|[^\s/]*)@")
-"""A password may hold any character, so it goes on to the line's last ``@``."""
 
 
 def dataset_inputs(config: StudyConfig, data: StudyData) -> list[dict[str, str]]:
@@ -55,35 +46,6 @@ def dataset_inputs(config: StudyConfig, data: StudyData) -> list[dict[str, str]]
                 }
             )
     return found
-
-
-def without_passwords(plain: Plain) -> Plain:
-    """The same with passwords put out of sight; rather too much of it than too little.
-
-    Of an address that is what stands before the ``@`` (the password, or all of it where it is one word, a token) and
-    query parts that are named after a secret; of a mapping the texts under such names.
-
-    Args:
-        plain: A text of any length, or plain values that hold texts. Better the values than a dump of them, which
-            breaks and quotes what belongs together.
-    """
-    return cast(Plain, _hidden(plain))
-
-
-def _hidden(plain: Any) -> Any:
-    if isinstance(plain, Mapping):
-        return {
-            name: _HIDDEN if isinstance(value, str) and _SECRET.search(str(name)) else _hidden(value)
-            for name, value in plain.items()
-        }
-    if isinstance(plain, list | tuple):
-        return [_hidden(value) for value in plain]
-    return _AUTHORITY.sub(_user_alone, _QUERY.sub(rf"\1{_HIDDEN}", plain)) if isinstance(plain, str) else plain
-
-
-def _user_alone(found: re.Match[str]) -> str:
-    user, colon, _ = found[1].partition(":")
-    return f"://{user}:{_HIDDEN}@" if colon and "@" not in user else f"://{_HIDDEN}@"
 
 
 def _schema(spec: Mapping[str, Any], tasks: list[Task]) -> dict[str, Any]:

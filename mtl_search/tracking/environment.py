@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
-from mtl_search.tracking.datasets import without_passwords
+from mtl_search.passwords import without_passwords
 
 _PATIENCE = 30.0  # seconds
 

@@ -10,9 +10,10 @@ import pytest
 from made_outcomes import recipe_of, small_study
 
 from mtl_search.data import StudyData, load_data
+from mtl_search.passwords import without_passwords
 from mtl_search.recipe import Component
 from mtl_search.tracking import Tracker
-from mtl_search.tracking.datasets import dataset_inputs, without_passwords
+from mtl_search.tracking.datasets import dataset_inputs
 from mtl_search.tracking.environment import environment, git_tags
 from mtl_search.tracking.journal import PARENT
 from mtl_search.tracking.naming import recipe_name
