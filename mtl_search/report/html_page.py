@@ -5,7 +5,6 @@ The answer first, then every task, the figures, the recipe, how to go on, and al
 
 from pathlib import Path
 
-from mtl_search.errors import StudyError
 from mtl_search.figures import drawn
 from mtl_search.figures.rendering import page
 from mtl_search.report.answer import answer_of
@@ -36,14 +35,12 @@ def write_html(folder: StudyFolder, to: Path) -> Path:
         The file.
 
     Raises:
-        StudyError: There is no such study, or the file cannot be written.
+        StudyError: There is no such study.
+        StorageError: The file cannot be written.
     """
     made = html_of(Overview(folder))
-    try:
-        with replacing(to) as temporary:
-            temporary.write_text(made, encoding="utf-8")
-    except OSError as error:
-        raise StudyError(f"cannot write {to} ({error.strerror or error})") from error
+    with replacing(to) as temporary:
+        temporary.write_text(made, encoding="utf-8")
     return to
 
 

@@ -13,6 +13,7 @@ from mtl_search.search.jobs import Jobs
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.objective import Objective
+from mtl_search.training.results import result_in
 from mtl_search.training.stages import Stage, finished
 
 
@@ -117,8 +118,10 @@ class Baselines:
             if stage.key in seen:
                 continue
             seen.add(stage.key)
-            result = finished(stage)
-            if result is not None and goal.signed(result["metrics"][task]) > best:
+            told = result_in(stage.home)  # the model itself is looked at where it would count
+            if told is None or goal.signed(told["metrics"][task]) <= best:
+                continue
+            if (result := finished(stage)) is not None:
                 best, found = goal.signed(result["metrics"][task]), (trial.number, trial.recipe)
         return found
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from mtl_search.errors import DamagedError, StorageError
 from mtl_search.recipe import content_key
 from mtl_search.storage import Place, forget_copy, local_copy, scratch
-from mtl_search.training.files import replacing
+from mtl_search.training.files import reading, replacing
 
 MODEL_FILE = "model.safetensors"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -84,10 +84,12 @@ def load_tensors(path: Place) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: There is no such file.
+        StorageError: There may be, and it cannot be read.
         DamagedError: It is not what was written.
     """
     try:
-        return _load(path, local_copy(path))
+        with reading(path):
+            return _load(path, local_copy(path))
     except DamagedError:
         forget_copy(path)  # the copy alone may be damaged
         raise
@@ -111,7 +113,9 @@ def _load(path: Place, local: Path) -> dict[str, Tensor]:
 def intact(path: Place) -> bool:
     """Whether a file of tensors is there and is what was written. A process looks into the same file once."""
     try:
-        if _identity(local_copy(path)) not in _intact:
+        with reading(path):
+            known = _identity(local_copy(path)) in _intact
+        if not known:
             load_tensors(path)
     except FileNotFoundError:
         return False

@@ -4,9 +4,10 @@ import errno
 import hashlib
 import json
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ STOPPED_FILE, STOPPED_MODEL_FILE = "stopped.json", "stopped.safetensors"
 """In the folder of a joint stage that was stopped early: what it had come to, and its best model by then."""
 _SEAL = '{\n "sha256": "'
 _DIGITS = 64
+_LEFT_SECONDS = 3600.0
 _FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up", errno.EFBIG: "the file is too large"}
 
 
@@ -29,7 +31,7 @@ def replacing(path: Place) -> Iterator[Path]:
     A reader, or a kill in between, sees the old content or the new, never a part.
 
     Raises:
-        StorageError: There is no room, or the store refuses.
+        StorageError: There is no room, or the storage refuses.
     """
     try:
         if isinstance(path, Path):
@@ -47,14 +49,37 @@ def replacing(path: Place) -> Iterator[Path]:
                 path.upload(temporary)
             forget_copy(path)
     except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise StorageError(f"cannot write {path}: {_FULL[error.errno]}") from error
+        reason = _FULL.get(error.errno or 0) or error.strerror or str(error)
+        raise StorageError(f"cannot write {path}: {reason}") from error
+
+
+@contextmanager
+def reading(path: Place) -> Iterator[None]:
+    """A block that reads a file: a node whose storage does not answer is no fault of the recipe that it trains.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        StorageError: There may be, and it cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def leftovers(path: Path) -> list[Path]:
-    """Temporary files that kills in the middle of ``replacing`` left beside ``path``."""
-    return list(path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"))
+    """Temporary files that kills in the middle of ``replacing`` left beside ``path``.
+
+    Nobody has written to them for long: fresh ones may be another driver's, which makes the same file.
+    """
+    found = []
+    for each in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 32}"):
+        with suppress(FileNotFoundError):  # put in place, or removed by another
+            if time.time() - each.stat().st_mtime > _LEFT_SECONDS:
+                found.append(each)
+    return found
 
 
 def remove(folder: Place, *names: str) -> None:
@@ -94,9 +119,11 @@ def read_json(path: Place) -> Any:
 
     Raises:
         FileNotFoundError: There is no such file.
+        StorageError: There may be, and it cannot be read.
         DamagedError: It is no JSON, or not what was written.
     """
-    content = path.read_bytes()
+    with reading(path):
+        content = path.read_bytes()
     try:
         text = content.decode()
         if text.startswith(_SEAL):

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
-from mtl_search.errors import TrialError
+from mtl_search.errors import StorageError, TrialError
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, seed_from
 from mtl_search.storage import Place
@@ -228,8 +228,7 @@ class Loop:
         if state is None:
             state = load_checkpoint(self._folder, self._world.device)
         if state is None:
-            # Not a TrialError: a rank that fails alone must take its group down, or the others wait for it.
-            raise OSError(f"rank {self._world.rank} cannot read the checkpoint in {self._folder} that rank 0 read")
+            raise StorageError(f"rank {self._world.rank} cannot read the checkpoint in {self._folder} that rank 0 read")
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._step.load_state_dict(state["step"])

@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from mtl_search.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, intact, 
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
 
 _AT_ONCE = 16
-"""Files of a store that are asked for at a time."""
+"""Files of a store that are asked for side by side."""
+_AT_A_TIME = 256
 _log = logging.getLogger(__name__)
 
 
@@ -54,14 +55,14 @@ def result_in(folder: Place, name: str = RESULT_FILE) -> dict[str, Any] | None:
     return result
 
 
-def results_in(files: Sequence[tuple[Place, str, str]]) -> list[dict[str, Any] | None]:
-    """The results in many folders, side by side where they are far away.
+def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[dict[str, Any] | None]:
+    """The results in many folders, side by side where they are far away; a few at a time, since there may be thousands.
 
     Args:
         files: Folder, the result's file in it, and a file that must be there too; empty for none.
 
-    Returns:
-        As ``result_in``; None also where the other file is missing.
+    Yields:
+        As ``result_in``, in order; None also where the other file is missing.
     """
 
     def found(wanted: tuple[Place, str, str]) -> dict[str, Any] | None:
@@ -69,9 +70,11 @@ def results_in(files: Sequence[tuple[Place, str, str]]) -> list[dict[str, Any] |
         return result_in(folder, name) if not beside or (folder / beside).exists() else None
 
     if all(isinstance(folder, Path) for folder, *_ in files):
-        return [found(each) for each in files]
+        yield from map(found, files)
+        return
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        return list(threads.map(found, files))
+        for start in range(0, len(files), _AT_A_TIME):
+            yield from threads.map(found, files[start : start + _AT_A_TIME])
 
 
 def whole_result_in(folder: Place) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from made_up_studies import HARMFUL, MadeUp
 
 from mtl_search.api.frames import trials_frame
 from mtl_search.cli import main
-from mtl_search.errors import StudyError
+from mtl_search.errors import StorageError
 from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
 from mtl_search.report.tables import commands_of, trials_of
@@ -195,5 +195,5 @@ def test_command_writes_the_page(ended: StudyFolder, tmp_path: Path, capsys: pyt
     assert capsys.readouterr().out == f"wrote {file}\n"
     assert file.read_text(encoding="utf-8").startswith("<!doctype html>")
     (tmp_path / "taken").write_text("")
-    with pytest.raises(StudyError, match="cannot write"):
+    with pytest.raises(StorageError, match="cannot write"):
         write_html(ended, tmp_path / "taken" / "report.html")

@@ -1,6 +1,7 @@
 """A disk that fills up in the middle of a study: a clear end, nothing corrupted, and on when there is room again."""
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -52,21 +53,43 @@ def test_what_cannot_be_written_is_said_and_leaves_what_was_there(disk: Path) ->
     assert study.read_trials("journal")[-1].value == 3.0
 
 
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    filler = fill(disk)
+    yield
+    filler.unlink()
+
+
+@contextmanager
+def away(disk: Path) -> Iterator[None]:
+    """Something else lies where the trials' folders were, as where a mount has gone."""
+    trials = disk / "studies" / "tiny" / "trials"
+    trials.rename(disk / "away")
+    trials.touch()
+    yield
+    trials.unlink()
+    (disk / "away").rename(trials)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_full_disk_ends_a_study_clearly_and_it_goes_on_when_there_is_room(
-    tmp_path: Path, disk: Path, started: Callable[..., Command]
+@pytest.mark.parametrize(("trouble", "words"), [(full, "pace"), (away, "cannot write")])
+def test_a_storage_that_cannot_be_written_ends_a_study_clearly_and_it_goes_on_when_it_can(
+    trouble: Callable[[Path], AbstractContextManager[None]],
+    words: str,
+    tmp_path: Path,
+    disk: Path,
+    started: Callable[..., Command],
 ) -> None:
     write_study(tmp_path, study_of(tmp_path, 4, JOINT))
     command = started(tmp_path)
     command.wait_until(in_mid_trial(tmp_path))
-    filler = fill(disk)
-    code = command.end()
+    with trouble(disk):
+        code = command.end()
     assert code in (1, 2), command.printed
     assert "Traceback" not in command.printed, command.printed
     assert "error: " in command.printed
-    assert "pace" in command.printed.rpartition("error: ")[2], command.printed  # no space left
-    filler.unlink()
+    assert words in command.printed.rpartition("error: ")[2], command.printed  # no space left
     before = records(tmp_path)
     again = started(tmp_path, "--resume")
     assert again.end() == 0, again.printed

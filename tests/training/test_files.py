@@ -2,11 +2,14 @@
 
 import json
 import logging
+import os
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtl_search.errors import StorageError
 from mtl_search.training.checkpoint import (
     CHECKPOINT_FILE,
     load_checkpoint,
@@ -28,16 +31,36 @@ def fail_half_way(path: Path) -> None:
 def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     write_json(path, {"old": True})
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"cannot write .*result.json: disk full"):
         fail_half_way(path)
     assert read_json(path) == {"old": True}
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_failing_first_writer_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"cannot write .*result.json: disk full"):
         fail_half_way(tmp_path / "new" / "result.json")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_cannot_be_read_is_the_storage_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "result.json").mkdir()  # as good as a folder that is away: the system refuses
+    with pytest.raises(StorageError, match=r"cannot read .*result.json: Is a directory"):
+        read_json(tmp_path / "result.json")
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json")
+
+
+def test_what_another_writer_is_about_to_put_in_place_stays(tmp_path: Path) -> None:
+    """Two drivers may train the same model; the first to end clears up after those that were killed alone."""
+    with replacing(tmp_path / "checkpoint.pt") as theirs:
+        theirs.write_text("half of it")
+        killed = theirs.with_name(f".checkpoint.pt.{'0' * 32}")
+        killed.write_text("left behind")
+        os.utime(killed, (0, time.time() - 7200))
+        remove(tmp_path, "checkpoint.pt")
+        assert not killed.exists()
+    assert (tmp_path / "checkpoint.pt").read_text() == "half of it"
 
 
 def test_a_reader_sees_the_old_content_until_the_new_is_complete(tmp_path: Path) -> None:
@@ -106,6 +129,8 @@ def test_a_checkpoint_that_would_run_code_is_not_run(tmp_path: Path) -> None:
 def test_dropping_a_checkpoint_takes_what_kills_left_with_it(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, {"epoch": 1})
     save_model(tmp_path, {"w": torch.ones(1)})
-    (tmp_path / ".checkpoint.pt.0123456789abcdef0123456789abcdef").write_bytes(b"half")
+    left = tmp_path / ".checkpoint.pt.0123456789abcdef0123456789abcdef"
+    left.write_bytes(b"half")
+    os.utime(left, (0, time.time() - 7200))
     remove(tmp_path, CHECKPOINT_FILE)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
