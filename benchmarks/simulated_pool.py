@@ -24,7 +24,7 @@ class SimulatedPool(Pool):
         self._serving = [self._actor.serve.remote(f"group-{n}", self.mailbox) for n in range(self._first)]
         while len(ray.get(self.mailbox.groups.remote())) < self._first:
             time.sleep(0.1)
-        self.size = self._first
+        self._care.size = self._first
 
     def close(self) -> None:
         """Let the groups retire."""

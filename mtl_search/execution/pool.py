@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
-from mtl_search.execution.cluster import no_room, worker_needs
+from mtl_search.execution.caretaker import Caretaker
+from mtl_search.execution.cluster import worker_needs
 from mtl_search.execution.groups import Groups
 from mtl_search.execution.growth import Growth
 from mtl_search.execution.jobs import Job, JobError, JobState, Update
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.execution.reach import Home
 from mtl_search.execution.trainer import GroupTrainer
 from mtl_search.training.workspace import Workload
 
@@ -32,8 +34,8 @@ JOIN_TIMEOUT = 300.0
 """Seconds without a single worker group until that is an error."""
 CLOSE_TIMEOUT = 30.0
 """Seconds the groups get to end their epoch; what still runs then ends with its next word to the dispatcher."""
-_RHYTHM = 1.0
-"""Seconds between two looks at the groups."""
+_MOST_SPARE = 256
+"""Single-task models and bases that the dispatcher knows though no job that waits or runs needs them."""
 _log = logging.getLogger(__name__)
 
 
@@ -46,14 +48,13 @@ class Pool:
         groups: How many groups to start at first.
         folder: Where Ray Train keeps its run files.
         name: The study's name, for Ray's own records.
-        home: Its folder in the storage, which every worker must reach; empty for none.
+        home: Its folder in the storage, which every worker must reach; None for none.
         most: How many groups it may have: it grows with the cluster; None for as many as at first.
         patience: Seconds without a single group until that is an error.
 
     Attributes:
         resources: What a group is made of.
         mailbox: Handle of the dispatcher actor.
-        size: Groups that can work now.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Pool:
         groups: int,
         folder: Path,
         name: str,
-        home: str = "",
+        home: Home | None = None,
         most: int | None = None,
         patience: float = JOIN_TIMEOUT,
     ) -> None:
@@ -73,20 +74,26 @@ class Pool:
         self.mailbox: Any = actor.options(
             num_cpus=0, max_concurrency=1000, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote(groups, max_retries=resources.max_retries, report_timeout=resources.report_seconds, begun=False)
-        self.size = 0
-        self.resources, self._first, self._patience = resources, groups, patience
+        self.resources, self._first = resources, groups
         self._groups = Groups(
             self.mailbox,
             lambda group: GroupTrainer(group, self.mailbox, self._workload, resources, folder, name, home),
         )
         most = groups if most is None else most
-        self._growth = Growth(resources.fewest_workers, worker_needs(resources), groups, most, self._groups.add)
+        growth = Growth(resources.fewest_workers, worker_needs(resources), groups, most, self._groups.add)
         self._grows = most > groups
+        self._care = Caretaker(
+            self.mailbox, self._groups, growth if self._grows else None, self._begin, resources, patience
+        )
         self._wanted: dict[str, Job] = {}
+        self._spare: dict[str, None] = {}
         self._turn = threading.Lock()
-        self._closing = threading.Event()
-        self._tending = threading.Thread(target=self._tend, name="pool", daemon=True)
         self._workload = ray.put(workload)
+
+    @property
+    def size(self) -> int:
+        """Groups that can work now."""
+        return self._care.size
 
     def start(self) -> None:
         """Start the groups and wait until one is ready for work.
@@ -98,7 +105,7 @@ class Pool:
             for _ in range(self._first):
                 self._groups.add()
         self._begin()
-        self._tending.start()
+        self._care.start()
         while not self.size:
             self.check()
             time.sleep(0.1)
@@ -120,8 +127,25 @@ class Pool:
     def drop(self, key: str) -> None:
         """Stop a job that nobody follows any more, and forget it once it has ended."""
         with self._turn:
+            job = self._wanted.pop(key, None)
+            idle = [] if job is None else self._idle(job.needs)
+            forgotten = [self.mailbox.forget.remote(each) for each in (key, *idle)]
+            self._ask([self.mailbox.stop.remote(key), *forgotten])
+
+    def _idle(self, needs: Sequence[str]) -> list[str]:
+        """Of the jobs that dropped ones needed, those to forget: a search may have others for each of its trials.
+
+        The latest are kept, since most searches have the same for all; whoever needs a forgotten one submits it again.
+        """
+        for key in needs:
+            self._spare.pop(key, None)
+            self._spare[key] = None
+        needed = {key for job in self._wanted.values() for key in job.needs}
+        idle = [key for key in list(self._spare)[: max(0, len(self._spare) - _MOST_SPARE)] if key not in needed]
+        for key in idle:
+            del self._spare[key]
             self._wanted.pop(key, None)
-            self._ask([self.mailbox.stop.remote(key), self.mailbox.forget.remote(key)])
+        return idle
 
     def check(self) -> None:
         """See that somebody can work.
@@ -178,11 +202,8 @@ class Pool:
 
     def close(self) -> None:
         """Let every worker retire and wait for the groups to end."""
-        self._closing.set()
         self._groups.retire()
-        if self._tending.is_alive():
-            self._tending.join()
-        self._growth.stop()
+        self._care.stop()
         try:
             ray.get(self.mailbox.close.remote())
         except RayActorError:
@@ -211,29 +232,6 @@ class Pool:
             ray.get(self.mailbox.begin.remote(self._groups.all, list(self._wanted.values())))
             for name, reason in self._groups.given_up.items():
                 ray.get(self.mailbox.broken.remote(name, reason))
-
-    def _tend(self) -> None:
-        """Thread that looks after the groups: how many there are, whether more would fit, whether any is left."""
-        deadline, known = time.monotonic() + self._patience, self._groups.all
-        try:
-            while not self._closing.wait(_RHYTHM if self.size else _RHYTHM / 5):
-                groups = ray.get(self.mailbox.groups.remote())
-                if groups is None:
-                    _log.error("the dispatcher was started anew: every job that is not done goes on")
-                    self._begin()
-                    continue
-                if known != self._groups.all:
-                    known = self._groups.all
-                    ray.get(self.mailbox.begin.remote(known, []))
-                self.size = len(groups)
-                if self.size:
-                    deadline = time.monotonic() + self._patience
-                elif time.monotonic() > deadline:
-                    ray.get(self.mailbox.give_up.remote(no_room(self.resources, self._patience)))
-                if self._grows:
-                    self._growth.look(self.size, self._groups.started)
-        except RayError as error:
-            _log.error("the pool is not looked after any more: %s", error)
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""The caretaker: a thread of the pool that looks after its groups, and tells a new dispatcher what its work is."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, final
+
+import ray
+from ray.exceptions import ActorDiedError, RayError
+
+from mtl_search.config import ResourcesConfig
+from mtl_search.execution.cluster import no_room
+from mtl_search.execution.groups import Groups
+from mtl_search.execution.growth import Growth
+
+_RHYTHM = 1.0
+"""Seconds between two looks at the groups."""
+_REST, _MOST_DOUBLINGS = 15.0, 6
+"""Seconds without growth after a group was given up; twice as long after each further one, so many times."""
+_log = logging.getLogger(__name__)
+
+
+@final
+class Caretaker:
+    """Looks after a pool's groups: how many there are, whether more would fit, whether any is left.
+
+    Args:
+        mailbox: Handle of the dispatcher.
+        groups: Those that were started.
+        growth: Adds more; None for a pool that does not grow.
+        begin: Tells the dispatcher all that is wanted of it.
+        resources: What a group is made of.
+        patience: Seconds without a single group until that is an error.
+
+    Attributes:
+        size: Groups that can work now.
+    """
+
+    def __init__(
+        self,
+        mailbox: Any,
+        groups: Groups,
+        growth: Growth | None,
+        begin: Callable[[], None],
+        resources: ResourcesConfig,
+        patience: float,
+    ) -> None:
+        self._mailbox, self._groups, self._growth, self._begin = mailbox, groups, growth, begin
+        self._resources, self._patience = resources, patience
+        self.size = 0
+        self._known = self._given_up = 0
+        self._empty_since = self._rest_until = 0.0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._tend, name="pool", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more, and ask for no more room."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._growth is not None:
+            self._growth.stop()
+
+    def _tend(self) -> None:
+        self._empty_since = time.monotonic()
+        while not self._closing.wait(_RHYTHM if self.size else _RHYTHM / 5):
+            try:
+                self._look()
+            except ActorDiedError as error:
+                _log.error("the dispatcher is gone: %s", error)
+                return
+            except (RayError, KeyError) as error:  # Ray's records are away, or do not know yet what was asked for
+                _log.error("cannot look after the pool, and try again: %s", error)
+
+    def _look(self) -> None:
+        groups = ray.get(self._mailbox.groups.remote())
+        if groups is None:
+            _log.error("the dispatcher was started anew: every job that is not done goes on")
+            self._begin()
+            return
+        if self._known != self._groups.all:
+            self._known = self._groups.all
+            ray.get(self._mailbox.begin.remote(self._known, []))
+        self.size, now = len(groups), time.monotonic()
+        if self.size:
+            self._empty_since = now
+        elif now - self._empty_since > self._patience:
+            ray.get(self._mailbox.give_up.remote(no_room(self._resources, self._patience)))
+        if self._growth is not None and not self._rests(now):
+            self._growth.look(self.size, self._groups.started)
+
+    def _rests(self, now: float) -> bool:
+        """Whether growing waits: where groups cannot start on a node, its room would be tried again and again."""
+        given_up = len(self._groups.given_up)
+        if given_up > self._given_up:
+            self._given_up, self._rest_until = given_up, now + _REST * 2 ** min(given_up, _MOST_DOUBLINGS)
+        return now < self._rest_until
