@@ -49,12 +49,14 @@ class Entry:
         """Nothing more will come of it."""
         self.state, self.reason, self.owner = state, reason, None
 
-    def hear(self, report: dict[str, Any]) -> None:
-        """Take an epoch's report; one heard before, from the attempt that died, is passed over."""
+    def hear(self, report: dict[str, Any]) -> bool:
+        """Take an epoch's report; whether it is new, and not heard before from an attempt that died."""
         self.silence = 0.0
-        if report["epoch"] >= self.heard:
+        new = int(report["epoch"]) >= self.heard
+        if new:
             self.reports.append(report)
             self.faults = 0
+        return new
 
     def news(self, epoch: int) -> Update:
         """What there is to tell a reader who waits for an epoch."""

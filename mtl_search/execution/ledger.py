@@ -41,6 +41,7 @@ class Ledger:
         self._max_retries = max_retries
         self._known: set[tuple[str, str]] = set()
         self._lost: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
         self._hopeless = ""
         self._fruitful: set[str] = set()
         self._barren: Counter[str] = Counter()
@@ -48,8 +49,8 @@ class Ledger:
     @property
     def problem(self) -> str:
         """Why no group will ever work; empty while one may."""
-        lost = bool(self._lost) and len(self._lost) >= self.groups
-        return next(iter(self._lost.values())) if lost else self._hopeless
+        lost = self._lost | self._broken
+        return next(iter(lost.values())) if lost and len(lost) >= self.groups else self._hopeless
 
     @property
     def waiting(self) -> int:
@@ -120,6 +121,20 @@ class Ledger:
         self._lost[group] = reason
         if self.problem:
             self._end_all()
+
+    def fail(self, group: str, reason: str) -> None:
+        """What a group needs is not there, such as room in the storage: it is lost until it gets a job further.
+
+        Taking a job is not enough: each group would take it in turn, and none would ever keep what it trained.
+        """
+        self._broken[group] = reason
+        if self.problem:
+            self._end_all()
+
+    def hear(self, entry: Entry, report: dict[str, Any]) -> None:
+        """Take an epoch's report; one heard before, from the attempt that died, is passed over."""
+        if entry.hear(report) and entry.owner is not None:
+            self._broken.pop(entry.owner[0], None)
 
     def give_up(self, reason: str) -> None:
         """No group is left, and none will come."""
@@ -202,6 +217,8 @@ class Ledger:
             entry.state, entry.owner = JobState.WAITING, None
             self._queue.appendleft(entry.job.key)
             return
+        if entry.owner is not None:
+            self._broken.pop(entry.owner[0], None)
         entry.result = result
         self.end(entry, JobState.CANCELLED if result.get("stopped") else JobState.DONE)
 

@@ -33,9 +33,9 @@ class Mailbox:
 
     Args:
         groups: Worker groups that are to come.
-        patience: Seconds a job waits at most, at each epoch, for its reader.
+        patience: Seconds a job waits at most, at each epoch, for its reader; never long enough to count as hanging.
         max_retries: How often in a row a job may lose its workers and be tried again.
-        report_timeout: Seconds without a word of its job after which a group hangs.
+        report_timeout: Seconds without a word of its job, or of its start, after which a group hangs.
         begun: Whether to serve before ``begin`` was called.
         kill: Ends a worker, given what it enrolled with.
     """
@@ -51,7 +51,7 @@ class Mailbox:
     ) -> None:
         self._ledger = Ledger(groups, max_retries)
         self._warden = Warden(self._ledger, report_timeout, kill)
-        self._patience, self._begun, self._closed = patience, begun, False
+        self._patience, self._begun, self._closed = min(patience, report_timeout / 2), begun, False
         self._news = asyncio.Condition()
         self._resting: set[str] = set()
         self._watch: asyncio.Task[None] | None = None
@@ -168,7 +168,7 @@ class Mailbox:
         """A group cannot work, and would not after a restart either. Its ranks are told to retire."""
         async with self._news:
             self._ledger.leave(group)
-            self._ledger.lose(group, reason)
+            self._ledger.fail(group, reason)
             self._news.notify_all()
 
     async def take(self, group: str, incarnation: str, count: int, timeout: float) -> Ticket | Retire | Rejoin | None:
@@ -177,13 +177,14 @@ class Mailbox:
         async with self._news:
             if not self._ledger.knows(group, incarnation):
                 return Rejoin()
+            self._warden.ready(group)
             await self._wait_for(lambda: self._closed or self._ledger.stale(place) or self._assign(place), timeout)
             ticket = self._ledger.tickets.get(place)
             return ticket or (Retire() if self._closed or self._ledger.stale(place) else None)
 
     async def report(self, group: str, incarnation: str, ticket: Ticket, report: dict[str, Any]) -> Rejoin | None:
         """Hear of a finished epoch."""
-        return await self._told((group, incarnation, ticket), lambda entry: entry.hear(report))
+        return await self._told((group, incarnation, ticket), lambda entry: self._ledger.hear(entry, report))
 
     async def proceed(self, group: str, incarnation: str, ticket: Ticket, epoch: int) -> bool | Rejoin:
         """Whether to go on after an epoch; decided once per attempt and epoch, so all ranks hear the same."""

@@ -93,6 +93,70 @@ def test_a_job_that_reports_in_time_is_left_alone() -> None:
     assert run(story()) == []
 
 
+def test_workers_that_hang_before_they_ask_for_a_job_are_killed() -> None:
+    async def story() -> list[str]:
+        killed: list[str] = []
+        mailbox = Mailbox(2, report_timeout=0.2, kill=killed.append)
+        for group in ("g", "h"):
+            await mailbox.join(group, "first")
+            await mailbox.enrol(group, "first", f"{group}0")
+        assert await mailbox.take("h", "first", 0, NOW) is None
+        await asyncio.sleep(0.6)  # one waits for a job, the other for a file perhaps
+        return killed
+
+    assert run(story()) == ["g0"]
+
+
+def test_a_job_that_waits_for_its_reader_does_not_hang() -> None:
+    async def story() -> tuple[list[str], bool]:
+        killed: list[str] = []
+        mailbox = Mailbox(report_timeout=0.4, kill=killed.append)
+        await mailbox.join("g", "first")
+        await mailbox.enrol("g", "first", "g0")
+        await mailbox.submit(job("a", lockstep=True))
+        ticket = await take(mailbox)
+        goes_on = True
+        for epoch in range(3):
+            await mailbox.report("g", "first", ticket, {"epoch": epoch})
+            goes_on = goes_on and await mailbox.proceed("g", "first", ticket, epoch) is True
+        return killed, goes_on
+
+    assert run(story()) == ([], True)
+
+
+def test_groups_that_get_no_job_further_for_want_of_room_end_the_study_though_each_takes_it_again() -> None:
+    async def story() -> tuple[Update, str]:
+        mailbox = await mailbox_with("a", groups=("g", "h"))
+        await mailbox.report("g", "first", await take(mailbox), {"epoch": 0})
+        await mailbox.broken("g", "cannot go on: no space is left")
+        await mailbox.join("g", "second")
+        ticket = await take(mailbox, "h")
+        await mailbox.report("h", "first", ticket, {"epoch": 0})
+        await mailbox.broken("h", "cannot go on: no space is left")
+        return await state(mailbox, "a"), await mailbox.problem()
+
+    update, problem = run(story())
+    assert update.state is JobState.CANCELLED
+    assert update.reason == problem == "cannot go on: no space is left"
+
+
+def test_a_group_that_gets_a_job_further_is_not_lost_any_more() -> None:
+    async def story() -> tuple[Update, str]:
+        mailbox = await mailbox_with("a", "b", groups=("g", "h"))
+        first = await take(mailbox)
+        await mailbox.broken("g", "cannot go on: the folder is away")
+        await mailbox.join("g", "second")
+        again = await take(mailbox, "g", "second")
+        assert again.job == first.job
+        await mailbox.report("g", "second", again, {"epoch": 0})
+        await take(mailbox, "h")
+        await mailbox.broken("h", "cannot go on: the folder is away")
+        return await state(mailbox, "a"), await mailbox.problem()
+
+    update, problem = run(story())
+    assert (update.state, problem) == (JobState.RUNNING, "")
+
+
 def test_a_group_at_rest_gives_its_job_back_with_its_epoch_and_takes_no_other() -> None:
     async def story() -> tuple[bool, bool, list[Any], Ticket, Update]:
         mailbox = await mailbox_with("a", "b")
