@@ -5,6 +5,7 @@ its first worker starts.
 """
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,12 +21,28 @@ _PATIENCE = 120.0
 """Seconds a node gets to start a process and answer."""
 
 
-def check_nodes(home: Place, *, shared: bool = False) -> None:
-    """See that every node reads and writes a study's folder; nothing to do where there is one node.
+@dataclass(frozen=True)
+class Home:
+    """A study's folder in the storage, and what tells it from one of the same name elsewhere.
+
+    Attributes:
+        folder: Path or URL.
+        token: What the driver wrote there.
+    """
+
+    folder: str
+    token: bytes
+
+
+def check_nodes(home: Place, *, shared: bool = False) -> Home:
+    """See that every node reads and writes a study's folder; where there is one node nobody need be asked.
 
     Args:
         home: The study's folder in the storage.
         shared: Whether other drivers may be at this too: what one of them wrote is what all look for.
+
+    Returns:
+        The folder, for workers on nodes that join later.
 
     Raises:
         StudyError: A node does not; the message says which, and what to do.
@@ -34,15 +51,13 @@ def check_nodes(home: Place, *, shared: bool = False) -> None:
     home.mkdir(parents=True, exist_ok=True)
     if not (shared and (home / TOKEN_FILE).exists()):
         (home / TOKEN_FILE).write_bytes(uuid.uuid4().hex.encode())
-    token = (home / TOKEN_FILE).read_bytes()
+    seen = Home(str(home), (home / TOKEN_FILE).read_bytes())
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) < 2:
-        return
+        return seen
     look: Any = ray.remote(num_cpus=0, max_retries=0)(_seen_from_here)
     asked = [
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-            str(home), token
-        )
+        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(seen)
         for node in nodes
     ]
     names = [f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}" for node in nodes]
@@ -50,29 +65,26 @@ def check_nodes(home: Place, *, shared: bool = False) -> None:
     blind = {name: problem for name, each in zip(names, asked, strict=True) if (problem := _answer(each))}
     if blind:
         raise StudyError(_advice(home, blind))
+    return seen
 
 
-def check_here(home: str) -> None:
-    """See that this node reads and writes a study's folder.
-
-    Args:
-        home: The study's folder in the storage; empty for none.
+def check_here(home: Home | None) -> None:
+    """See that this node reads and writes the folder that the driver does; None for no folder.
 
     Raises:
         StudyError: It does not; the message says what to do.
     """
-    problem = _seen_from_here(home, None) if home else ""
-    if problem:
+    problem = "" if home is None else _seen_from_here(home)
+    if home is not None and problem:
         name = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        raise StudyError(_advice(place(home), {name: problem}))
+        raise StudyError(_advice(place(home.folder), {name: problem}))
 
 
-def _seen_from_here(home: str, token: bytes | None) -> str:
+def _seen_from_here(home: Home) -> str:
     """Task: why this node cannot use the folder; empty where it can."""
-    folder = place(home)
+    folder = place(home.folder)
     try:
-        found = (folder / TOKEN_FILE).read_bytes()
-        if token is not None and found != token:
+        if (folder / TOKEN_FILE).read_bytes() != home.token:
             return "it sees another folder of that name"
         probe(folder)
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from ray.train.v2.api.config import ScalingConfig
 from mtl_search.config import ResourcesConfig
 from mtl_search.execution.callbacks import GroupNews
 from mtl_search.execution.cluster import worker_needs
+from mtl_search.execution.reach import Home
 from mtl_search.execution.worker import work
 
 _LEFT_OUT = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
@@ -32,11 +33,18 @@ class GroupTrainer(TorchTrainer):
         resources: What the group is made of.
         folder: Where Ray Train keeps its run files.
         name: The study's name, for Ray's own records.
-        home: Its folder in the storage, which every worker must reach; empty for none.
+        home: Its folder in the storage, which every worker must reach; None for none.
     """
 
     def __init__(
-        self, group: str, mailbox: Any, workload: Any, resources: ResourcesConfig, folder: Path, name: str, home: str
+        self,
+        group: str,
+        mailbox: Any,
+        workload: Any,
+        resources: ResourcesConfig,
+        folder: Path,
+        name: str,
+        home: Home | None,
     ) -> None:
         self._news = GroupNews(mailbox, group, resources.report_seconds)
         super().__init__(

@@ -156,8 +156,11 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
     world = workspace.world
     try:
         stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this study's own driver
-        done = finished(stage) if world.agree(finished(stage) is not None) else None
-        result = {**done, "cached": True} if done else run_stage(stage, workspace, JobControl(messages, ticket))
+        done = finished(stage) if world.rank == 0 else None  # another rank's node may see the folder as it was before
+        if world.agree(done is not None):
+            result = {**(done or {}), "cached": True}
+        else:
+            result = run_stage(stage, workspace, JobControl(messages, ticket))
     except ForgottenError:
         raise
     except Exception as error:

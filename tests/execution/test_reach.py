@@ -6,27 +6,27 @@ import pytest
 from s3_server import S3
 
 from mtl_search.errors import StudyError
-from mtl_search.execution.reach import TOKEN_FILE, _seen_from_here, check_here
+from mtl_search.execution.reach import TOKEN_FILE, Home, _seen_from_here, check_here
 from mtl_search.storage import place
 
 
 def test_a_node_that_sees_the_folder_is_content_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / TOKEN_FILE).write_bytes(b"mine")
-    check_here(str(tmp_path))
-    assert _seen_from_here(str(tmp_path), b"mine") == ""
+    check_here(None)
+    check_here(Home(str(tmp_path), b"mine"))
     assert [path.name for path in tmp_path.iterdir()] == [TOKEN_FILE]
 
 
 def test_a_node_that_sees_another_folder_or_none_says_so(tmp_path: Path) -> None:
     (tmp_path / TOKEN_FILE).write_bytes(b"another's")
-    assert _seen_from_here(str(tmp_path), b"mine") == "it sees another folder of that name"
+    assert _seen_from_here(Home(str(tmp_path), b"mine")) == "it sees another folder of that name"
     with pytest.raises(StudyError, match=r"storage .*/none is not shared by all nodes .*it does not see .*or a URL"):
-        check_here(str(tmp_path / "none"))
+        check_here(Home(str(tmp_path / "none"), b"mine"))
 
 
 def test_a_node_without_credentials_says_so(s3: S3) -> None:
     home = place("s3://bucket/runs/studies/tiny")
     (home / TOKEN_FILE).write_bytes(b"mine")
-    assert _seen_from_here(str(home), b"mine") == ""
+    check_here(Home(str(home), b"mine"))
     with pytest.raises(StudyError, match=r"storage s3://none/x cannot be used from every node"):
-        check_here("s3://none/x")
+        check_here(Home("s3://none/x", b"mine"))
