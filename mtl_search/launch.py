@@ -21,6 +21,7 @@ from mtl_search.export.trunks import trunk
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.objects import Luggage
 from mtl_search.outliving import outliving_problems
+from mtl_search.passwords import without_passwords
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
 from mtl_search.search.drivers import Drivers
@@ -31,7 +32,6 @@ from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.storage import Place, place
 from mtl_search.tracking import Tracker, deliver_left
-from mtl_search.tracking.datasets import without_passwords
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
 from mtl_search.training.files import write_json
@@ -132,7 +132,7 @@ def run_study(
     experiment = config.tracking.experiment or config.name
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
-    with folder.locked(say, shared=join):
+    with folder.locked(say, shared=join) as ownership:
         folder.begin(config, resume=resume, join=join)
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
@@ -145,12 +145,16 @@ def run_study(
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
             told: list[StudyWatcher] = [recorder, AffinityFile(folder), KeptInStorage(folder), *watchers]
-            study = Study(config, prepared.study.space, prepared.workload, folder, told, _fetch(config), drivers)
+            space, workload, taken = prepared.study.space, prepared.workload, ownership.taken
+            study = Study(config, space, workload, folder, told, _fetch(config), drivers, taken)
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
                     outcome = study.run()
             except BaseException:
-                say_left(folder, tracker, recorder, say)
+                if taken():
+                    tracker.leave_open()
+                else:
+                    say_left(folder, tracker, recorder, say)
                 raise
             if drivers is not None and not drivers.concludes:
                 say("another driver has concluded the study")

@@ -131,7 +131,7 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self, say: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[None]:
+    def locked(self, say: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[Ownership]:
         """Hold the study for this process, and keep its files in the storage.
 
         Args:
@@ -145,11 +145,9 @@ class StudyFolder:
         probe(self.home)
         mirror = self._mirror
         gave_up = mirror.abandon if mirror is not None else lambda: None
-        with Ownership(self.name, self.home, self.path / "lock", say, shared=shared, gave_up=gave_up).held():
-            if mirror is not None:
-                mirror.pull()
-            with mirror.running() if mirror is not None else nullcontext():
-                yield
+        own = Ownership(self.name, self.home, self.path / "lock", say, shared=shared, gave_up=gave_up)
+        with own.held(), nullcontext() if mirror is None else mirror.running():
+            yield own
 
     def stored(self) -> None:
         """Take what this process has written to the storage, where that is elsewhere; it is there on return.

@@ -108,6 +108,10 @@ class Ownership:
                     with suppress(StorageError):  # a store that is away: the record is stale soon
                         self._record.unlink(missing_ok=True)
 
+    def taken(self) -> bool:
+        """Whether another driver has taken the study over."""
+        return bool(self._lost)
+
     def _await_end_of_owner(self) -> None:
         """Return once nobody holds the study against this driver, or nobody living.
 

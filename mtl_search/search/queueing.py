@@ -23,7 +23,7 @@ def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: 
     study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
     study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
     record = TrialRecord.of(study.get_trials(deepcopy=False)[trial.number], TrialState.FAIL)
-    for watcher in watchers:
+    for watcher in watchers if record.recipe is not None else ():  # of one just asked for they have not heard
         watcher.trial_ended(record)
     study.tell(trial.number, state=TrialState.FAIL)
 
@@ -75,4 +75,6 @@ def prepare_study(
 def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     """Queue an interrupted trial's recipe."""
     kept: dict[str, Any] = {name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs}
-    study.enqueue_trial(trial.params, user_attrs={**kept, "retry_of": trial.number})
+    # Where the driver ended while the trial was asked for, some of what was queued is not among its parameters yet.
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    study.enqueue_trial(params, user_attrs={**kept, "retry_of": trial.number})

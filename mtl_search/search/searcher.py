@@ -163,14 +163,15 @@ class OptunaSearcher(Searcher):
         live = self._live.get(trial_id)
         if live is None:
             return
-        if all(other is live or other.key != live.key for other in self._live.values()):
-            self._release(live.key)
         news: Update = (result or {}).get(NEWS) or Update()
         try:
             self._tell(live, news, error)
         except UpdateFinishedTrialError:
             _log.warning("trial %d was taken over: nothing was heard of this driver for long", live.trial.number)
+        # Only now: where telling fails Tune follows the job once more, and must find how it ended.
         del self._live[trial_id]
+        if all(other.key != live.key for other in self._live.values()):
+            self._release(live.key)
         self._standing.learn()
 
     def _tell(self, live: _Live, news: Update, error: bool) -> None:

@@ -5,7 +5,7 @@ winner. Everything that trains is a job of the pool.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -63,6 +63,7 @@ class Study:
         watchers: Hear of everything.
         fetch: Gives the trunk of an earlier model.
         drivers: This driver among others on the study; None where it is alone.
+        taken: Whether another driver has taken the study over: what is left running is that one's to close.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Study:
         watchers: Sequence[StudyWatcher],
         fetch: Fetch = no_models,
         drivers: Drivers | None = None,
+        taken: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._config, self._space, self._workload, self._drivers = config, space, workload, drivers
-        self._folder, self._watchers = folder, list(watchers)
+        self._config, self._space, self._workload, self._folder = config, space, workload, folder
+        self._watchers, self._drivers, self._taken = list(watchers), drivers, taken
         self._tasks = tuple(config.tasks)
         self._fetch, self._by_run = fetch, dict[int, Jobs]()
         self._objective = Objective(task_goals(workload.data), config.search.kind)
@@ -99,18 +101,17 @@ class Study:
         try:
             resources, search = self._config.resources, self._config.search
             taking_up = TakingUp(self._folder, search)
-            # No more can be busy at once: a trial each, or before that a baseline each.
+            # Busy at once are at most: a trial each, or before that a baseline each.
             useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
-            home = self._folder.home
-            check_nodes(home, shared=self._drivers is not None)
+            home = check_nodes(self._folder.home, shared=self._drivers is not None)
             pool = Pool(
                 self._workload,
                 resources,
                 capacity.groups,
                 self._folder.ray,
                 self._config.name,
-                str(home),
+                home,
                 capacity.most,
                 capacity.patience,
             )
@@ -143,9 +144,11 @@ class Study:
                     self._groups.get("cosine") or self._measured.get("cosine", []),
                 ).reached(pool, trials)
         finally:
-            clock.save()
-            if not was_connected:
-                stop_ray()
+            try:
+                clock.save()
+            finally:
+                if not was_connected:
+                    stop_ray()
 
     @property
     def _driver(self) -> str:
@@ -222,7 +225,8 @@ class Study:
                 pool.check()  # where the pool is the reason, say so
                 raise
             finally:
-                searcher.interrupt()
+                if not self._taken():
+                    searcher.interrupt()
         pool.check()
         searcher.await_others()
 
@@ -238,9 +242,9 @@ class Study:
         """Task affinity as the trials saw it on their way, where none was measured before them."""
         if "cosine" in self._groups:
             return
-        results = results_in([(self._folder.trials / trial.job, RESULT_FILE, "") for trial in trials if trial.job])
-        found = mean_cosines(result["history"] for result in results if result is not None)
-        if found:
+        jobs = dict.fromkeys(trial.job for trial in trials if trial.job)
+        results = results_in([(self._folder.trials / job, RESULT_FILE, "") for job in jobs])
+        if found := mean_cosines(result["history"] for result in results if result is not None):
             self._measured["cosine"] = grouped(self._tasks, found)
             for watcher in self._watchers:
                 watcher.affinity_measured("cosine", found, self._measured["cosine"])

@@ -150,6 +150,10 @@ class Tracker:
         self._journal.append("end", PARENT, status=status, metrics=values, tags=dict(tags or {}))
         self._study_open = False
 
+    def leave_open(self) -> None:
+        """Say nothing of the study's end, whatever ends this process: it goes on elsewhere."""
+        self._study_open = False
+
     def flush(self, timeout: float) -> int:
         """Waits until everything is delivered, at most so many seconds.
 

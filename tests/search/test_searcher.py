@@ -273,6 +273,40 @@ def test_a_retry_is_queued_once_however_often_the_driver_is_killed(drive: Callab
     assert sorted(driver.states) == ["complete", "complete", "complete", "interrupted"]
 
 
+def test_a_retry_of_a_trial_that_was_just_asked_for_has_all_that_was_queued(drive: Callable[..., Driver]) -> None:
+    killed = drive(3)
+    killed.study.ask()
+    (asked, *_) = killed.study.get_trials()
+    default = dict(asked.system_attrs["fixed_params"])
+    assert default
+    assert not asked.params, "killed before the first parameter was written"
+    driver = drive(3)
+    driver.start()
+    driver.start()
+    assert space_of(SPACE).default().recipe in driver.submitted
+    retried = next(each for each in driver.study.get_trials() if each.user_attrs.get("retry_of") == 0)
+    assert retried.system_attrs["fixed_params"] == default
+
+
+def test_a_job_is_kept_until_its_end_is_written(drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune follows a job once more where telling its end fails; it must find that end then."""
+    driver = drive(3)
+    trial = driver.start()
+    assert trial is not None
+    with monkeypatch.context() as away:
+        away.setattr(optuna.storages.JournalStorage, "set_trial_state_values", _refuse)
+        with pytest.raises(OSError, match="no space"):
+            driver.complete(trial)
+    assert driver.released == []
+    driver.complete(trial)
+    assert driver.released == [driver.submitted[0].key]
+    assert driver.states.count("complete") == 1
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise OSError("no space is left")
+
+
 def test_an_interrupted_plain_recipe_outside_the_space_is_retried(drive: Callable[..., Driver]) -> None:
     driver = drive(2, NO_PLAIN)
     driver.complete(driver.start())
@@ -287,9 +321,13 @@ def test_interrupting_leaves_nothing_running_not_even_a_trial_just_asked_for(dri
     driver = drive()
     driver.start()
     driver.study.ask()
+    driver.study.ask()
     driver.searcher.interrupt()
-    assert driver.states == ["interrupted", "interrupted"]
-    assert [record.state for record in driver.listener.ended] == ["interrupted"] * 2
+    assert driver.states == ["interrupted"] * 3
+    assert [(record.number, record.state) for record in driver.listener.ended] == [
+        (0, "interrupted"),
+        (1, "interrupted"),
+    ], "the last had no recipe yet, so nobody had heard of it"
 
 
 def test_a_larger_budget_extends_a_finished_study(drive: Callable[..., Driver]) -> None:
