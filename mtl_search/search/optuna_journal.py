@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 
 from mtl_search.errors import DamagedError, StorageError, StudyError
+from mtl_search.search.patience import wait_for_server
 
 _BACK = 1 << 16
 _log = logging.getLogger(__name__)
@@ -104,7 +105,9 @@ def open_storage(url: str, journal: Path, written: Callable[[], None]) -> BaseSt
     if url == "journal":
         return JournalStorage(SafeJournal(journal, written))
     try:
-        return RDBStorage(url)
+        database = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
+        wait_for_server(database.engine)
+        return database
     except Exception as error:  # each database driver raises its own kinds
         reason = str(error).partition("\n")[0]
         raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error

@@ -60,6 +60,22 @@ def test_nothing_is_lost_while_mlflow_and_its_database_are_away(
         server.kill()
 
 
+def test_a_study_waits_for_its_own_database_and_loses_nothing(
+    tmp_path: Path, postgres: Postgres, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1, count=2)
+    raw = study_of(tmp_path, 8, resources={"concurrent_trials": 2})
+    raw["search"]["storage"] = postgres.database("optuna")
+    with begun(tmp_path, raw) as story:
+        story.command.wait_until(lambda: any(each.state == "complete" for each in records(tmp_path)))
+        postgres.crash()
+        away = time.monotonic()
+        story.command.wait_until(lambda: time.monotonic() - away > AWAY)
+        postgres.start()
+        assert story.command.end() == 0, story.command.printed
+    check_end(tmp_path, 8)
+
+
 def test_a_clock_that_jumps_moves_nothing(
     tmp_path: Path, broken_cluster_of: Callable[..., FaultCluster], begun: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
