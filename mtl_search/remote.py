@@ -7,6 +7,7 @@ environment in the way of each.
 
 import errno
 import fnmatch
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -31,10 +32,11 @@ _FINAL = (
     "no_such_bucket",
     "invalid_access_key",
     "signature",
-    "401",
-    "403",
 )
 """Words of an answer that waiting does not change."""
+_REFUSED = re.compile(r"\b40[13]\b")
+"""Statuses of such an answer."""
+_NAMES = re.compile(r"'[^']*'")
 _CHUNK = 1 << 22
 Answer = TypeVar("Answer")
 
@@ -227,7 +229,13 @@ class RemotePath:
             except OSError as error:
                 reason = str(error).partition("\n")[0]
                 hopeless = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
-                if hopeless or any(word in reason.lower() for word in _FINAL) or time.monotonic() > until:
+                if hopeless or _refuses(reason.replace(self._path, "")) or time.monotonic() > until:
                     raise StorageError(f"cannot {verb} {self}: {reason}") from error
             time.sleep(wait)
             wait = min(2 * wait, 5.0)
+
+
+def _refuses(reason: str) -> bool:
+    """Whether a store says no, by its own words and not by the names of bucket and file that it quotes."""
+    said = _NAMES.sub("", reason).lower()
+    return any(word in said for word in _FINAL) or _REFUSED.search(said) is not None

@@ -10,7 +10,7 @@ from s3_server import S3
 
 from mtl_search import remote
 from mtl_search.errors import DamagedError, StorageError
-from mtl_search.remote import RemotePath
+from mtl_search.remote import RemotePath, _refuses
 from mtl_search.storage import Place, local_copy, place, probe
 from mtl_search.training.checkpoint import (
     CHECKPOINT_FILE,
@@ -153,3 +153,18 @@ def test_texts_become_paths(tmp_path: Path) -> None:
     found = place("s3://bucket/a/b/")
     assert isinstance(found, RemotePath)
     assert (str(found), found.name, str(found.parent)) == ("s3://bucket/a/b", "b", "s3://bucket/a")
+
+
+@pytest.mark.parametrize(
+    ("words", "refuses"),
+    [
+        ("When writing key 'runs/a401/403' in bucket 'exp403': AWS Error NETWORK_CONNECTION during PutObject", False),
+        ("When writing key 'runs/x' in bucket 'b': AWS Error UNKNOWN (HTTP status 403) during HeadObject", True),
+        ("When reading key 'signature/x' in bucket 'forbidden': AWS Error SLOW_DOWN (HTTP status 503)", False),
+        ("When reading key 'x' in bucket 'b': AWS Error ACCESS_DENIED during GetObject operation: Access Denied", True),
+    ],
+)
+def test_a_store_that_is_away_is_not_taken_for_one_that_refuses_by_the_names_in_its_answer(
+    words: str, refuses: bool
+) -> None:
+    assert _refuses(words) is refuses

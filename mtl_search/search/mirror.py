@@ -72,7 +72,6 @@ class Mirror:
         with self._mutex:
             if self._kept:  # what is here is what the storage will hold
                 return
-            self._begun = True
             whole, parts = set[str](), dict[str, dict[int, int]]()
             for name, size in self._listed():
                 folder, _, start = name.rpartition("/")
@@ -86,6 +85,7 @@ class Mirror:
             for name, sizes in parts.items():
                 if not (name.endswith(".log") and (self._path / name).exists()):
                     self._join(name, sizes)
+            self._begun = True
 
     def push(self) -> None:
         """Take to the storage whatever has changed; it is there when this returns.
@@ -108,7 +108,8 @@ class Mirror:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Push from a thread for as long as the block runs, and once more at its end."""
+        """Pull, then push from a thread for as long as the block runs, and once more at its end."""
+        self.pull()
         stopping = threading.Event()
 
         def keep_pushing() -> None:
