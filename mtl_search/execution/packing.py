@@ -19,9 +19,10 @@ MOST_MIB = 100
 EXCLUDED = (
     *(".git", ".venv", "venv", "__pycache__", "*.pyc", ".*_cache", "node_modules", ".ipynb_checkpoints"),
     *("mtl_search_runs", "mlruns", "mlartifacts", "mlflow.db*"),
-    *(".env", ".env.*", ".netrc", ".pgpass", ".ssh", ".aws", ".config", "*.pem", "*.key", "credentials*"),
+    *(".env", ".env.*", ".netrc", ".pgpass", ".my.cnf", ".ssh", ".aws", ".azure", ".config", ".kube", ".docker"),
+    *("*.pem", "*.key", "*.p12", "*.pfx", "id_rsa", "id_ecdsa", "id_ed25519", "credentials*", ".git-credentials"),
 )
-"""What never travels; the last line is what usually holds credentials."""
+"""What never travels; the last two lines are what usually holds credentials."""
 _IGNORE_FILES = (".gitignore", ".rayignore")
 _SHOWN = 3
 
@@ -67,7 +68,7 @@ def pack(folder: Path, archive: Path) -> Packed:
 
 
 def _files(folder: Path, rules: Sequence[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:
-    """Files to pack, smaller ones of a folder first; what is no regular file stays behind."""
+    """Files to pack, smaller ones of a folder first. A link to a file is packed as that file, to a folder not."""
     own = [line for name in _IGNORE_FILES if (file := folder / name).is_file() for line in _lines(file)]
     held = [*rules, *([] if rules else [(folder, GitIgnoreSpec.from_lines(EXCLUDED))])]
     if own:

@@ -17,6 +17,9 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.variants import build
 
+_MOST_DEATHS = 100
+"""Of one trial's process, which trains nothing: they cost no training and say nothing of the recipe."""
+
 
 def tuner_of(
     searcher: OptunaSearcher,
@@ -55,7 +58,7 @@ def tuner_of(
             verbose=0,
             # There is nothing to keep of a light trial, and its node may not see the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=3),
+            failure_config=tune.FailureConfig(max_failures=_MOST_DEATHS),
             callbacks=[Silent()],
         ),
     )
