@@ -17,11 +17,13 @@ quickstart: install
 	$(BIN)/mtl-search search search_spaces/quickstart.yaml
 	$(BIN)/mtl-search export quickstart
 
+# A process for each core, and a Ray of its own for each that needs one.
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
-test-all: lint
-	$(BIN)/python -m pytest
+# The slow ones one after the other: each has the machine to itself, with a cluster of its own.
+test-all: test
+	$(BIN)/python -m pytest -m slow
 
 lint: install
 	$(BIN)/ruff check
