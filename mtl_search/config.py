@@ -203,7 +203,9 @@ class StudyConfig(Section):
             if name not in used and len(datasets) > 1
         ]
         problems += self._objective_problems()
-        problems += [Problem(place, _NO_PASSWORDS) for place in passwords_in(self.model_dump(mode="json", warnings=False))]
+        problems += [
+            Problem(place, _NO_PASSWORDS) for place in passwords_in(self.model_dump(mode="json", warnings=False))
+        ]
         resources = self.resources
         device_mib = resources.activations.device_mib
         if not resources.gpus_per_worker and device_mib != ActivationsConfig().device_mib:

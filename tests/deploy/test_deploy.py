@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -17,9 +18,11 @@ import yaml
 from live_processes import RAY
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
+from small_studies import study_of, write_study
 
 from mtl_search.cli import main
 from mtl_search.execution.study_job import STORAGE, STUDY
+from mtl_search.search.folder import StudyFolder
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -143,3 +146,29 @@ def test_slurm_script_starts_the_study_on_a_ray_of_its_own_nodes(tmp_path: Path)
     missing = subprocess.run([DEPLOY / "slurm.sh"], env={**slurm, "PATH": path}, capture_output=True, text=True)
     assert missing.returncode != 0
     assert "usage: sbatch deploy/slurm.sh" in missing.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_slurm_script_runs_a_study_to_its_end_on_one_node(tmp_path: Path) -> None:
+    """Slurm's own programs alone are scripts; Ray and the study are real."""
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name, body in {"scontrol": "hostname", "srun": 'while [[ $1 == --* ]]; do shift; done; exec "$@"'}.items():
+        (fake / name).write_text(f"#!/bin/bash\n{body}\n")
+        (fake / name).chmod(0o755)
+    joint = {"epochs": 2, "batch_size": 32, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
+    raw = {**study_of(tmp_path, 2, joint), "resources": {"concurrent_trials": 1}, "storage": str(tmp_path / "runs")}
+    write_study(tmp_path, raw)
+    slurm = {"SLURM_JOB_NODELIST": "this", "SLURM_JOB_NUM_NODES": "1", "SLURM_JOB_ID": str(os.getpid())}
+    path = f"{fake}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [DEPLOY / "slurm.sh", "tiny.yaml", "--trials", "2"],
+        cwd=tmp_path,
+        env={**os.environ, **slurm, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "improvement over single-task models" in done.stdout
+    assert [record.state for record in StudyFolder(tmp_path / "runs", "tiny").records("journal")] == ["complete"] * 2

@@ -22,6 +22,7 @@ import ray
 from live_processes import RAY, descendants, wait_for
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 from ray.cluster_utils import Cluster
+from ray.experimental import get_object_locations
 from small_studies import Story, run_here, study_of
 from tiny_studies import TASKS, jobs, recipe, told, workload
 from trapped_backbone import SLOW
@@ -288,7 +289,7 @@ def elastic(folder: Path) -> dict[str, Any]:
 
 
 def placement(folder: Path) -> dict[str, Any]:
-    """Workers by node, of groups that fit on one and of one that does not; bytes of the data in each node's store."""
+    """Workers by node, of groups that fit on one and of one that does not; how many nodes hold the data, each once."""
     with head_without_work() as cluster:
         nodes = [cluster.add_node(num_cpus=2, object_store_memory=STORE) for _ in range(2)]
         found: dict[str, Any] = {}
@@ -298,6 +299,7 @@ def placement(folder: Path) -> dict[str, Any]:
                 wait_for(lambda pool=pool, groups=groups: pool.size == groups, PATIENCE)
                 pool.results(jobs(workload(folder), recipe(), folder / name))
                 found[name] = [len(workers(node)) for node in nodes]
+                found[f"copies, {name}"] = len(get_object_locations([pool._workload])[pool._workload]["node_ids"])
         return found
 
 

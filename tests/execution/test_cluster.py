@@ -63,11 +63,13 @@ def test_an_elastic_group_goes_on_smaller_and_grows_back_with_the_same_result(tm
         assert elastic == pytest.approx(plain, abs=1e-4)
 
 
-def test_workers_of_a_group_are_packed_on_a_node_where_they_fit(tmp_path: Path) -> None:
+def test_workers_of_a_group_are_packed_on_a_node_where_they_fit_and_data_goes_to_each_node_once(tmp_path: Path) -> None:
     found = story("placement", tmp_path)
     assert sorted(found["packed"]) == [0, 2]
     assert found["two groups"] == [2, 2]
     assert sorted(found["spread"]) == [1, 2]
+    copies = [found[f"copies, {name}"] for name in ("packed", "two groups", "spread")]
+    assert copies == [2, 3, 3], "the driver's node and each with workers, however many"
 
 
 def test_a_study_on_a_changing_cluster_ends_every_trial_once(tmp_path: Path) -> None:

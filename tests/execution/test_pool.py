@@ -25,6 +25,7 @@ from trapped_backbone import DEADLY, DEADLY_ONCE, RAISES, SLOW
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
+from mtl_search.execution import pool as execution_pool
 from mtl_search.execution.faults import DIED, verdict
 from mtl_search.execution.jobs import Job, JobError, JobState, Update
 from mtl_search.execution.pool import Pool, running
@@ -208,6 +209,20 @@ def test_jobs_that_need_a_failed_one_fail_with_its_reason(pool: Pool, study: Wor
     assert updates[-1].reason in (updates[0].reason, updates[1].reason)
     with pytest.raises(JobError, match="the trap closed"):
         pool.results(todo)
+
+
+def test_what_dropped_jobs_needed_is_forgotten_at_last_and_found_again_on_disk(
+    pool: Pool, study: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution_pool, "_MOST_SPARE", len(TASKS))
+    trials = [jobs(study, recipe(single_batch=size), tmp_path) for size in (16, 24)]
+    for trial in trials:
+        pool.results(trial)
+        pool.drop(trial[-1].key)
+    known = [ray.get(pool.mailbox.follow.remote(job.key, 0, 0.1)).state for trial in trials for job in trial]
+    gone, kept = [JobState.CANCELLED], [JobState.DONE]
+    assert known == len(TASKS) * gone + gone + len(TASKS) * kept + gone
+    assert all(result["cached"] for result in pool.results(trials[0]))
 
 
 def test_a_stopped_job_leaves_no_finished_model_and_goes_on_from_its_checkpoint(

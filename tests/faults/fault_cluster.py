@@ -7,8 +7,9 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -49,6 +50,7 @@ class Node:
 
     start: psutil.Process
     first: tuple[psutil.Process, ...]
+    ip: str
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -92,7 +94,7 @@ class FaultCluster:
         try:
             start = self._start(cpus, self._host, *head)
             assert self._comes_up(start, self._host), self._printed()
-            self.head = self._node(start)
+            self.head = self._node(start, self._host)
         except BaseException:
             self.close()
             raise
@@ -118,7 +120,7 @@ class FaultCluster:
                 self._kill(self._descent(start))
                 start = self._start(cpus, ip, f"--address={self._address}")
                 assert self._comes_up(start, ip), self._printed()
-            self.nodes.append(self._node(start))
+            self.nodes.append(self._node(start, ip))
 
     def named(self, words: str, node: Node | None = None) -> list[psutil.Process]:
         """Ray's processes, on all nodes or on one, whose title holds these words."""
@@ -134,7 +136,16 @@ class FaultCluster:
         if runs(node.start):
             node.start.kill()  # it would end the others as soon as one has died
         chosen = [each for each in node.first if not only or f"/{only}" in title(each).split(" ")[0]]
-        self._kill(Node(node.start, tuple(chosen)).processes)
+        self._kill(replace(node, first=tuple(chosen)).processes)
+
+    def drain_node(self, node: Node, seconds: int) -> None:
+        """Announce a node's end, as a cloud does that takes it back; Ray ends it when the time has come."""
+        known = self._infos().items()
+        number = next(each.hex() for each, info in known if info.node_manager_address == node.ip and info.state == 0)
+        command = [RAY, "drain-node", "--address", self._address, "--node-id", number]
+        command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "taken back"]
+        command += ["--deadline-remaining-seconds", str(seconds)]
+        subprocess.run(command, check=True, capture_output=True)
 
     def close(self) -> None:
         """End everything that runs, whatever has died before."""
@@ -178,8 +189,8 @@ class FaultCluster:
         except psutil.NoSuchProcess:
             return []
 
-    def _node(self, start: psutil.Popen) -> Node:
-        node = Node(start, tuple(start.children()))
+    def _node(self, start: psutil.Popen, ip: str) -> Node:
+        node = Node(start, tuple(start.children()), ip)
         self._family |= set(node.first)
         return node
 
@@ -187,9 +198,11 @@ class FaultCluster:
         return [file.read_text() for file in self._folder.glob("*/printed")]
 
     def _known(self, ip: str) -> bool:
+        return any(info.node_manager_address == ip and info.state == 0 for info in self._infos().values())
+
+    def _infos(self) -> dict[Any, Any]:
         self._records = self._records or GcsClient(address=self._address)
-        infos = self._records.get_all_node_info(timeout=10)
-        return any(info.node_manager_address == ip and info.state == 0 for info in infos.values())
+        return dict(self._records.get_all_node_info(timeout=10))
 
     def _kill(self, processes: list[psutil.Process]) -> None:
         self._family |= set(processes)

@@ -32,6 +32,22 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_a_new_node_joins_in(
     assert story.costs()["node with a worker"].epochs <= 1
 
 
+def test_a_node_that_is_drained_takes_its_group_along_and_no_trial(
+    tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
+) -> None:
+    broken_cluster.add(1, count=2)
+    with begun(tmp_path, study_of(tmp_path, 10)) as story:
+        story.command.wait_until(lambda: len(story.busy()) >= 2)
+        drained = broken_cluster.node_of(psutil.Process(steps(tmp_path)[-1].pid))
+        story.strike("node drained", lambda: broken_cluster.drain_node(drained, 5))
+        story.command.wait_until(lambda: not drained.alive, 60)
+        broken_cluster.add(1)
+        assert story.command.end() == 0, story.command.printed
+    check_end(tmp_path, 10)
+    story.note("nodes")
+    assert story.costs()["node drained"].epochs <= 1
+
+
 @pytest.mark.parametrize("lost", ["raylet", "gcs_server"])
 def test_the_driver_s_node_with_the_only_copy_of_the_data_is_lost_or_the_head_s_records_and_the_study_resumed(
     lost: str, tmp_path: Path, begun: Begin

@@ -11,6 +11,8 @@ from mlflow import MlflowClient
 from small_studies import folder_of, study_of, write_study
 from trapped_backbone import SLOW
 
+from mtl_search.training.files import write_json
+
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 SLOW_TRIALS = {"epochs": 15, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
@@ -67,6 +69,25 @@ def test_an_interrupt_ends_cleanly_and_says_how_to_go_on(
     assert "RUNNING" not in {run.info.status for run in runs.values()}
     assert "interrupted" in runs["study"].data.tags["mlflow.note.content"]
     assert [record.number for record in before if record.state == "interrupted"]
+
+
+def test_a_driver_that_another_has_taken_over_from_leaves_its_trials_and_runs_to_that_one(
+    tmp_path: Path, started: Callable[..., Command]
+) -> None:
+    write_study(tmp_path, study_of(tmp_path, 4, SLOW_TRIALS))
+    sleeper = started(tmp_path)
+    sleeper.wait_until(in_mid_trial(tmp_path))
+    owner = folder_of(tmp_path / "mtl_search_runs").home / "owner.json"
+    theirs = {"token": "theirs", "host": "other", "machine": "other", "pid": 7, "user": "anna", "since": "today"}
+    write_json(owner, theirs | {"process_started": 0.0, "beat": 0})
+    assert sleeper.process.wait(120) == 2, sleeper.printed
+    assert "study tiny was taken over by process 7 on other" in sleeper.printed
+    assert "running" in {record.state for record in records(tmp_path)}, "they are the new owner's to close"
+    assert tracked(tmp_path)["study"].info.status == "RUNNING"
+    owner.unlink()
+    again = started(tmp_path, "--resume")
+    assert again.end() == 0, again.printed
+    check_states(tmp_path, [], 4)
 
 
 def test_a_study_of_failures_ends_with_code_1_and_the_reasons(tmp_path: Path, started: Callable[..., Command]) -> None:
