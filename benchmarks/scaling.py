@@ -2,7 +2,9 @@
 
     python benchmarks/scaling.py [--quick] [--json FILE]
 
-* ``two_group_speedup``: trials per minute with two worker groups over one, real training that only computes.
+* ``two_group_speedup``: trials per minute with two worker groups over one, real training that only computes, measured
+  in turns. ``two_process_speedup`` is the same of plain PyTorch without any of this project: two processes over one.
+  Two busy cores of one machine share its memory and its turbo, so this is what there is to gain.
 * ``efficiency`` by number of groups: the part of the groups' time that is training, while there is work for all of
   them and Tune's processes are up: from when the first trial of every group has ended until the last trial is handed
   out. The groups sleep instead of training (``simulated_groups``), 10 epochs of 2 s; dispatcher, Tune, Optuna and
@@ -37,6 +39,7 @@ import argparse
 import gc
 import io
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -44,6 +47,7 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -240,7 +244,41 @@ def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[st
     return {"per_minute": 60 * (trials - groups) / (meter.end - meter.wave)}
 
 
-MEASURES = {"driver": driver, "resumed": resumed, "efficiency": efficiency, "compute_bound": compute_bound}
+def steps_per_second(until: float, seconds: float) -> float:
+    """Steps of one thread on the network of ``compute_bound``, from a time on that all processes wait for."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    wide = [nn.Linear(64, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU()]
+    model, rows = nn.Sequential(*wide, nn.Linear(1024, 10)), torch.randn(64, 64)
+    optimizer, labels = torch.optim.AdamW(model.parameters()), torch.randint(10, (64,))
+    steps, begun = 0, 0.0
+    while not begun or time.time() < until + seconds:
+        if not begun and time.time() >= until:
+            steps, begun = 0, time.time()
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(rows), labels).backward()
+        optimizer.step()
+        steps += 1
+    return steps / (time.time() - begun)
+
+
+def plain(place: Path, processes: int, seconds: float) -> dict[str, Any]:
+    """Steps per second of so many processes of plain PyTorch at once: what the machine's cores give to anybody."""
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        together = time.time() + 10  # torch is imported by then
+        rates = pool.starmap(steps_per_second, [(together, seconds)] * processes, chunksize=1)
+    return {"per_second": sum(rates)}
+
+
+MEASURES = {
+    "driver": driver,
+    "resumed": resumed,
+    "efficiency": efficiency,
+    "compute_bound": compute_bound,
+    "plain": plain,
+}
 
 
 def hand_over(place: Path, name: str, found: dict[str, Any]) -> None:
@@ -263,18 +301,31 @@ def spent(marks: list[dict[str, float]], what: str) -> dict[str, float]:
     return {str(int(b["trials"])): (b[what] - a[what]) / (b["trials"] - a["trials"]) for a, b in pairwise(marks)}
 
 
+def speedups(place: Path, quick: bool) -> dict[str, Any]:
+    """What a second worker group brings, and what a second process of plain PyTorch brings, each in turns."""
+    trials, epochs, turns = (6, 4, 1) if quick else (16, 12, 2)
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    plains: dict[int, list[float]] = {1: [], 2: []}
+    for turn in range(turns):
+        for many in (1, 2):
+            own = place / f"compute-{many}-{turn}"
+            found = measured("compute_bound", own, groups=many, trials=trials, epochs=epochs)
+            rates[many].append(found["per_minute"])
+            seconds = 2 if quick else 10
+            plains[many].append(measured("plain", own, processes=many, seconds=seconds)["per_second"])
+    return {
+        "trials_per_minute": {str(groups): fmean(each) for groups, each in rates.items()},
+        "two_group_speedup": fmean(rates[2]) / fmean(rates[1]),
+        "two_process_speedup": fmean(plains[2]) / fmean(plains[1]),
+    }
+
+
 def measure_all(quick: bool) -> dict[str, Any]:
     """Every figure."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        trials, epochs = (6, 4) if quick else (16, 12)
-        rates = {
-            groups: measured("compute_bound", place / f"compute-{groups}", groups=groups, trials=trials, epochs=epochs)
-            for groups in (1, 2)
-        }
-        figures["trials_per_minute"] = {str(groups): each["per_minute"] for groups, each in rates.items()}
-        figures["two_group_speedup"] = rates[2]["per_minute"] / rates[1]["per_minute"]
+        figures |= speedups(place, quick)
         found = {
             str(groups): measured(
                 "efficiency",
