@@ -118,6 +118,17 @@ def test_page_tells_no_password(tmp_path: Path) -> None:
     assert "s3cret" not in page
 
 
+def test_a_column_s_name_is_shown_as_words(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path, 2, 4)
+    plain = read_json(made.folder.config_file)
+    plain["tasks"]["task_0"]["target"] = [HARMFUL]
+    plain["data"] = {"source": {"table": {"path": "rows.csv", "inputs": [HARMFUL], "categorical": [HARMFUL]}}}
+    write_json(made.folder.config_file, plain)
+    page = html_of(Overview(made.folder))
+    assert HARMFUL not in page
+    assert HARMFUL in Reader(page).text
+
+
 def test_without_fresh_runs_the_figure_is_called_too_high(tmp_path: Path) -> None:
     answer = answer_of(Overview(MadeUp(tmp_path, 2, 12).end(repeated=False).folder))
     assert "one run each, and so too high" in answer.sentence
