@@ -54,12 +54,13 @@ class Postgres:
     def start(self) -> None:
         data = str(self._home / "data")
         initdb = [str(self._bin / "initdb"), "-D", data, "-U", "anna", "-E", "UTF8", "--locale=C", "-N"]
-        initdb += ["-A", "scram-sha-256", "--pwfile=/dev/stdin"]
+        initdb += ["-A", "scram-sha-256", f"--pwfile={self._home / 'password'}"]
         postgres = [str(self._bin / "postgres"), "-D", data, "-h", "127.0.0.1", "-p", str(self.port), "-F"]
         with (self._home / "log").open("ab") as log:
             said: dict[str, Any] = {"stdout": log, "stderr": log, "cwd": "/", **self._who}
             if not (self._home / "data").exists():
-                subprocess.run(initdb, check=True, input=PASSWORD.encode(), **said)
+                (self._home / "password").write_text(PASSWORD)
+                subprocess.run(initdb, check=True, **said)
             self._process = subprocess.Popen([*postgres, "-k", ""], **said)
         until = time.monotonic() + PATIENCE
         while not self._answers():

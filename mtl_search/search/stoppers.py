@@ -1,6 +1,6 @@
 """Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's."""
 
-import sys
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -105,7 +105,9 @@ class Median:
             mode="max",
             grace_period=self.grace,
             min_samples_required=self.least,
-            min_time_slice=sys.maxsize,  # never pause a trial to let others catch up: its worker group would wait
+            # Never pause a trial to let others catch up: its worker group would wait, and nobody would wake it. A
+            # number is not enough: before its first pause a trial counts as having run for ever.
+            min_time_slice=math.inf,
         )
 
 

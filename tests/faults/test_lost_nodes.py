@@ -10,12 +10,15 @@ from fault_studies import Begin, check_end, steps, study_of
 
 pytestmark = [pytest.mark.timeout(480), pytest.mark.slow]
 
+TRIALS = 20
+"""So many that some are left however long a new node takes to start."""
+
 
 def test_a_lost_node_s_trial_goes_on_elsewhere_and_a_new_node_joins_in(
     tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
 ) -> None:
     broken_cluster.add(1, count=2)
-    with begun(tmp_path, study_of(tmp_path, 10)) as story:
+    with begun(tmp_path, study_of(tmp_path, TRIALS)) as story:
 
         def lose_a_node() -> None:
             broken_cluster.kill_node(broken_cluster.node_of(psutil.Process(steps(tmp_path)[-1].pid)))
@@ -27,7 +30,7 @@ def test_a_lost_node_s_trial_goes_on_elsewhere_and_a_new_node_joins_in(
             lambda: {step.pid for step in steps(tmp_path)} & {each.pid for each in newest.processes}
         )
         assert story.command.end() == 0, story.command.printed
-    check_end(tmp_path, 10)
+    check_end(tmp_path, TRIALS)
     story.note("nodes")
     assert story.costs()["node with a worker"].epochs <= 1
 
