@@ -6,8 +6,8 @@ persistent storage and is the one record of the search: resuming, extending and 
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,6 @@ from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 
 _ANY_NUMBER = 1_000_000
-_LOOK_SECONDS = 1.0
-"""Between two looks at what other drivers do, where there is nothing else to do."""
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
 _log = logging.getLogger(__name__)
@@ -61,6 +59,9 @@ class OptunaSearcher(Searcher):
         in_time: Whether there is time for another trial.
         groups: Worker groups that there are now: no more trials run at once.
         drivers: This driver among others on the study; None where it is alone.
+
+    Attributes:
+        trouble: Why an epoch or a trial's end could not be written; None while all is well.
     """
 
     def __init__(
@@ -82,12 +83,12 @@ class OptunaSearcher(Searcher):
         self._drivers, self._watchers = drivers, watchers
         self._standing = Standing(Horizon(study._storage, study._study_id), budget, watchers, drivers)
         self._study = self._standing.study(study)
-        self._submit, self._release = submit, release
-        self._refuse = refuse
+        self._submit, self._release, self._refuse = submit, release, refuse
         self._values, self._in_time, self._groups = values, in_time, groups
         self._several = len(study.directions) > 1
         self._live: dict[str, _Live] = {}
         self._not_before = 0.0
+        self.trouble: Exception | None = None
         self._standing.learn()
 
     @property
@@ -107,7 +108,7 @@ class OptunaSearcher(Searcher):
     def await_others(self) -> None:
         """Wait until the trials of all other drivers have ended."""
         while self._standing.running(self._own):
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(1.0)
             self._standing.learn()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
@@ -139,12 +140,16 @@ class OptunaSearcher(Searcher):
                 watcher.trial_started(trial.number, recipe)
             return {"job": key}
         if self._drivers is not None and self.open and self._in_time():
-            self._not_before = time.monotonic() + _LOOK_SECONDS
+            self._not_before = time.monotonic() + 1.0  # until the next look at what other drivers do
             return None
         return Searcher.FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch to Optuna; epochs told a second time after a restart are passed over."""
+        with self._noted():
+            self._hear(trial_id, result)
+
+    def _hear(self, trial_id: str, result: dict[str, Any]) -> None:
         live, news = self._live.get(trial_id), result.get(NEWS)
         report = news.reports[-1] if news is not None and news.reports else None
         if live is None or report is None or report["epoch"] <= live.epoch:
@@ -159,16 +164,28 @@ class OptunaSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how the trial ended."""
-        self.on_trial_result(trial_id, result or {})
+        with self._noted():
+            self._close(trial_id, result or {}, error)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Tune would take what goes wrong here for the trial's fault, and run the trial again."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble = self.trouble or error
+            raise
+
+    def _close(self, trial_id: str, result: dict[str, Any], error: bool) -> None:
+        self._hear(trial_id, result)
         live = self._live.get(trial_id)
         if live is None:
             return
-        news: Update = (result or {}).get(NEWS) or Update()
         try:
-            self._tell(live, news, error)
+            self._tell(live, result.get(NEWS) or Update(), error)
         except UpdateFinishedTrialError:
             _log.warning("trial %d was taken over: nothing was heard of this driver for long", live.trial.number)
-        # Only now: where telling fails Tune follows the job once more, and must find how it ended.
+        # Only now: who goes on with the study finds how the job ended, wherever telling of it fails.
         del self._live[trial_id]
         if all(other.key != live.key for other in self._live.values()):
             self._release(live.key)

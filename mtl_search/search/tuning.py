@@ -10,6 +10,7 @@ from typing import Any
 from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
+from mtl_search.errors import MtlSearchError, StudyError
 from mtl_search.recipe import Component
 from mtl_search.search.forgetting import Silent
 from mtl_search.search.searcher import OptunaSearcher
@@ -19,6 +20,24 @@ from mtl_search.variants import build
 
 _MOST_DEATHS = 100
 """Of one trial's process, which trains nothing: they cost no training and say nothing of the recipe."""
+
+
+class _Watch(tune.Callback):
+    """Ends the search where its story cannot be written: Tune would take that for a fault of the trial."""
+
+    def __init__(self, searcher: OptunaSearcher) -> None:
+        self._searcher = searcher
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Raise what the searcher met."""
+        trouble = self._searcher.trouble
+        if isinstance(trouble, MtlSearchError):
+            raise trouble
+        if trouble is not None:
+            raise StudyError(
+                f"what became of a trial cannot be written ({type(trouble).__name__}: {trouble}); nothing finished is "
+                "lost, go on with --resume"
+            ) from trouble
 
 
 def tuner_of(
@@ -59,6 +78,6 @@ def tuner_of(
             # There is nothing to keep of a light trial, and its node may not see the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=_MOST_DEATHS),
-            callbacks=[Silent()],
+            callbacks=[Silent(), _Watch(searcher)],
         ),
     )

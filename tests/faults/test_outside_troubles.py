@@ -67,6 +67,7 @@ def test_a_study_waits_for_its_own_database_and_loses_nothing(
     raw = study_of(tmp_path, 8, resources={"concurrent_trials": 2})
     raw["search"]["storage"] = postgres.database("optuna")
     with begun(tmp_path, raw) as story:
+        story.command.wait_until(lambda: steps(tmp_path))
         story.command.wait_until(lambda: any(each.state == "complete" for each in records(tmp_path)))
         postgres.crash()
         away = time.monotonic()

@@ -10,7 +10,7 @@ from small_studies import folder_of
 
 pytestmark = [pytest.mark.timeout(700), pytest.mark.slow]
 
-TRIALS = 14
+TRIALS = 24
 """So many that some are left however long the drivers take to start."""
 
 

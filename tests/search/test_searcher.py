@@ -289,7 +289,7 @@ def test_a_retry_of_a_trial_that_was_just_asked_for_has_all_that_was_queued(driv
 
 
 def test_a_job_is_kept_until_its_end_is_written(drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune follows a job once more where telling its end fails; it must find that end then."""
+    """Whoever goes on finds how it ended."""
     driver = drive(3)
     trial = driver.start()
     assert trial is not None
@@ -298,6 +298,7 @@ def test_a_job_is_kept_until_its_end_is_written(drive: Callable[..., Driver], mo
         with pytest.raises(OSError, match="no space"):
             driver.complete(trial)
     assert driver.released == []
+    assert str(driver.searcher.trouble) == "no space is left", "and ends the search, see tuning"
     driver.complete(trial)
     assert driver.released == [driver.submitted[0].key]
     assert driver.states.count("complete") == 1
