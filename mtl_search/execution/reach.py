@@ -4,6 +4,7 @@ The driver writes a token; a task on each node reads it and writes its own. A no
 its first worker starts.
 """
 
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from mtl_search.storage import Place, place, probe
 TOKEN_FILE = "token"
 _PATIENCE = 120.0
 """Seconds a node gets to start a process and answer."""
+_DYING = 30.0
+"""Seconds until Ray knows of a node's death, and some more."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def check_nodes(home: Place, *, shared: bool = False) -> Home:
     ]
     names = [f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}" for node in nodes]
     # Two nodes on one machine have one name; whichever of them does not see it is told of.
-    blind = {name: problem for name, each in zip(names, asked, strict=True) if (problem := _answer(each))}
+    answers = [_answer(each, node["NodeID"]) for each, node in zip(asked, nodes, strict=True)]
+    blind = {name: problem for name, problem in zip(names, answers, strict=True) if problem}
     if blind:
         raise StudyError(_advice(home, blind))
     return seen
@@ -94,11 +98,24 @@ def _seen_from_here(home: Home) -> str:
     return ""
 
 
-def _answer(reference: Any) -> str:
+def _answer(reference: Any, node: str) -> str:
+    """Why a node cannot use the folder; empty where it can, or has died meanwhile."""
     try:
         return str(ray.get(reference, timeout=_PATIENCE))
     except RayError as error:
+        if _dies(node):
+            return ""
         return f"it gave no answer ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
+
+
+def _dies(node: str) -> bool:
+    """Whether Ray takes a node for dead, now or soon: it counts as alive until it was silent for a while."""
+    until = time.monotonic() + _DYING
+    while any(each["NodeID"] == node and each["Alive"] for each in ray.nodes()):  # type: ignore[no-untyped-call]
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _advice(home: Place, blind: dict[str, str]) -> str:

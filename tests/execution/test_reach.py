@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from s3_server import S3
 
 from mtl_search.errors import StudyError
+from mtl_search.execution import reach
 from mtl_search.execution.reach import TOKEN_FILE, Home, _seen_from_here, check_here
 from mtl_search.storage import place
 
@@ -30,3 +33,13 @@ def test_a_node_without_credentials_says_so(s3: S3) -> None:
     check_here(Home(str(home), b"mine"))
     with pytest.raises(StudyError, match=r"storage s3://none/x cannot be used from every node"):
         check_here(Home("s3://none/x", b"mine"))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_node_that_has_just_died_keeps_no_study_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "_DYING", 0.5)
+    gone, (here,) = "0" * 56, [node["NodeID"] for node in ray.nodes()]
+    look = ray.remote(num_cpus=0, max_retries=0)(lambda: "it cannot be seen")
+    asked = look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(gone, soft=False)).remote()
+    assert reach._answer(asked, gone) == ""
+    assert "it gave no answer" in reach._answer(asked, here), "a node that lives should have one"
