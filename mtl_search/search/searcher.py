@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -21,27 +20,19 @@ from mtl_search.recipe import Recipe
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.notes import note_duplicate, note_result
-from mtl_search.search.queueing import close_running, close_trial
+from mtl_search.search.queueing import close_running, close_trial, queue_again
 from mtl_search.search.record import REFUSED, TrialRecord
-from mtl_search.search.standing import Standing
+from mtl_search.search.standing import Live, Standing
 from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 
 _ANY_NUMBER = 1_000_000
+MOST_DEATHS = 100
+"""Of processes that follow a trial; more must be a mistake of ours."""
 _MOST_REFUSED = 1000
 """After so many in a row nothing else is likely to come."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Live:
-    trial: Trial
-    recipe: Recipe
-    key: str
-    started: float
-    epoch: int = -1
-    best: float | None = None
 
 
 class OptunaSearcher(Searcher):
@@ -86,8 +77,8 @@ class OptunaSearcher(Searcher):
         self._submit, self._release, self._refuse = submit, release, refuse
         self._values, self._in_time, self._groups = values, in_time, groups
         self._several = len(study.directions) > 1
-        self._live: dict[str, _Live] = {}
-        self._not_before = 0.0
+        self._live: dict[str, Live] = {}
+        self._not_before, self._deaths = 0.0, 0
         self.trouble: Exception | None = None
         self._standing.learn()
 
@@ -135,7 +126,7 @@ class OptunaSearcher(Searcher):
                 self._repeat(trial, recipe, self._standing.known[recipe.key])
                 continue
             key = self._submit(recipe)
-            self._live[trial_id] = _Live(trial, recipe, key, time.monotonic())
+            self._live[trial_id] = Live(trial, recipe, key, time.monotonic())
             for watcher in self._watchers:
                 watcher.trial_started(trial.number, recipe)
             return {"job": key}
@@ -191,10 +182,14 @@ class OptunaSearcher(Searcher):
             self._release(live.key)
         self._standing.learn()
 
-    def _tell(self, live: _Live, news: Update, error: bool) -> None:
+    def _tell(self, live: Live, news: Update, error: bool) -> None:
         outcome = news.result
         live.trial.set_user_attr("seconds", time.monotonic() - live.started)
-        if error:
+        if error and self._deaths < MOST_DEATHS:  # it trained nothing: whatever killed it, the recipe did not
+            self._deaths += 1
+            close_trial(self._whole, self._frozen(live.trial), "its own process died", self._watchers)
+            queue_again(self._whole, self._frozen(live.trial))
+        elif error:
             self._standing.unknown.add(live.trial.number)
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:

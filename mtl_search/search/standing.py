@@ -4,15 +4,38 @@ Between the searcher and the horizon; the one place that knows of other drivers'
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
+from mtl_search.recipe import Recipe
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.queueing import DRIVER
 from mtl_search.search.record import INTERRUPTED, REFUSED
 from mtl_search.search.watchers import Watcher
+
+
+@dataclass
+class Live:
+    """A trial that this driver runs.
+
+    Attributes:
+        trial: Optuna's.
+        recipe: What it tries.
+        key: Of its joint stage's job.
+        started: By the machine's monotonic clock.
+        epoch: The last one heard of; -1 for none.
+        best: The best score so far.
+    """
+
+    trial: Trial
+    recipe: Recipe
+    key: str
+    started: float
+    epoch: int = -1
+    best: float | None = None
 
 
 class Standing:

@@ -218,9 +218,8 @@ class Study:
         )
         if searcher.open:
             try:
-                trials = searcher.left if self._drivers is None else _ANY_NUMBER
                 folder, longest = self._folder.ray / f"tune{self._driver}", self._space.largest("joint.epochs")
-                tuner_of(searcher, trials, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
+                tuner_of(searcher, _ANY_NUMBER, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
             except TuneError:
                 pool.check()  # where the pool is the reason, say so
                 raise

@@ -13,13 +13,10 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from mtl_search.errors import MtlSearchError, StudyError
 from mtl_search.recipe import Component
 from mtl_search.search.forgetting import Silent
-from mtl_search.search.searcher import OptunaSearcher
+from mtl_search.search.searcher import MOST_DEATHS, OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.variants import build
-
-_MOST_DEATHS = 100
-"""Of one trial's process, which trains nothing: they cost no training and say nothing of the recipe."""
 
 
 class _Watch(tune.Callback):
@@ -77,7 +74,7 @@ def tuner_of(
             verbose=0,
             # There is nothing to keep of a light trial, and its node may not see the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=_MOST_DEATHS),
+            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[Silent(), _Watch(searcher)],
         ),
     )

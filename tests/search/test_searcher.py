@@ -14,6 +14,7 @@ from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, space_of
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search import searcher
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.searcher import OptunaSearcher
@@ -137,7 +138,22 @@ def test_a_failed_trial_is_fail_with_its_reason(drive: Callable[..., Driver]) ->
     assert driver.listener.ended[0].state == "failed"
 
 
-def test_a_trial_whose_process_dies_for_good_is_fail_and_its_recipe_stays_open(drive: Callable[..., Driver]) -> None:
+def test_a_trial_whose_process_dies_is_tried_again_and_not_counted(drive: Callable[..., Driver]) -> None:
+    driver = drive(3)
+    driver.searcher.on_trial_complete(driver.start(), error=True)
+    assert driver.states == ["interrupted", "waiting", "waiting"]
+    assert driver.released == [driver.submitted[0].key]
+    driver.run_to_the_end()
+    assert driver.states == ["interrupted", "complete", "complete", "complete"]
+    assert [recipe.key for recipe in driver.submitted].count(driver.submitted[0].key) == 2
+    assert TrialRecord.of(driver.study.get_trials()[2]).retry_of == 0
+    assert drive(3).start() is None, "resumed, it is not tried once more"
+
+
+def test_a_trial_whose_process_dies_for_good_is_fail_and_its_recipe_stays_open(
+    drive: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searcher, "MOST_DEATHS", 0)
     driver = drive()
     trial = driver.start()
     driver.searcher.on_trial_complete(trial, error=True)
