@@ -28,6 +28,8 @@ from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 
 _ANY_NUMBER = 1_000_000
+_LOOK_SECONDS = 1.0
+"""Between two looks at what other drivers do, where there is nothing else to do."""
 MOST_DEATHS = 100
 """Of processes that follow a trial; more must be a mistake of ours."""
 _MOST_REFUSED = 1000
@@ -99,7 +101,7 @@ class OptunaSearcher(Searcher):
     def await_others(self) -> None:
         """Wait until the trials of all other drivers have ended."""
         while self._standing.running(self._own):
-            time.sleep(1.0)
+            time.sleep(_LOOK_SECONDS)
             self._standing.learn()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
@@ -131,7 +133,7 @@ class OptunaSearcher(Searcher):
                 watcher.trial_started(trial.number, recipe)
             return {"job": key}
         if self._drivers is not None and self.open and self._in_time():
-            self._not_before = time.monotonic() + 1.0  # until the next look at what other drivers do
+            self._not_before = time.monotonic() + _LOOK_SECONDS
             return None
         return Searcher.FINISHED
 

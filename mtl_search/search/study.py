@@ -219,7 +219,7 @@ class Study:
         if searcher.open:
             try:
                 folder, longest = self._folder.ray / f"tune{self._driver}", self._space.largest("joint.epochs")
-                tuner_of(searcher, _ANY_NUMBER, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
+                tuner_of(searcher, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
             except TuneError:
                 pool.check()  # where the pool is the reason, say so
                 raise

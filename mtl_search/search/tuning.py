@@ -18,6 +18,8 @@ from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.variants import build
 
+_ANY_NUMBER = 1_000_000
+
 
 class _Watch(tune.Callback):
     """Ends the search where its story cannot be written: Tune would take that for a fault of the trial."""
@@ -39,7 +41,6 @@ class _Watch(tune.Callback):
 
 def tuner_of(
     searcher: OptunaSearcher,
-    trials: int,
     stopper: Component,
     longest: int,
     trial: Mapping[str, float],
@@ -49,8 +50,7 @@ def tuner_of(
     """Ray's tuner for one run of a search.
 
     Args:
-        searcher: Says what is tried, and how many trials run side by side.
-        trials: Most that it may start.
+        searcher: Says what is tried, how many trials run side by side, and when there are no more.
         stopper: Variant of ``STOPPERS``.
         longest: Epochs of the longest joint training in the space.
         trial: What one light trial asks of Ray.
@@ -64,7 +64,7 @@ def tuner_of(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=build(STOPPERS, stopper).build(max(longest, 1)),
-            num_samples=trials,
+            num_samples=_ANY_NUMBER,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
