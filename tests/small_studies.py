@@ -78,10 +78,10 @@ class Story(PartialWatcher):
 
 
 def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher) -> Outcome:
-    """Run a study in this process, on the Ray it is connected to."""
+    """Run a study in this process, on the Ray it is connected to, or go on with it."""
     prepared = prepare(load_study({**raw, "storage": str(storage)}))
     folder = folder_of(storage)
-    folder.begin(prepared.study.config, resume=False)
+    folder.begin(prepared.study.config, resume=folder.exists)
     return Study(prepared.study.config, prepared.study.space, prepared.workload, folder, watchers).run()
 
 

@@ -29,6 +29,13 @@ class _Watch(tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raise what the searcher met."""
+        self._check()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        """Raise what it met with the last trial: no step follows on that."""
+        self._check()
+
+    def _check(self) -> None:
         trouble = self._searcher.trouble
         if isinstance(trouble, MtlSearchError):
             raise trouble

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from live_processes import descendants
+from optuna.storages import JournalStorage
+from optuna.trial import TrialState
 from small_studies import Story, folder_of, run_here, study_of
 from trapped_backbone import SLOW
 
-from mtl_search.errors import NothingSucceededError
+from mtl_search.errors import NothingSucceededError, StudyError
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
@@ -160,6 +162,30 @@ def test_a_baseline_is_the_best_single_task_model_that_the_search_came_upon(tmp_
             assert found[task.baseline_trial].steps["single"][name] not in task.baseline_runs
     assert found[0].value is not None
     assert outcome.objective.improvement(found[0].metrics) < found[0].value
+
+
+def test_a_study_whose_last_trial_cannot_be_written_does_not_conclude_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joint = {"epochs": 1, "batch_size": 32, "optimizer": {"adamw": {"lr": {"float": [1e-4, 0.1], "log": True}}}}
+    raw, write = study_of(tmp_path, 3, joint), JournalStorage.set_trial_state_values
+    failed = []
+
+    def full(storage: JournalStorage, trial: int, state: TrialState, values: Any = None) -> bool:
+        if not failed and sum(each.state.is_finished() for each in storage.get_all_trials(0)) == 2:
+            failed.append(trial)
+            raise OSError("no space is left")
+        return write(storage, trial, state, values)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(JournalStorage, "set_trial_state_values", full)
+        with pytest.raises(StudyError, match=r"cannot be written .OSError: no space is left.*--resume"):
+            run_here(tmp_path / "runs", raw)
+    assert not folder_of(tmp_path / "runs").outcome_file.exists()
+    outcome = run_here(tmp_path / "runs", raw)
+    states = sorted(record.state for record in records(tmp_path / "runs"))
+    assert states == ["complete"] * 3 + ["interrupted"], "and tried again"
+    check_outcome(tmp_path / "runs", outcome, "mean_improvement")
 
 
 @pytest.mark.slow
