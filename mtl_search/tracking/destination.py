@@ -192,8 +192,11 @@ class Destination:
         if run is None:
             run = self._create(client, event)
         else:
+            there = client.get_run(run)
+            if self._turns and there.info.status != "RUNNING" and (there.info.end_time or 0) > event.time:
+                return  # said by a driver that died, and delivered only now: another has ended the run since
             client.update_run(run, "RUNNING", event.body["name"])
-            had = client.get_run(run).data.params
+            had = there.data.params
             tags = tags | {
                 f"changed.{name}": params[name] for name in params if had.get(name, params[name]) != params[name]
             }

@@ -232,7 +232,10 @@ def dispatcher(folder: Path) -> dict[str, Any]:
             killed: list[int] = []
 
             def kill(job: Job, update: Update) -> None:
-                heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
+                epochs = heard.setdefault(job.key, [])
+                epochs += [report["epoch"] for report in update.reports]
+                if update.result:  # what a dead dispatcher was told last stands there alone
+                    epochs += [report["epoch"] for report in update.result["history"][len(epochs) :]]
                 if not killed and job.payload.kind == "joint" and len(heard[job.key]) > 5:
                     (process,) = descendants("Mailbox")
                     killed.append(process.pid)

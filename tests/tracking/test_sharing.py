@@ -34,12 +34,12 @@ def test_what_a_dead_driver_had_said_is_delivered_and_its_trial_is_closed_in_its
     dead = Tracker(folder, uri, "shared", "s", "dead")  # never delivers
     dead.start_study({}, {})
     for key in ("trial-0", "trial-1"):
-        dead.start_run(key, key, {}, {})
+        dead.start_run(key, key, {}, {"state": "RUNNING"})
     dead.end_run("trial-0", "FINISHED")
     dead.close()
     with Tracker(folder, uri, "shared", "s", "alive") as alive:
         alive.start_study({}, {})
-        alive.start_run("trial-1", "trial-1", {}, {})
+        alive.start_run("trial-1", "trial-1", {}, {"state": "RUNNING"})
         alive.end_run("trial-1", "KILLED", {"state": "INTERRUPTED"})
         assert alive.flush(60) == 0
         deliver_left(folder, uri, "shared", "s")
@@ -50,6 +50,7 @@ def test_what_a_dead_driver_had_said_is_delivered_and_its_trial_is_closed_in_its
         "trial-0": "FINISHED",
         "trial-1": "KILLED",
     }
+    assert runs["trial-1"].data.tags["state"] == "INTERRUPTED", "its first owner's words come late"
 
 
 def test_a_driver_that_leaves_by_an_error_does_not_end_the_others_study(tmp_path: Path, uri: str) -> None:
