@@ -1,5 +1,6 @@
 """A disk that fills up in the middle of a study: a clear end, nothing corrupted, and on when there is room again."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ def away(disk: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("trouble", "words"), [(full, "pace"), (away, "cannot write")])
+@pytest.mark.parametrize(("trouble", "words"), [(full, "[sS]pace"), (away, "cannot (write|read) .*Not a directory")])
 def test_a_storage_that_cannot_be_written_ends_a_study_clearly_and_it_goes_on_when_it_can(
     trouble: Callable[[Path], AbstractContextManager[None]],
     words: str,
@@ -89,7 +90,7 @@ def test_a_storage_that_cannot_be_written_ends_a_study_clearly_and_it_goes_on_wh
     assert code in (1, 2), command.printed
     assert "Traceback" not in command.printed, command.printed
     assert "error: " in command.printed
-    assert words in command.printed.rpartition("error: ")[2], command.printed  # no space left
+    assert re.search(words, command.printed.rpartition("error: ")[2]), command.printed
     before = records(tmp_path)
     again = started(tmp_path, "--resume")
     assert again.end() == 0, again.printed
