@@ -1,5 +1,6 @@
 """A group of two workers on the CPU, each a process of its own."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,4 +30,7 @@ def _work(rank: int, carry_out: Callable[..., Any], folder: str, arguments: tupl
     world = World.current(torch.device("cpu"))
     assert (world.rank, world.size) == (rank, 2)
     torch.save(carry_out(world, *arguments), Path(folder, f"rank{rank}"))
+    dist.barrier()
     dist.destroy_process_group()
+    # Threads of libraries may outlive this, and some of them abort a process that unloads its libraries meanwhile.
+    os._exit(0)
