@@ -193,7 +193,7 @@ class Destination:
             run = self._create(client, event)
         else:
             there = client.get_run(run)
-            if self._turns and there.info.status != "RUNNING" and (there.info.end_time or 0) > event.time:
+            if self._turns and there.info.status != "RUNNING" and (there.info.end_time or 0) >= event.time:
                 return  # said by a driver that died, and delivered only now: another has ended the run since
             client.update_run(run, "RUNNING", event.body["name"])
             had = there.data.params
