@@ -100,7 +100,7 @@ class Destination:
         else:
             self._experiment_id = found.experiment_id
         self.runs, self._open = {}, set()
-        self.total = self._note(self._search(client, most=1))
+        self.total = len(list(self._search(client, most=1)))
         self._all_known = self._turns is None and not self.total  # nobody else makes any
         if self.total:
             self._run(client, PARENT)
@@ -121,16 +121,14 @@ class Destination:
         self._open.clear()
         self._note(self._search(client, " AND attributes.status = 'RUNNING'"))
 
-    def _note(self, runs: Iterator[Run]) -> int:
-        """Take up runs that are there; how many."""
-        number = 0
-        for number, run in enumerate(runs, 1):  # noqa: B007  the last number is the count
+    def _note(self, runs: Iterator[Run]) -> None:
+        """Take up runs that are there."""
+        for run in runs:
             if run.info.lifecycle_stage == "active":
                 key = run.data.tags["mtl_search.key"]
                 self.runs[key] = run.info.run_id
                 if run.info.status == "RUNNING":
                     self._open.add(key)
-        return number
 
     def _search(self, client: MlflowClient, only: str = "", most: int | None = None) -> Iterator[Run]:
         mine, token = f"tags.`mtl_search.journal` = '{self._journal}'{only}", None
