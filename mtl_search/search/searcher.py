@@ -27,7 +27,8 @@ from mtl_search.search.trainable import NEWS
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 
-_ANY_NUMBER = 1_000_000
+ANY_NUMBER = 1_000_000
+"""More trials or groups than there ever are, where nothing limits them."""
 _LOOK_SECONDS = 1.0
 """Between two looks at what other drivers do, where there is nothing else to do."""
 MOST_DEATHS = 100
@@ -68,7 +69,7 @@ class OptunaSearcher(Searcher):
         refuse: Callable[[Recipe], str] = lambda _: "",
         values: Callable[[dict[str, Any]], list[float]] = lambda result: [result["best_score"]],
         in_time: Callable[[], bool] = lambda: True,
-        groups: Callable[[], int] = lambda: _ANY_NUMBER,
+        groups: Callable[[], int] = lambda: ANY_NUMBER,
         drivers: Drivers | None = None,
     ) -> None:
         super().__init__(metric="objective", mode="max")

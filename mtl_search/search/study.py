@@ -33,7 +33,7 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord, records_of
 from mtl_search.search.samplers import SAMPLERS
-from mtl_search.search.searcher import OptunaSearcher
+from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
 from mtl_search.search.taking_up import TakingUp
 from mtl_search.search.tuning import tuner_of
 from mtl_search.search.watchers import StudyWatcher
@@ -47,7 +47,6 @@ from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
 
-_ANY_NUMBER = 1_000_000
 """Trials where the time alone is the limit; Tune and Optuna make them one by one."""
 _log = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ class Study:
             resources, search = self._config.resources, self._config.search
             taking_up = TakingUp(self._folder, search)
             # Busy at once are at most: a trial each, or before that a baseline each.
-            useful = max(search.most_trials or _ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
+            useful = max(search.most_trials or ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             capacity = start_ray(resources, useful)
             home = check_nodes(self._folder.home, shared=self._drivers is not None)
             pool = Pool(
@@ -203,7 +202,7 @@ class Study:
         searcher = OptunaSearcher(
             study,
             self._space,
-            search.most_trials or _ANY_NUMBER,
+            search.most_trials or ANY_NUMBER,
             lambda recipe: pool.submit(self._jobs().of(recipe)),
             pool.drop,
             list(self._watchers),

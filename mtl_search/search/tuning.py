@@ -13,12 +13,10 @@ from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 from mtl_search.errors import MtlSearchError, StudyError
 from mtl_search.recipe import Component
 from mtl_search.search.forgetting import Silent
-from mtl_search.search.searcher import MOST_DEATHS, OptunaSearcher
+from mtl_search.search.searcher import ANY_NUMBER, MOST_DEATHS, OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import Follower
 from mtl_search.variants import build
-
-_ANY_NUMBER = 1_000_000
 
 
 class _Watch(tune.Callback):
@@ -71,7 +69,7 @@ def tuner_of(
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=build(STOPPERS, stopper).build(max(longest, 1)),
-            num_samples=_ANY_NUMBER,
+            num_samples=ANY_NUMBER,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
