@@ -3,10 +3,6 @@
 import gc
 import logging
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
@@ -16,6 +12,7 @@ from ray.exceptions import AuthenticationError
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import ConfigError, Problem, StudyError
 from mtl_search.execution.addresses import asks_for_a_job, check_answers
+from mtl_search.execution.own_ray import own_sigterm, start_here
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -23,10 +20,12 @@ _QUIET = {
     # One process less per group; on a cluster that takes nodes away, a user's own setting of it stands.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray Train looks after its workers in this rhythm; the default of 2 s would be the length of many a short study.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",
     # A group looks anew at what nodes there are in this rhythm while it waits for room.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    # Of a Ray on this machine nobody reads the figures of its processes.
+    "REPORTER_UPDATE_INTERVAL_MS": "60000",
     # Workers stay in the driver's folder: a user's backbone may read files beside it.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -86,15 +85,7 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
         # One logical CPU over what the groups use, shared by the trials: just as many fit as there are groups, and
         # Tune does not start a spare process for each.
         cpus = groups * resources.most_workers * resources.cpus_per_worker + 1
-        with _own_sigterm():
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=False,
-            )
+        start_here(cpus)
         return Capacity(groups, groups, {"CPU": 1 / groups}, _PATIENCE)
     if not ray.is_initialized():
         _join()
@@ -174,7 +165,7 @@ def _join() -> None:
         )
     try:
         check_answers(address)
-        with _own_sigterm():
+        with own_sigterm():
             ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
     except (OSError, AuthenticationError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
@@ -182,20 +173,6 @@ def _join() -> None:
             f"no Ray cluster to join at {address} ({type(error).__name__}: {reason}); to submit a job from elsewhere: "
             "mtl-search search --address http://HOST:8265"
         ) from error
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Ray takes SIGTERM over; the driver's own handler, which has the study close its runs, is put back.
-
-    Ray's, in C++ below Python's, would also kill the process by SIGALRM three seconds later, in the midst of closing.
-    """
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if callable(before) and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def set_environment() -> None:
