@@ -8,6 +8,7 @@ from typing import Any, final
 
 from ray.train import FailureConfig, RunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch.config import _TorchBackend
 from ray.train.v2.api.config import ScalingConfig
 
 from mtl_search.config import ResourcesConfig
@@ -20,6 +21,20 @@ _LEFT_OUT = {"DatasetsCallback", "PlacementGroupCleanerCallback"}
 """A process less per group each: one serves Ray Data only; the other needs a dashboard, and the pool does its work."""
 RESIZE_SECONDS = 60.0
 """How often a group of elastic size looks whether there is room for another one."""
+
+
+class _Backend(_TorchBackend):
+    """Starts no process group for one worker alone: its thread would wake a hundred times a second for nothing."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        if len(worker_group) > 1:
+            super().on_start(worker_group, backend_config)
+
+
+class _Config(TorchConfig):
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _Backend
 
 
 @final
@@ -60,7 +75,7 @@ class GroupTrainer(TorchTrainer):
                 "path": list(sys.path),
                 "folder": str(Path.cwd()),
             },
-            torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker else "gloo"),
+            torch_config=_Config(backend="nccl" if resources.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=resources.gpus_per_worker > 0,
