@@ -20,7 +20,7 @@ from mtl_search.tracking.journal import Journal, Operation, Position, plan
 
 _logger = logging.getLogger(__name__)
 
-_INTERVAL = 1.0  # seconds between looks at the journal
+_INTERVAL = 5.0  # seconds between looks at the journal: MLflow takes 20 ms for an epoch, and little more for several
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0  # seconds of back-off
 _TRIES = 5  # failures of one operation, with a server that answers, until it is taken for a refusal
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
