@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
 
 from mtl_search.errors import DamagedError, StorageError, StudyError
-from mtl_search.search.patience import wait_for_server
+from mtl_search.search.patience import ask_again, wait_for_server
 
 _BACK = 1 << 16
 _log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def open_storage(url: str, journal: Path, written: Callable[[], None]) -> BaseSt
     try:
         database = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
         wait_for_server(database.engine)
+        ask_again(database)
         return database
     except Exception as error:  # each database driver raises its own kinds
         reason = str(error).partition("\n")[0]

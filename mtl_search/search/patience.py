@@ -1,14 +1,41 @@
-"""Patience with a database server that is away: whoever needs a new connection waits for it."""
+"""Patience with a database server that is away: whoever needs a connection waits, and what broke off is asked again."""
 
+import functools
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import DBAPIError
 
 PATIENCE = 600.0
 """Seconds that a server may be away, e.g. while it is moved to another machine."""
 _WAIT_SECONDS = 1.0
+_QUESTIONS = (
+    "create_new_study",
+    "get_all_studies",
+    "get_study_directions",
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_system_attrs",
+    "get_study_user_attrs",
+    "set_study_system_attr",
+    "set_study_user_attr",
+    "_create_new_trial",
+    "_get_best_trial_id",
+    "_get_trials",
+    "get_trial",
+    "get_trial_id_from_study_id_trial_number",
+    "_set_trial_param",
+    "set_trial_intermediate_value",
+    "set_trial_state_values",
+    "set_trial_system_attr",
+    "set_trial_user_attr",
+)
+"""What Optuna asks of a database, by way of its cache or not."""
 _log = logging.getLogger(__name__)
 
 
@@ -37,3 +64,34 @@ def wait_for_server(engine: Engine, patience: float = PATIENCE) -> None:
             time.sleep(_WAIT_SECONDS)
 
     event.listen(engine, "do_connect", connected)
+
+
+def ask_again(storage: RDBStorage) -> None:
+    """Have a storage ask again what it asked when the server went away: a transaction that broke off left nothing.
+
+    Args:
+        storage: Its engine waits for the server, see ``wait_for_server``.
+    """
+    for name in _QUESTIONS:
+        setattr(storage, name, _again(getattr(storage, name)))
+
+
+def _again(question: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(question)
+    def ask(*arguments: Any, **options: Any) -> Any:
+        broke_off = False
+        while True:
+            try:
+                return question(*arguments, **options)
+            except StorageInternalError as error:
+                if not (isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated):
+                    raise
+                _log.warning("the database of search.storage went away, and is asked again: %s", error.__cause__)
+                broke_off = True
+            except UpdateFinishedTrialError:
+                if not broke_off:
+                    raise
+                return True  # the answer alone was lost
+            time.sleep(_WAIT_SECONDS)
+
+    return ask

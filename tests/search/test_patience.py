@@ -1,0 +1,84 @@
+"""A connection to Optuna's database that breaks off in the midst of a question, on a real PostgreSQL."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import create_engine, event, text
+
+from mtl_search.search.optuna_journal import open_storage
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Breaker:
+    """Has the server end a storage's connection, once for each statement.
+
+    Args:
+        storage: What asks.
+    """
+
+    def __init__(self, storage: Any) -> None:
+        self._engine, self._other = storage.engine, create_engine(storage.engine.url)
+        self.broken: list[str] = []
+
+    def before(self, words: str) -> None:
+        """Before the next statement that begins so."""
+
+        def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+            if statement.startswith(words) and words not in self.broken:
+                self.broken.append(words)
+                self._end(connection.connection.dbapi_connection.info.backend_pid)
+
+        event.listen(self._engine, "before_cursor_execute", execute)
+
+    def close(self) -> None:
+        """Leave the database."""
+        self._other.dispose()
+
+    def _end(self, process: int) -> None:
+        with self._other.connect() as connection:
+            assert connection.execute(text(f"SELECT pg_terminate_backend({process}, 5000)")).scalar()
+
+
+@pytest.fixture
+def storage(tmp_path: Path, postgres: Any) -> Iterator[Any]:
+    opened: Any = open_storage(postgres.database("optuna"), tmp_path / "journal", lambda: None)
+    yield opened
+    opened.remove_session()
+    opened.engine.dispose()
+
+
+@pytest.fixture
+def breaker(storage: Any) -> Iterator[Breaker]:
+    breaks = Breaker(storage)
+    yield breaks
+    breaks.close()
+
+
+def test_what_broke_off_is_asked_again_and_done_once(storage: Any, breaker: Breaker) -> None:
+    study = optuna.create_study(study_name="broken", storage=storage)
+    statements = ["INSERT INTO trials", "INSERT INTO trial_params", "INSERT INTO trial_user", "UPDATE trials", "SELECT"]
+    for words in statements:
+        breaker.before(words)
+    trial = study.ask()
+    rate = trial.suggest_float("rate", 0.0, 1.0)
+    trial.set_user_attr("key", "value")
+    study.tell(trial, 0.5)
+    assert sorted(breaker.broken) == sorted(statements)
+    (kept,) = optuna.load_study(study_name="broken", storage=storage).get_trials()
+    assert (kept.state, kept.params, kept.user_attrs, kept.value) == (
+        TrialState.COMPLETE,
+        {"rate": rate},
+        {"key": "value"},
+        0.5,
+    )
+
+
+def test_another_trouble_than_a_lost_connection_is_raised(storage: Any) -> None:
+    study = optuna.create_study(study_name="full", storage=storage)
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.set_user_attr("k" * 1000, 1)
