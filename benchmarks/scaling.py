@@ -70,7 +70,7 @@ os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 10, 2.0
 DRIVER_GROUPS = 4
 COMPUTED_ROWS, WIDTH, DEPTH, BATCH = 60_000, 256, 4, 256
-"""Of the recipe that only computes: epochs of some 2 s, and all that a step touches stays in a core's caches."""
+"""Of the recipe that only computes: epochs of some 2 s, and all that a step touches stays in the cores' caches."""
 TURNS, TRIALS = 3, 6
 
 

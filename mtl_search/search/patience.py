@@ -3,11 +3,12 @@
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 
@@ -31,11 +32,10 @@ _QUESTIONS = (
     "get_trial_id_from_study_id_trial_number",
     "_set_trial_param",
     "set_trial_intermediate_value",
-    "set_trial_state_values",
     "set_trial_system_attr",
     "set_trial_user_attr",
 )
-"""What Optuna asks of a database, by way of its cache or not."""
+"""What Optuna asks of a database, by way of its cache or not; beside a trial's end."""
 _log = logging.getLogger(__name__)
 
 
@@ -75,8 +75,21 @@ def ask_again(storage: RDBStorage) -> None:
     for name in _QUESTIONS:
         setattr(storage, name, _again(getattr(storage, name)))
 
+    def has_ended_so(trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        kept = storage.get_trial(trial_id)
+        return kept.state is state and (values is None or kept.values == list(values))
 
-def _again(question: Callable[..., Any]) -> Callable[..., Any]:
+    storage.set_trial_state_values = _again(storage.set_trial_state_values, has_ended_so)  # type: ignore[method-assign]
+
+
+def _again(question: Callable[..., Any], done: Callable[..., bool] = lambda *_, **__: False) -> Callable[..., Any]:
+    """A question that is asked again where it broke off.
+
+    Args:
+        question: Asked in one transaction.
+        done: Given the same, whether it was carried out and the answer alone was lost.
+    """
+
     @functools.wraps(question)
     def ask(*arguments: Any, **options: Any) -> Any:
         broke_off = False
@@ -89,9 +102,9 @@ def _again(question: Callable[..., Any]) -> Callable[..., Any]:
                 _log.warning("the database of search.storage went away, and is asked again: %s", error.__cause__)
                 broke_off = True
             except UpdateFinishedTrialError:
-                if not broke_off:
+                if not (broke_off and done(*arguments, **options)):  # else somebody has ended the trial meanwhile
                     raise
-                return True  # the answer alone was lost
+                return True
             time.sleep(_WAIT_SECONDS)
 
     return ask

@@ -25,13 +25,16 @@ class Breaker:
         self._engine, self._other = storage.engine, create_engine(storage.engine.url)
         self.broken: list[str] = []
 
-    def before(self, words: str) -> None:
-        """Before the next statement that begins so."""
+    def before(self, words: str, meanwhile: str = "") -> None:
+        """Before the next statement that begins so; another statement is carried out while it is away."""
 
         def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
             if statement.startswith(words) and words not in self.broken:
                 self.broken.append(words)
                 self._end(connection.connection.dbapi_connection.info.backend_pid)
+                with self._other.begin() as other:
+                    for each in filter(None, meanwhile.split(";")):
+                        other.execute(text(each))
 
         event.listen(self._engine, "before_cursor_execute", execute)
 
@@ -76,6 +79,38 @@ def test_what_broke_off_is_asked_again_and_done_once(storage: Any, breaker: Brea
         {"key": "value"},
         0.5,
     )
+
+
+COMPLETED = (
+    "INSERT INTO trial_values (trial_id, objective, value, value_type) SELECT trial_id, 0, 0.5, 'FINITE' FROM trials;"
+    "UPDATE trials SET state = 'COMPLETE'"
+)
+
+
+def test_an_end_whose_answer_alone_was_lost_is_no_trouble(storage: Any, breaker: Breaker) -> None:
+    study = optuna.create_study(study_name="answered", storage=storage)
+    trial = study.ask()
+    breaker.before("UPDATE trials", COMPLETED)
+    study.tell(trial, 0.5)
+    assert breaker.broken == ["UPDATE trials"]
+    assert [(kept.state, kept.value) for kept in study.trials] == [(TrialState.COMPLETE, 0.5)]
+
+
+@pytest.mark.parametrize("meanwhile", ["UPDATE trials SET state = 'FAIL'", COMPLETED.replace("0.5", "0.7")])
+def test_an_end_that_another_gave_meanwhile_is_raised(storage: Any, breaker: Breaker, meanwhile: str) -> None:
+    study = optuna.create_study(study_name="taken", storage=storage)
+    trial = study.ask()
+    breaker.before("UPDATE trials", meanwhile)
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        study.tell(trial, 0.5)
+
+
+def test_an_attribute_of_a_trial_that_another_ended_meanwhile_is_raised(storage: Any, breaker: Breaker) -> None:
+    study = optuna.create_study(study_name="noted", storage=storage)
+    trial = study.ask()
+    breaker.before("INSERT INTO trial_user", "UPDATE trials SET state = 'COMPLETE'")
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        trial.set_user_attr("key", "value")
 
 
 def test_another_trouble_than_a_lost_connection_is_raised(storage: Any) -> None:
