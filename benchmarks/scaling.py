@@ -67,11 +67,9 @@ from figures import print_table, write_figures
 from mtl_search.search.watchers import PartialWatcher
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-EFFICIENCY_EPOCHS, EFFICIENCY_SECONDS = 10, 2.0
-DRIVER_GROUPS = 4
 COMPUTED_ROWS, WIDTH, DEPTH, BATCH = 60_000, 256, 4, 256
-"""Of the recipe that only computes: epochs of some 2 s, and all that a step touches stays in the cores' caches."""
-TURNS, TRIALS = 3, 6
+"""Of the recipe that only computes: epochs of 1 to 2 s, and all that a step touches stays in the cores' caches."""
+TURNS, TRIALS = 5, 6
 
 
 def study_of(place: Path, trials: int, groups: int, epochs: int, **search: Any) -> dict[str, Any]:
@@ -161,13 +159,13 @@ class Meter(PartialWatcher):
 
 def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: float, meter: Meter, resume: bool) -> None:
     """Run a study whose worker groups sleep; all else is real, but for the registering of models that are not there."""
-    import ray
     from simulated_pool import SimulatedPool
 
     from mtl_search import launch
     from mtl_search.api.running import display_of
     from mtl_search.catalog import load_study
     from mtl_search.execution.cluster import Capacity, set_environment, start_ray
+    from mtl_search.execution.own_ray import start_here
     from mtl_search.quiet import chatter_to
     from mtl_search.search import study as search_study
 
@@ -176,7 +174,7 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
         set_environment()
         # Ray starts a process for each CPU at once, for the trials; here all of them would share the driver's cores.
         os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  it is Ray's name
-        ray.init(num_cpus=groups + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        start_here(groups + 1)
         return start_ray(resources, useful)
 
     SimulatedPool.epoch_seconds = epoch_seconds
@@ -190,12 +188,26 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
         launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
 
 
-def driver(place: Path, trials: int, every: int) -> dict[str, Any]:
-    """A study of instant trials: what the driver spends on each thousand, and how long the study's end takes."""
+def sleeping(
+    place: Path, groups: int, trials: int, epochs: int, epoch_seconds: float, every: int, stopper: str
+) -> dict[str, Any]:
+    """A study of sleeping groups: the part of their time that is training, what the driver spends, how long it ends.
+
+    The part counts while there is work for all of the groups.
+    """
+    from simulated_pool import SimulatedPool
+
     meter = Meter(place, every)
-    raw = study_of(place, trials, DRIVER_GROUPS, epochs=1)
-    simulated(place, raw, DRIVER_GROUPS, 0.0, meter, resume=False)
-    return {"marks": meter.marks, "conclusion_seconds": time.time() - meter.end}
+    raw = study_of(place, trials, groups, epochs, stopper=stopper)
+    simulated(place, raw, groups, epoch_seconds, meter, resume=False)
+    since, until = meter.warm, meter.last_start
+    trained = sum(max(0.0, min(end, until) - max(begin, since)) for busy in SimulatedPool.busy for begin, end in busy)
+    return {
+        "efficiency": trained / (groups * (until - since)),
+        "start_seconds": since - min(busy[0][0] for busy in SimulatedPool.busy),
+        "marks": meter.marks,
+        "conclusion_seconds": time.time() - meter.end,
+    }
 
 
 class FirstTrial(Meter):
@@ -210,27 +222,11 @@ class FirstTrial(Meter):
         os._exit(0)
 
 
-def resumed(place: Path, trials: int) -> dict[str, Any]:
+def resumed(place: Path, groups: int, trials: int, epochs: int, stopper: str) -> dict[str, Any]:
     """The same study gone on with: seconds from the process's start to the first new trial."""
-    raw = study_of(place, trials, DRIVER_GROUPS, epochs=1)
-    simulated(place, raw, DRIVER_GROUPS, 0.0, FirstTrial(place), resume=True)
+    raw = study_of(place, trials, groups, epochs, stopper=stopper)
+    simulated(place, raw, groups, 0.0, FirstTrial(place), resume=True)
     raise RuntimeError("no new trial was started")
-
-
-def efficiency(place: Path, groups: int, trials: int, epoch_seconds: float) -> dict[str, Any]:
-    """Part of the groups' time that is training while there is work for all, and how long the last one waits for it."""
-    from simulated_pool import SimulatedPool
-
-    meter = Meter(place)
-    raw = study_of(place, trials, groups, EFFICIENCY_EPOCHS, stopper="none", sampler="tpe")
-    simulated(place, raw, groups, epoch_seconds, meter, resume=False)
-    since, until = meter.warm, meter.last_start
-    trained = sum(max(0.0, min(end, until) - max(begin, since)) for busy in SimulatedPool.busy for begin, end in busy)
-    return {
-        "efficiency": trained / (groups * (until - since)),
-        "start_seconds": since - min(busy[0][0] for busy in SimulatedPool.busy),
-        "seconds": until - since,
-    }
 
 
 def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[str, Any]:
@@ -293,9 +289,8 @@ def plain(place: Path, processes: int, seconds: float) -> dict[str, Any]:
 
 
 MEASURES = {
-    "driver": driver,
+    "sleeping": sleeping,
     "resumed": resumed,
-    "efficiency": efficiency,
     "compute_bound": compute_bound,
     "plain": plain,
 }
@@ -306,7 +301,7 @@ def hand_over(place: Path, name: str, found: dict[str, Any]) -> None:
     (place / f"{name}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-def measured(name: str, place: Path, **arguments: float) -> dict[str, Any]:
+def measured(name: str, place: Path, **arguments: Any) -> dict[str, Any]:
     """One measure in a process of its own: each begins with the memory and the Ray of a new driver."""
     command = [sys.executable, __file__, "--measure", json.dumps({"name": name, "place": str(place), **arguments})]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -337,33 +332,39 @@ def speedups(place: Path) -> dict[str, Any]:
     }
 
 
+def of_one_study(place: Path, trials: int, epoch_seconds: float, every: int, **known: Any) -> dict[str, Any]:
+    """What a study of sleeping groups takes of its driver, by finished trials; its end, and going on with it."""
+    run = measured("sleeping", place, trials=trials, epoch_seconds=epoch_seconds, every=every, **known)
+    return {
+        "efficiency": {str(known["groups"]): run["efficiency"]},
+        "start_seconds": {str(known["groups"]): run["start_seconds"]},
+        "driver_seconds_per_trial": spent(run["marks"], "cpu"),
+        "driver_wall_seconds_per_trial": spent(run["marks"], "wall"),
+        "driver_mib": {str(int(mark["trials"])): mark["mib"] for mark in run["marks"][1:]},
+        "conclusion_seconds": run["conclusion_seconds"],
+        "resume_seconds": measured("resumed", place, trials=trials + known["groups"], **known)["seconds"],
+    }
+
+
+def efficiencies(place: Path) -> dict[str, Any]:
+    """How well a pool is used, by its number of groups."""
+    found = {}
+    for groups in (2, 4, 8, 16):
+        own, trials = place / f"groups-{groups}", 5 * groups
+        study = {"groups": groups, "trials": trials, "epochs": 10, "stopper": "none"}
+        found[str(groups)] = measured("sleeping", own, epoch_seconds=2.0, every=trials, **study)
+    return {name: {groups: each[name] for groups, each in found.items()} for name in ("efficiency", "start_seconds")}
+
+
 def measure_all(quick: bool) -> dict[str, Any]:
-    """Every figure; quickly, those of simulated groups alone, of few trials."""
-    figures: dict[str, Any] = {}
+    """Every figure; quickly, those of one small study of simulated groups."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        if not quick:
-            figures |= speedups(place)
-        found = {
-            str(groups): measured(
-                "efficiency",
-                place / f"groups-{groups}",
-                groups=groups,
-                trials=(4 if quick else 5) * groups,
-                epoch_seconds=0.1 if quick else EFFICIENCY_SECONDS,
-            )
-            for groups in ((2,) if quick else (2, 4, 8, 16))
-        }
-        for name in ("efficiency", "start_seconds"):
-            figures[name] = {groups: each[name] for groups, each in found.items()}
-        trials, every = (60, 20) if quick else (10_000, 1000)
-        run = measured("driver", place / "driver", trials=trials, every=every)
-        figures["driver_seconds_per_trial"] = spent(run["marks"], "cpu")
-        figures["driver_wall_seconds_per_trial"] = spent(run["marks"], "wall")
-        figures["driver_mib"] = {str(int(mark["trials"])): mark["mib"] for mark in run["marks"][1:]}
-        figures["conclusion_seconds"] = run["conclusion_seconds"]
-        figures["resume_seconds"] = measured("resumed", place / "driver", trials=trials + DRIVER_GROUPS)["seconds"]
-    return figures
+        if quick:
+            small = {"groups": 4, "trials": 24, "epochs": 10, "epoch_seconds": 0.1, "every": 24, "stopper": "none"}
+            return of_one_study(place, **small)
+        large = {"groups": 4, "trials": 10_000, "epochs": 1, "epoch_seconds": 0.0, "every": 1000, "stopper": "asha"}
+        return speedups(place) | of_one_study(place / "driver", **large) | efficiencies(place)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """One Ray and one empty MLflow database for all tests that need them: making them takes longer than most tests."""
 
-import logging
 import os
 import shutil
 import subprocess
@@ -10,23 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from mtl_search.execution.cluster import set_environment, stop_ray
+from mtl_search.execution.own_ray import start_here
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
     """Ray on this machine, with room for a few pools: its CPUs are tickets, not cores."""
     set_environment()
-    ray.init(
-        address="local",
-        num_cpus=7,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=False,
-    )
+    start_here(7)
     yield
     stop_ray()
 
