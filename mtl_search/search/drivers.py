@@ -24,6 +24,8 @@ from mtl_search.search.watchers import Watcher
 BEAT_SECONDS = 3.0
 PATIENCE = 30.0
 """Seconds without a beat after which a driver is taken for dead; each by its own clock, so clocks may differ."""
+_AWAY = 15.0
+"""Seconds without a beat of its own that gets through, after which a driver knows nothing of the others."""
 _BEAT, _CONCLUDED, _GONE = "beat:", "concluded", -1
 _COUNTED = ("complete", "pruned", "failed")
 _CONCLUDES = "a driver's claim to conclude the study"
@@ -47,12 +49,14 @@ class Drivers:
         self.concludes = False
         self._study, self._patience = study, patience
         self._heard: dict[str, tuple[int, float]] = {}
+        self._beaten = self._back = time.monotonic()
         self._claimed, self._ended = False, 0
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="mtl_search-beat", daemon=True)
 
     def __enter__(self) -> Self:
         self._study.set_user_attr(f"{_BEAT}{self.name}", 0)
+        self._beaten = time.monotonic()
         self._thread.start()
         return self
 
@@ -69,20 +73,31 @@ class Drivers:
                 self._study.set_user_attr(f"{_BEAT}{self.name}", count)
             except Exception:  # noqa: BLE001  each database driver raises its own kinds; said, and tried again
                 _log.exception("driver %s cannot say that it lives; it tries again", self.name)
+                continue
+            now = time.monotonic()
+            if now - self._beaten > _AWAY:  # nor could the others beat: they get time anew
+                self._back = now
+            self._beaten = now
 
     def look(self) -> None:
         """Hear who beats."""
-        now = time.monotonic()
-        for name, beat in self._study.user_attrs.items():
+        beats = self._study.user_attrs
+        now = time.monotonic()  # the answer may have been waited for
+        for name, beat in beats.items():
             if name.startswith(_BEAT) and self._heard.get(name, (None, 0.0))[0] != beat:
                 self._heard[name] = beat, now
 
     def gone(self, owner: str) -> bool:
-        """Whether a driver has left or died, as of the last looks."""
+        """Whether a driver has left or died, as of the last looks.
+
+        Where this driver's own beat does not get through, the storage is away and says nothing of others.
+        """
         if owner == self.name:
             return False
         beat, since = self._heard.setdefault(f"{_BEAT}{owner}", (0, time.monotonic()))
-        return beat == _GONE or time.monotonic() - since > self._patience
+        now = time.monotonic()
+        silent = now - self._beaten < _AWAY and now - max(since, self._back) > self._patience
+        return beat == _GONE or silent
 
     def objection(self, trial: FrozenTrial, others: Sequence[FrozenTrial], left: int, *, known: bool) -> str:
         """Why a trial that this driver has asked for and marked must not be tried; empty if it may.

@@ -1,5 +1,6 @@
 """Several searchers on one storage, as several drivers have: the budget counts once, no recipe is tried twice."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal._file import get_lock_file
 from ray.tune.search import Searcher
 from searched_spaces import COARSE, SPACE, Listener, space_of
 
@@ -157,6 +159,36 @@ def test_what_a_driver_leaves_is_tried_by_the_others_and_theirs_goes_on(tmp_path
     found = records(tmp_path / "journal")
     assert Counter(record.state for record in found) == {"complete": 3, "interrupted": 1}
     assert leaving.submitted[0] in staying.submitted
+
+
+def test_nobody_is_taken_for_dead_while_the_storage_is_away_and_right_after(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtl_search.search.drivers.BEAT_SECONDS", 0.1)
+    monkeypatch.setattr("mtl_search.search.drivers._AWAY", 1.0)
+    first, second = (stack.enter_context(Drivers(study_at(tmp_path / "journal", 0), 3.0)) for _ in range(2))
+
+    def dead_within(seconds: float, name: str) -> bool:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            first.look()
+            if first.gone(name):
+                return True
+            time.sleep(0.05)
+        return False
+
+    def take_away(seconds: float) -> None:
+        with get_lock_file(JournalFileSymlinkLock(str(tmp_path / "journal"))):  # who waits for it keeps readers waiting
+            time.sleep(seconds)
+
+    assert not dead_within(0.5, second.name)
+    away = threading.Thread(target=take_away, args=(5.0,))
+    away.start()
+    assert not dead_within(7.0, second.name)
+    away.join()
+    first._study.set_user_attr("beat:another", 1)
+    assert dead_within(30.0, "another"), "it beats no more"
+    assert not first.gone(second.name)
 
 
 def test_one_driver_concludes_and_the_next_takes_its_turn_where_it_dies(tmp_path: Path) -> None:
