@@ -5,8 +5,9 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psutil
 import ray
 
 
@@ -16,7 +17,7 @@ def start_here(cpus: int) -> None:
     Args:
         cpus: Logical CPUs it has to give away.
     """
-    with own_sigterm(), _in_turn():
+    with own_sigterm(), _in_turn(), _whole():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -28,6 +29,20 @@ def start_here(cpus: int) -> None:
     node = ray._private.worker.global_worker.node
     if node is not None:  # its monitor looks ten times a second for lines of logs to show here: nobody asked for them
         node.kill_log_monitor(check_alive=False)
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """All or nothing: of a Ray whose start was broken off ``ray.shutdown`` knows nothing, and would end nothing."""
+    me = psutil.Process()
+    before = set(me.children(recursive=True))
+    try:
+        yield
+    except BaseException:
+        for child in set(me.children(recursive=True)) - before:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        raise
 
 
 @contextmanager
@@ -54,7 +69,11 @@ def _in_turn() -> Iterator[None]:
     if not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER:
         yield  # no such thing here, or the user has chosen
         return
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError:  # a container may forbid it
+        yield
+        return
     try:
         yield
     finally:
