@@ -127,12 +127,12 @@ def run_study(
         StudyError: Another driver runs the study, it exists, or nothing succeeded.
     """
     config = prepared.study.config
-    folder = StudyFolder(storage_of(config), config.name)
+    folder = StudyFolder(storage_of(config), config.name, say)
     uri = tracking_uri(config)
     experiment = config.tracking.experiment or config.name
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
-    with folder.locked(say, shared=join) as ownership:
+    with folder.locked(shared=join) as ownership:
         folder.begin(config, resume=resume, join=join)
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}

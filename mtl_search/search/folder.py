@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class StudyFolder:
     Attributes:
         storage: The ``storage`` of the study file; shared by studies, so that single-task models are.
         name: The study's name.
+        say: Told in a line what a user should know.
 
     Raises:
         StudyError: The name is none that a study can have.
@@ -36,6 +37,7 @@ class StudyFolder:
 
     storage: Place
     name: str
+    say: Callable[[str], None] = field(default=lambda _: None, compare=False, repr=False)
 
     @classmethod
     def at(cls, study: str | Path, storage: str | Place) -> "StudyFolder":
@@ -131,11 +133,10 @@ class StudyFolder:
         return self.config_file.exists()
 
     @contextmanager
-    def locked(self, say: Callable[[str], None] = lambda _: None, *, shared: bool = False) -> Iterator[Ownership]:
+    def locked(self, *, shared: bool = False) -> Iterator[Ownership]:
         """Hold the study for this process, and keep its files in the storage.
 
         Args:
-            say: Told in a line what a user should know.
             shared: With others that share it.
 
         Raises:
@@ -145,7 +146,7 @@ class StudyFolder:
         probe(self.home)
         mirror = self._mirror
         gave_up = mirror.abandon if mirror is not None else lambda: None
-        own = Ownership(self.name, self.home, self.path / "lock", say, shared=shared, gave_up=gave_up)
+        own = Ownership(self.name, self.home, self.path / "lock", self.say, shared=shared, gave_up=gave_up)
         with own.held(), nullcontext() if mirror is None else mirror.running():
             yield own
 
@@ -212,7 +213,7 @@ class StudyFolder:
         Raises:
             StudyError: The database cannot be reached.
         """
-        return open_storage(url, self._journal, self._mirror.nudge if self._mirror else lambda: None)
+        return open_storage(url, self._journal, self._mirror.nudge if self._mirror else lambda: None, self.say)
 
     def records(self, url: str) -> list[TrialRecord]:
         """Every trial of the study, in order; none where its search has not begun."""

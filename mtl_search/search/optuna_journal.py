@@ -91,13 +91,16 @@ def cut_torn_line(path: Path) -> None:
             file.truncate(end)
 
 
-def open_storage(url: str, journal: Path, written: Callable[[], None]) -> BaseStorage:
+def open_storage(
+    url: str, journal: Path, written: Callable[[], None], say: Callable[[str], None] = lambda _: None
+) -> BaseStorage:
     """Optuna's storage.
 
     Args:
         url: ``journal``, or that of a database.
         journal: The journal's file.
         written: Called after every write to it.
+        say: Told in a line that the database is away, and that it is back.
 
     Raises:
         StudyError: The database cannot be reached.
@@ -106,7 +109,7 @@ def open_storage(url: str, journal: Path, written: Callable[[], None]) -> BaseSt
         return JournalStorage(SafeJournal(journal, written))
     try:
         database = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
-        wait_for_server(database.engine)
+        wait_for_server(database.engine, say)
         ask_again(database)
         return database
     except Exception as error:  # each database driver raises its own kinds

@@ -39,72 +39,99 @@ _QUESTIONS = (
 _log = logging.getLogger(__name__)
 
 
-def wait_for_server(engine: Engine, patience: float = PATIENCE) -> None:
+def wait_for_server(engine: Engine, say: Callable[[str], None], patience: float = PATIENCE) -> None:
     """Have an engine that has reached its server once wait for it whenever it is away later.
 
     Args:
         engine: Tests a connection before it is used again (``pool_pre_ping``), so that each question begins with a
             living one. A file (SQLite) is never away.
+        say: Told in a line that the server is away, and that it is back.
         patience: Seconds until the driver's own error is let through.
     """
     if engine.dialect.name == "sqlite":
         return
+    away = False
 
     def connected(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        until, said = time.monotonic() + patience, False
+        nonlocal away
+        until = time.monotonic() + patience
         while True:
             try:
-                return dialect.connect(*arguments, **options)
+                connection = dialect.connect(*arguments, **options)
             except dialect.loaded_dbapi.OperationalError as error:
                 if time.monotonic() > until:
                     raise
-                if not said:
-                    _log.warning("the database of search.storage is away, and is waited for: %s", error)
-                said = True
+                if not away:
+                    away, reason = True, str(error).partition("\n")[0]
+                    say(f"the database of search.storage is away, and is waited for {patience / 60:.0f} min: {reason}")
+            else:
+                if away:
+                    away = False
+                    say("the database of search.storage is back")
+                return connection
             time.sleep(_WAIT_SECONDS)
 
     event.listen(engine, "do_connect", connected)
 
 
-def ask_again(storage: RDBStorage) -> None:
-    """Have a storage ask again what it asked when the server went away: a transaction that broke off left nothing.
+def ask_again(storage: RDBStorage, patience: float = PATIENCE) -> None:
+    """Have a storage ask again what it asked when the server went away.
+
+    A transaction that broke off has left nothing, unless it was at its very end and the answer alone was lost: a new
+    trial that nobody has the number of then stays without a recipe, one that was queued is there twice, and one that
+    was taken from the queue stays running until a driver closes it.
 
     Args:
         storage: Its engine waits for the server, see ``wait_for_server``.
+        patience: Seconds after a question first broke off until that is an error.
     """
     for name in _QUESTIONS:
-        setattr(storage, name, _again(getattr(storage, name)))
+        setattr(storage, name, _again(getattr(storage, name), patience))
 
     def has_ended_so(trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         kept = storage.get_trial(trial_id)
         return kept.state is state and (values is None or kept.values == list(values))
 
-    storage.set_trial_state_values = _again(storage.set_trial_state_values, has_ended_so)  # type: ignore[method-assign]
+    ending = _again(storage.set_trial_state_values, patience, has_ended_so)
+    storage.set_trial_state_values = ending  # type: ignore[method-assign]
 
 
-def _again(question: Callable[..., Any], done: Callable[..., bool] = lambda *_, **__: False) -> Callable[..., Any]:
+def _again(
+    question: Callable[..., Any], patience: float, done: Callable[..., bool] = lambda *_, **__: False
+) -> Callable[..., Any]:
     """A question that is asked again where it broke off.
 
     Args:
         question: Asked in one transaction.
+        patience: As of ``ask_again``.
         done: Given the same, whether it was carried out and the answer alone was lost.
     """
 
     @functools.wraps(question)
     def ask(*arguments: Any, **options: Any) -> Any:
-        broke_off = False
+        until = None
         while True:
             try:
                 return question(*arguments, **options)
             except StorageInternalError as error:
-                if not (isinstance(error.__cause__, DBAPIError) and error.__cause__.connection_invalidated):
+                now = time.monotonic()
+                until = now + patience if until is None else until
+                if now > until or not _broke_off(error):
                     raise
                 _log.warning("the database of search.storage went away, and is asked again: %s", error.__cause__)
-                broke_off = True
             except UpdateFinishedTrialError:
-                if not (broke_off and done(*arguments, **options)):  # else somebody has ended the trial meanwhile
+                if until is None or not done(*arguments, **options):  # else somebody has ended the trial meanwhile
                     raise
                 return True
             time.sleep(_WAIT_SECONDS)
 
     return ask
+
+
+def _broke_off(error: BaseException | None) -> bool:
+    """Whether a lost connection is at the bottom of it; Optuna may have gone on with it and met the next error."""
+    while error is not None:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

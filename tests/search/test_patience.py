@@ -1,21 +1,24 @@
 """A connection to Optuna's database that breaks off in the midst of a question, on a real PostgreSQL."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
 
 from mtl_search.search.optuna_journal import open_storage
+from mtl_search.search.patience import ask_again
 
 pytestmark = pytest.mark.timeout(120)
 
 
 class Breaker:
-    """Has the server end a storage's connection, once for each statement.
+    """Has the server end a storage's connection, as a rule once for each statement.
 
     Args:
         storage: What asks.
@@ -25,11 +28,11 @@ class Breaker:
         self._engine, self._other = storage.engine, create_engine(storage.engine.url)
         self.broken: list[str] = []
 
-    def before(self, words: str, meanwhile: str = "") -> None:
+    def before(self, words: str, meanwhile: str = "", times: float = 1) -> None:
         """Before the next statement that begins so; another statement is carried out while it is away."""
 
         def execute(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
-            if statement.startswith(words) and words not in self.broken:
+            if statement.startswith(words) and self.broken.count(words) < times:
                 self.broken.append(words)
                 self._end(connection.connection.dbapi_connection.info.backend_pid)
                 with self._other.begin() as other:
@@ -79,6 +82,33 @@ def test_what_broke_off_is_asked_again_and_done_once(storage: Any, breaker: Brea
         {"key": "value"},
         0.5,
     )
+
+
+@pytest.mark.parametrize("words", ["SELECT trials", "SELECT trial_params"])
+def test_reading_trials_that_broke_off_is_done_again(storage: Any, breaker: Breaker, words: str) -> None:
+    study = optuna.create_study(study_name="read", storage=storage)
+    for value in (0.1, 0.2):
+        trial = study.ask()
+        trial.suggest_float("rate", 0.0, 1.0)
+        study.tell(trial, value)
+    breaker.before(words)
+    again = storage._get_trials(study._study_id, None, set(), -1)
+    assert breaker.broken == [words]
+    assert [(kept.value, list(kept.params)) for kept in again] == [(0.1, ["rate"]), (0.2, ["rate"])]
+
+
+def test_what_breaks_off_each_time_is_an_error_at_last(storage: Any, breaker: Breaker) -> None:
+    study = optuna.create_study(study_name="never", storage=storage)
+    once = RDBStorage(storage.engine.url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
+    ask_again(once, patience=3.0)
+    breaks = Breaker(once)
+    breaks.before("INSERT INTO study_user", times=math.inf)
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        once.set_study_user_attr(study._study_id, "key", "value")
+    assert len(breaks.broken) > 2
+    breaks.close()
+    once.remove_session()
+    once.engine.dispose()
 
 
 COMPLETED = (
