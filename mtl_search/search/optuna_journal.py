@@ -1,6 +1,7 @@
 """Where Optuna keeps trials: a database, or a journal file made safe: half a line is cut off, a full disk is said."""
 
 import logging
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, final
@@ -8,11 +9,12 @@ from typing import Any, final
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from mtl_search.errors import DamagedError, StorageError, StudyError
 from mtl_search.search.patience import ask_again, wait_for_server
 
-_BACK = 1 << 16
+_BACK, _TRIES = 1 << 16, 5
 _log = logging.getLogger(__name__)
 
 
@@ -108,10 +110,34 @@ def open_storage(
     if url == "journal":
         return JournalStorage(SafeJournal(journal, written))
     try:
-        database = RDBStorage(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
+        database = _database(url)
         wait_for_server(database.engine, say)
         ask_again(database)
         return database
     except Exception as error:  # each database driver raises its own kinds
         reason = str(error).partition("\n")[0]
         raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
+
+
+class _Database(RDBStorage):
+    """Optuna's, which leaves no connection behind where its tables cannot be made."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            super().__init__(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
+        except Exception:
+            if hasattr(self, "engine"):
+                self.remove_session()
+                self.engine.dispose()
+            raise
+
+
+def _database(url: str, tries: int = _TRIES) -> RDBStorage:
+    """Open it; of drivers that make the tables at the same time one succeeds, the others are told that they exist."""
+    try:
+        return _Database(url)
+    except DBAPIError as error:
+        if tries == 1 or not (isinstance(error, IntegrityError) or "already exists" in str(error)):
+            raise
+    time.sleep(1.0)
+    return _database(url, tries - 1)

@@ -1,8 +1,10 @@
-"""A connection to Optuna's database that breaks off in the midst of a question, on a real PostgreSQL."""
+"""Optuna's tables made by several at once, and a connection that breaks off in the midst, on a real PostgreSQL."""
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import optuna
@@ -63,6 +65,28 @@ def breaker(storage: Any) -> Iterator[Breaker]:
     breaks = Breaker(storage)
     yield breaks
     breaks.close()
+
+
+def test_drivers_that_begin_at_once_make_the_tables_once(tmp_path: Path, postgres: Any) -> None:
+    url, together = postgres.database("begun"), Barrier(4)
+
+    def begin(place: int) -> int:
+        together.wait()
+        storage: Any = open_storage(url, tmp_path / "journal", lambda: None)
+        optuna.create_study(study_name="shared", storage=storage, load_if_exists=True).add_trial(
+            optuna.trial.create_trial(value=float(place))
+        )
+        storage.remove_session()
+        storage.engine.dispose()
+        return place
+
+    with ThreadPoolExecutor(4) as drivers:
+        begun = list(drivers.map(begin, range(4)))
+    storage: Any = open_storage(url, tmp_path / "journal", lambda: None)
+    trials = optuna.load_study(study_name="shared", storage=storage).trials
+    storage.remove_session()
+    storage.engine.dispose()
+    assert sorted(trial.value for trial in trials if trial.value is not None) == begun
 
 
 def test_what_broke_off_is_asked_again_and_done_once(storage: Any, breaker: Breaker) -> None:
