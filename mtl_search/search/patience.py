@@ -36,6 +36,8 @@ _QUESTIONS = (
     "set_trial_user_attr",
 )
 """What Optuna asks of a database, by way of its cache or not; beside a trial's end."""
+_away: set[str] = set()
+"""Databases that are known to be away: a driver has several engines, and says it once."""
 _log = logging.getLogger(__name__)
 
 
@@ -50,10 +52,9 @@ def wait_for_server(engine: Engine, say: Callable[[str], None], patience: float 
     """
     if engine.dialect.name == "sqlite":
         return
-    away = False
+    database = str(engine.url)
 
     def connected(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        nonlocal away
         until = time.monotonic() + patience
         while True:
             try:
@@ -61,12 +62,13 @@ def wait_for_server(engine: Engine, say: Callable[[str], None], patience: float 
             except dialect.loaded_dbapi.OperationalError as error:
                 if time.monotonic() > until:
                     raise
-                if not away:
-                    away, reason = True, str(error).partition("\n")[0]
+                if database not in _away:
+                    _away.add(database)
+                    reason = str(error).partition("\n")[0]
                     say(f"the database of search.storage is away, and is waited for {patience / 60:.0f} min: {reason}")
             else:
-                if away:
-                    away = False
+                if database in _away:
+                    _away.discard(database)
                     say("the database of search.storage is back")
                 return connection
             time.sleep(_WAIT_SECONDS)
