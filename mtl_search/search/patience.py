@@ -65,7 +65,10 @@ def wait_for_server(engine: Engine, say: Callable[[str], None], patience: float 
                 if database not in _away:
                     _away.add(database)
                     reason = str(error).partition("\n")[0]
-                    say(f"the database of search.storage is away, and is waited for {patience / 60:.0f} min: {reason}")
+                    say(
+                        f"the database of search.storage is away, and is waited for {patience / 60:.0f} min "
+                        f"(Ctrl-C, if need be twice, ends the study): {reason}"
+                    )
             else:
                 if database in _away:
                     _away.discard(database)
