@@ -66,9 +66,13 @@ FAKE_NODES: dict[str, Any] = {
 FAKE_HEAD = {
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_FAKE_CLUSTER": "1",
-    "RAY_AUTH_MODE": "disabled",
     "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
 }
+
+
+def short_folder() -> tempfile.TemporaryDirectory[str]:
+    """For Ray's files: the path of a socket has room for 100 letters."""
+    return tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True)
 
 
 @contextmanager
@@ -76,16 +80,17 @@ def head_without_work() -> Iterator[Cluster]:
     """A cluster whose head offers no CPU, as clusters in the cloud have it."""
     set_environment()
     os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112  Ray's spelling
-    os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix="/tmp/r")  # or any other Ray on this machine would join
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join from threads too
-    try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        yield cluster
-    finally:
-        stop_ray()
-        cluster.shutdown()
+    with short_folder() as place:
+        os.environ["RAY_TMPDIR"] = place  # or any other Ray on this machine would join
+        cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)  # nodes join from threads
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            yield cluster
+        finally:
+            stop_ray()
+            cluster.shutdown()
 
 
 def workers(node: Any = None) -> list[psutil.Process]:
@@ -118,24 +123,25 @@ def autoscaling(folder: Path) -> Iterator[None]:
     provider = FAKE_NODES["provider"] | {"gcs_address": f"{ray.util.get_node_ip_address()}:{port}"}
     file.write_text(json.dumps(FAKE_NODES | {"provider": provider}))
     words = f"start --head --block --num-cpus=0 --include-dashboard=false --port={port}"
-    words += f" --ray-client-server-port={free_port()}"
-    words += f" --temp-dir={tempfile.mkdtemp(prefix='/tmp/r')} --object-store-memory={STORE}"
-    head = subprocess.Popen(
-        [RAY, *words.split(), f"--autoscaling-config={file}"],
-        env=os.environ | FAKE_HEAD,
-        stdout=(folder / "head.log").open("w"),
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        wait_for(lambda: "--block" in (folder / "head.log").read_text(), 180)
-        ray.init(f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        yield
-    finally:
-        stop_ray()
-        family = [head, *psutil.Process(head.pid).children(recursive=True)]
-        for process in family:
-            with suppress(psutil.Error):
-                process.kill()
+    words += f" --ray-client-server-port={free_port()} --object-store-memory={STORE}"
+    with short_folder() as place:
+        head = subprocess.Popen(
+            [RAY, *words.split(), f"--temp-dir={place}", f"--autoscaling-config={file}"],
+            env=os.environ | FAKE_HEAD,
+            stdout=(folder / "head.log").open("w"),
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            wait_for(lambda: "--block" in (folder / "head.log").read_text(), 180)
+            ray.init(f"127.0.0.1:{port}", log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            yield
+        finally:
+            stop_ray()
+            family = [head, *psutil.Process(head.pid).children(recursive=True)]
+            for process in family:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(family, timeout=10)
 
 
 def free_port() -> int:
