@@ -13,6 +13,12 @@ from mtl_search.storage import place
 HOME = "s3://bucket/runs/studies/tiny"
 
 
+@pytest.fixture(autouse=True)
+def working_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would stay until this process ends, and here many a machine is one process."""
+    monkeypatch.setattr(mirrors, "scratch", lambda: tmp_path)
+
+
 def opened() -> Mirror:
     """As another machine sees it: with an empty working folder."""
     home = place(HOME)
