@@ -55,29 +55,30 @@ class Drivers:
         self._thread = threading.Thread(target=self._beat, name="mtl_search-beat", daemon=True)
 
     def __enter__(self) -> Self:
-        self._study.set_user_attr(f"{_BEAT}{self.name}", 0)
-        self._beaten = time.monotonic()
+        self._tell(0)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._leaving.set()
         self._thread.join(self._patience)
-        self._study.set_user_attr(f"{_BEAT}{self.name}", _GONE)
+        self._tell(_GONE)
+
+    def _tell(self, beat: int) -> None:
+        self._study.set_user_attr(f"{_BEAT}{self.name}", beat)
+        now = time.monotonic()
+        if now - self._beaten > _AWAY:  # nor could the others beat: they get time anew
+            self._back = now
+        self._beaten = now
 
     def _beat(self) -> None:
         count = 0
         while not self._leaving.wait(BEAT_SECONDS):
             count += 1
             try:
-                self._study.set_user_attr(f"{_BEAT}{self.name}", count)
+                self._tell(count)
             except Exception:  # noqa: BLE001  each database driver raises its own kinds; said, and tried again
                 _log.exception("driver %s cannot say that it lives; it tries again", self.name)
-                continue
-            now = time.monotonic()
-            if now - self._beaten > _AWAY:  # nor could the others beat: they get time anew
-                self._back = now
-            self._beaten = now
 
     def look(self) -> None:
         """Hear who beats."""

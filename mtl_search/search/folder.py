@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
 from mtl_search.config import StudyConfig
@@ -15,7 +14,7 @@ from mtl_search.errors import StudyError, shown
 from mtl_search.fields import NAME_RULE, is_name
 from mtl_search.search.beginning import check_unchanged
 from mtl_search.search.mirror import Mirror, mirror_of
-from mtl_search.search.optuna_journal import cut_torn_line, open_storage
+from mtl_search.search.optuna_journal import cut_torn_line, leave_storage, open_storage
 from mtl_search.search.ownership import Ownership, owner_of
 from mtl_search.search.record import TrialRecord, records_of, tried
 from mtl_search.storage import Place, place, probe
@@ -229,9 +228,7 @@ class StudyFolder:
         else:
             return tried(trials)
         finally:
-            if isinstance(storage, RDBStorage):  # a server has few connections to give
-                storage.remove_session()
-                storage.engine.dispose()
+            leave_storage(storage)
 
     def optuna_study(self, url: str, objectives: int = 1) -> optuna.Study:
         """The Optuna study, made if it is new; maximises.

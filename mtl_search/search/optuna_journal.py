@@ -119,6 +119,13 @@ def open_storage(
         raise StudyError(f"search.storage: cannot open the database ({type(error).__name__}: {reason})") from error
 
 
+def leave_storage(storage: BaseStorage) -> None:
+    """Give back a database's connections: a server has few. A journal holds none."""
+    if isinstance(storage, RDBStorage):
+        storage.remove_session()
+        storage.engine.dispose()
+
+
 class _Database(RDBStorage):
     """Optuna's, which leaves no connection behind where its tables cannot be made."""
 
@@ -127,8 +134,7 @@ class _Database(RDBStorage):
             super().__init__(url, engine_kwargs={"pool_pre_ping": True})  # a connection that died is noticed
         except Exception:
             if hasattr(self, "engine"):
-                self.remove_session()
-                self.engine.dispose()
+                leave_storage(self)
             raise
 
 

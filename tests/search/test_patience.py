@@ -13,7 +13,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, event, text
 
-from mtl_search.search.optuna_journal import open_storage
+from mtl_search.search.optuna_journal import leave_storage, open_storage
 from mtl_search.search.patience import ask_again
 
 pytestmark = pytest.mark.timeout(120)
@@ -56,8 +56,7 @@ class Breaker:
 def storage(tmp_path: Path, postgres: Any) -> Iterator[Any]:
     opened: Any = open_storage(postgres.database("optuna"), tmp_path / "journal", lambda: None)
     yield opened
-    opened.remove_session()
-    opened.engine.dispose()
+    leave_storage(opened)
 
 
 @pytest.fixture
@@ -76,16 +75,14 @@ def test_drivers_that_begin_at_once_make_the_tables_once(tmp_path: Path, postgre
         optuna.create_study(study_name="shared", storage=storage, load_if_exists=True).add_trial(
             optuna.trial.create_trial(value=float(place))
         )
-        storage.remove_session()
-        storage.engine.dispose()
+        leave_storage(storage)
         return place
 
     with ThreadPoolExecutor(4) as drivers:
         begun = list(drivers.map(begin, range(4)))
     storage: Any = open_storage(url, tmp_path / "journal", lambda: None)
     trials = optuna.load_study(study_name="shared", storage=storage).trials
-    storage.remove_session()
-    storage.engine.dispose()
+    leave_storage(storage)
     assert sorted(trial.value for trial in trials if trial.value is not None) == begun
 
 
@@ -131,8 +128,7 @@ def test_what_breaks_off_each_time_is_an_error_at_last(storage: Any, breaker: Br
         once.set_study_user_attr(study._study_id, "key", "value")
     assert len(breaks.broken) > 2
     breaks.close()
-    once.remove_session()
-    once.engine.dispose()
+    leave_storage(once)
 
 
 COMPLETED = (
