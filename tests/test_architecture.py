@@ -42,7 +42,7 @@ WITHIN = {  # ... and these families from another
 }
 OWNERS = {"ray": {"execution", "search"}, "optuna": {"space", "search"}, "mlflow": {"tracking", "export"}}
 
-MAX_FILE_LINES = {True: 250, False: 500}  # in the package, and beside it: a suite may be long, a module not
+MAX_FILE_LINES = {True: 400, False: 600}  # in the package, and beside it
 MAX_FUNCTION_LINES = 60
 VAGUE_NAMES = {"util", "utils", "common", "helper", "helpers", "manager", "managers", "misc", "core"}
 
