@@ -57,7 +57,7 @@ from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.search.grouping import grouped
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.stages import Stage, finished, run_stage
+from mtl_search.training.stages import Stage, evaluation_of, finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
@@ -223,7 +223,7 @@ def with_sharing(plain: Stage, name: str, workspace: Workspace) -> tuple[Stage, 
 
 
 def tested(stage: Stage, workspace: Workspace) -> dict[str, float]:
-    metrics: dict[str, float] = run_stage(replace(stage, kind="test"), workspace)["metrics"]
+    metrics: dict[str, float] = run_stage(evaluation_of(stage, "test", 0), workspace)["metrics"]
     return metrics
 
 

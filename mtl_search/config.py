@@ -182,6 +182,23 @@ class StudyConfig(Section):
             problems.append(Problem(place, "must name each task once", wanted))
         return problems
 
+    def _weight_problems(self) -> list[Problem]:
+        """Rules between the objective's weights and the tasks."""
+        place, weights = "search.objective_weights", self.search.objective_weights
+        if isinstance(weights, str):
+            return []
+        problems = [
+            Problem(f"{place}.{name}", "must name a task", name, tuple(self.tasks))
+            for name in weights
+            if name not in self.tasks
+        ]
+        problems += [
+            Problem(f"{place}.{name}", "must be at least 0", weight) for name, weight in weights.items() if weight < 0
+        ]
+        if not problems and not any(weights.get(task, 1.0) for task in self.tasks):
+            return [Problem(place, "must leave a task that counts (a weight above 0)", weights)]
+        return problems
+
     def cross_problems(self) -> list[Problem]:
         """Rules that tie sections together: data set names, the objective's task, reserved names."""
         datasets = tuple(self.data.datasets)
@@ -202,7 +219,7 @@ class StudyConfig(Section):
             for name in datasets
             if name not in used and len(datasets) > 1
         ]
-        problems += self._objective_problems()
+        problems += [*self._objective_problems(), *self._weight_problems()]
         problems += [
             Problem(place, _NO_PASSWORDS) for place in passwords_in(self.model_dump(mode="json", warnings=False))
         ]

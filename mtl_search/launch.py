@@ -15,6 +15,7 @@ from mtl_search.catalog import LoadedStudy
 from mtl_search.compatibility import base_problems, fit_problems
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
+from mtl_search.data.label_notes import label_notes
 from mtl_search.errors import ConfigError, StudyError
 from mtl_search.execution.addresses import in_a_job
 from mtl_search.export.trunks import trunk
@@ -23,6 +24,7 @@ from mtl_search.objects import Luggage
 from mtl_search.outliving import outliving_problems
 from mtl_search.passwords import without_passwords
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
+from mtl_search.rules import schedule_notes
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
@@ -93,7 +95,7 @@ def prepare(study: LoadedStudy) -> Prepared:
     problems = [*fit_problems(study, workload), *base_problems(study, workload, _fetch(config))]
     if problems:
         raise ConfigError(problems)
-    notes = []
+    notes = [*label_notes(data.describe()["tasks"]), *schedule_notes(config, study.space)]
     blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
     if has_batch_norm(blocks) and config.resources.most_workers > 1 and not config.resources.gpus_per_worker:
         notes.append(
@@ -133,7 +135,7 @@ def run_study(
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
     with folder.locked(shared=join) as ownership:
-        folder.begin(config, resume=resume, join=join)
+        config = folder.begin(config, resume=resume, join=join)
         write_json(folder.data_file, _data_card(prepared))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with ExitStack() as stack:

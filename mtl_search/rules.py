@@ -32,6 +32,23 @@ def rule_problems(config: StudyConfig, space: SearchSpace, *, sound: bool) -> li
     return [*problems, *_transfer_problems(space), *_idle_problems(space)] if sound else problems
 
 
+def schedule_notes(config: StudyConfig, space: SearchSpace) -> list[str]:
+    """Where a gain may be the schedule's alone: what joint training searches and single-task training has fixed."""
+    searched = {
+        section: {name.removeprefix(f"{section}.") for name in space.domains if name.startswith(f"{section}.")}
+        for section in SCHEDULES
+    }
+    fixed = sorted(searched["joint"] - searched["single_task"])
+    if not fixed or config.search.baseline.tune:
+        return []
+    shown = ", ".join(fixed[:4]) + (f" and {len(fixed) - 4} more" if len(fixed) > 4 else "")
+    return [
+        f"space.joint searches what space.single_task fixes ({shown}): a gain may come from the schedule and not from "
+        "sharing. Controls at the end tell how much of it does; search.baseline.tune gives single-task models a search "
+        "of their own"
+    ]
+
+
 def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     """Rules between the search section and the space."""
     problems = []

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -11,6 +11,8 @@ from mtl_search.recipe import Component, NonNegativeInt, PositiveInt
 
 MEAN_IMPROVEMENT = "mean_improvement"
 WORST_TASK = "worst_task"
+RELIABILITY: Literal["reliability"] = "reliability"
+EQUAL: Literal["equal"] = "equal"
 JOURNAL = "journal"
 _TRIALS = 20
 """Trials of a study that names neither number nor time."""
@@ -55,19 +57,29 @@ class RepeatsConfig(Section):
     runs: NonNegativeInt = 3
 
 
+class BaselineConfig(Section):
+    """The search that single-task models get of their own: ``tune`` schedules for each task; 0 for none."""
+
+    tune: NonNegativeInt = 0
+
+
 class SearchConfig(Section):
     """How the space is searched: until the trials or the time are used up, whichever is first.
 
     With a list of tasks as ``objective`` the search looks for their Pareto front, and stops no trial early.
+    ``objective_weights`` says how much each task's gain counts in the mean: by its reliability, equally, or as given
+    (a task that is not named counts 1).
     """
 
     trials: PositiveInt | None = None
     time_budget: TimeSpan | None = None
     baseline_seeds: PositiveInt = 3
+    baseline: BaselineConfig = BaselineConfig()
     repeats: RepeatsConfig = RepeatsConfig()
     sampler: Variant = Component("tpe")
     stopper: Variant = Component("asha")
     objective: str | Annotated[list[str], Field(min_length=2)] = MEAN_IMPROVEMENT
+    objective_weights: Literal["reliability", "equal"] | dict[str, float] = RELIABILITY
     storage: Annotated[str, AfterValidator(_check_storage)] = JOURNAL
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ from mtl_search.display.board import Board
 from mtl_search.display.progress import Progress, seconds_left
 from mtl_search.display.words import sparkline
 from mtl_search.recipe import Component, Schedule
+from mtl_search.search.contenders import controls_of, default_contender
 from mtl_search.search.record import TrialRecord
 
 KEYS = {
@@ -22,6 +23,7 @@ KEYS = {
     *("joint.epochs", "joint.unfreezing", "joint.unfreezing.epochs", "joint.decay", "joint.optimizer.lr"),
     *("single_task.unfreezing", "single_task.epochs"),
 }
+DEFAULT_MODELS = default_contender(recipe())
 CONFIG = StudyConfig.model_validate(
     {
         "name": "iris",
@@ -159,21 +161,27 @@ def test_piped_output_is_a_line_for_each_end() -> None:
     result = {"metrics": {"petal": 0.25}, "best_epoch": 3, "seconds": 1.5, "wall_seconds": 2.0, "best_score": 1.25}
     with display.shown():
         display.pool_started(2)
-        display.baseline_ended("petal", 0, result, "")
-        display.baseline_ended("petal", 2, {**result, "cached": True}, "")
+        display.baseline_ended(DEFAULT_MODELS, "petal", 0, result, "")
+        display.baseline_ended(DEFAULT_MODELS, "petal", 2, {**result, "cached": True}, "")
+        display.noted("the rows are few")
         display.trial_started(0, recipe())
         display.trial_reported(0, {"epoch": 1, "best_score": 0.5, "group": "group-0"})
         display.trial_ended(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0))
-        display.repeat_started(0, 1, recipe())
-        display.repeat_ended(0, 1, result, "")
-        display.repeat_ended(0, 2, None, "diverged")
+        display.repeat_started(0, 3, recipe())
+        display.repeat_ended(0, 3, result, "")
+        display.repeat_ended(0, 4, None, "diverged")
+        (control, _) = controls_of(TrialRecord(0, "complete", recipe=recipe()))
+        display.baseline_ended(control, "petal", 1, result, "")
+        display.contender_trained(control, {"petal": 0.25}, 3)
     assert stream.getvalue().splitlines() == [
         "2 worker groups ready",
         "single-task petal: rmse 0.25 (best epoch 3, 1.5 s)",
-        "single-task petal, seed 3: rmse 0.25 (best epoch 3, from cache)",
+        "single-task petal, seed 2: rmse 0.25 (best epoch 3, from cache)",
+        "note: the rows are few",
         "trial   0 complete     +1.25 %   3.0 s  hard depth=1",
-        "repeat 1 of trial 0: +1.25 %",
-        "repeat 2 of trial 0: failed: diverged",
+        "trial 0 again, seed 3: +1.25 %",
+        "trial 0 again, seed 4: failed: diverged",
+        "single-task, control of trial 0: fine-tuned, then its joint schedule: petal rmse 0.25 over 3 seeds",
     ]
 
 

@@ -49,7 +49,7 @@ def trials_frame(overview: Overview) -> pd.DataFrame:
 
 
 def baselines_frame(outcome: Outcome) -> pd.DataFrame:
-    """The single-task models, by task: metric, runs, mean and standard deviation over seeds, on validation and test."""
+    """The single-task models that count, by task: whose schedule, mean and standard deviation over seeds, weight."""
     rows = {}
     for name, task in outcome.tasks.items():
         runs, test_runs = task.baseline_runs or (task.baseline,), task.test_baseline_runs or (task.test_baseline,)
@@ -57,8 +57,11 @@ def baselines_frame(outcome: Outcome) -> pd.DataFrame:
             "metric": task.metric,
             "higher_is_better": task.higher_is_better,
             "runs": len(runs),
+            "schedule": task.baseline_words,
             "validation": task.baseline,
             "validation_std": _std(runs),
+            "standard_error": float("nan") if task.standard_error is None else task.standard_error,
+            "weight": task.weight,
             "test": task.test_baseline,
             "test_std": _std(test_runs),
         }
@@ -71,7 +74,7 @@ def tasks_frame(outcome: Outcome) -> pd.DataFrame:
     for name, task in outcome.tasks.items():
         row = {"metric": task.metric, "validation": task.validation, "gain": task.gain}
         row |= {"test": task.test, "test_gain": task.test_gain}
-        for part in ("repeated", "repeated_test"):
+        for part in ("repeated", "repeated_test", "rows_test"):
             row |= _ends(part, getattr(task, part))
         rows[name] = row | {"worse": task.worse}
     return _by_task(rows)

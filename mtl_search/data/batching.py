@@ -142,7 +142,7 @@ class BatchPlan:
             rule = f"must be at least the number of data sets, {len(sizes)}"
             raise ConfigError([Problem("batch_size", rule, batch_size)])
         self.steps = max(1, sum(sizes.values()) // batch_size)
-        self.batch_rows = _shares(sizes, min(batch_size, sum(sizes.values())), temperature)
+        self.batch_rows = rows_of_batch(sizes, batch_size, temperature)
         self._sizes, self._seed = dict(sizes), seed
         self._parts = _parts(list(self.batch_rows.values()), rank, world)
         self.starts = {name: first for name, (first, _) in zip(self.batch_rows, self._parts, strict=True)}
@@ -182,8 +182,15 @@ class BatchPlan:
         return order[:needed].reshape(self.steps, -1)
 
 
-def _shares(sizes: Mapping[str, int], total: int, temperature: float) -> dict[str, int]:
-    """Rows of each data set in a batch of `total`: the closest whole numbers to the shares within their bounds."""
+def rows_of_batch(sizes: Mapping[str, int], batch_size: int, temperature: float = 1.0) -> dict[str, int]:
+    """Rows of each data set in a batch: the closest whole numbers to their shares, at least one, at most all it has.
+
+    Args:
+        sizes: Data set to its number of rows.
+        batch_size: Rows of a batch in all.
+        temperature: 1 takes rows in proportion, large values evenly from all data sets.
+    """
+    total = min(batch_size, sum(sizes.values()))
     most = np.array(list(sizes.values()))
     # Of logarithms, as a power of a large count may overflow at a low temperature.
     weights = np.exp((np.log(most) - np.log(most.max())) / temperature)

@@ -12,9 +12,14 @@ from mtl_search.display.board import Board
 from mtl_search.display.progress import COUNTED, Progress
 from mtl_search.display.words import recipe_words
 from mtl_search.recipe import Recipe
+from mtl_search.search.contenders import DEFAULT, Contender
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.reliability import Reliability
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
+
+_MOST_TASKS = 6
+"""Of a line."""
 
 
 class Display:
@@ -105,14 +110,16 @@ class Display:
         how = "found in the cache" if result.get("cached") else f"{result['wall_seconds']:.1f} s"
         self._note(f"base ({name}): {metrics} (best epoch {result['best_epoch']}, {how})")
 
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None:
         """A single-task model has finished an epoch."""
-        name = _name(task, run)
+        name = _name(contender, task, seed)
         self._progress.heard(("single-task", name), f"single-task {name}", report)
 
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(
+        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+    ) -> None:
         """A single-task model is done."""
-        name = _name(task, run)
+        name = _name(contender, task, seed)
         self._progress.ended(("single-task", name))
         if result is None:
             came_to = f"failed: {reason}"
@@ -121,23 +128,38 @@ class Display:
             value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
             came_to = f"{value} (best epoch {result['best_epoch']}, {how})"
         self._board.baselines[name] = came_to
-        self._note(f"single-task {name}: {came_to}")
+        if contender.name == DEFAULT:  # of the many others ``contender_trained`` says what they come to
+            self._note(f"single-task {name}: {came_to}")
 
-    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+    def contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None:
+        """Other single-task models than the default recipe's are there."""
+        said = [f"{task} {self._metrics[task]} {value:.4g}" for task, value in metrics.items()]
+        rest = f" and {len(said) - _MOST_TASKS} more tasks" if len(said) > _MOST_TASKS else ""
+        over = f" over {seeds} seeds" if seeds > 1 else ""
+        self._note(f"single-task, {contender.words}: {', '.join(said[:_MOST_TASKS]) or 'failed'}{rest}{over}")
+
+    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
+        """Nothing to show here: what a user should know of it comes as a note."""
+
+    def noted(self, text: str) -> None:
+        """Print a line that stays."""
+        self.say(f"note: {text}")
+
+    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None:
         """A trial's recipe is run again."""
-        self._board.repeats[number, run] = None
+        self._board.repeats[number, seed] = None
 
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None:
         """A repeat has finished an epoch."""
-        self._progress.heard(("repeat", number, run), f"repeat {run} of trial {number}", report)
+        self._progress.heard(("repeat", number, seed), f"trial {number} again, seed {seed}", report)
 
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None:
         """A repeat is done."""
-        self._progress.ended(("repeat", number, run))
-        self._board.repeats[number, run] = 0.0 if result is None else result["wall_seconds"]
+        self._progress.ended(("repeat", number, seed))
+        self._board.repeats[number, seed] = 0.0 if result is None else result["wall_seconds"]
         score = "" if result is None else f"{result['best_score']:+.2f} {self._board.unit}".rstrip()
-        self._board.ended.append((str(number), f"repeat {run}", score, reason))
-        self._note(f"repeat {run} of trial {number}: {score or f'failed: {reason}'}")
+        self._board.ended.append((str(number), f"seed {seed}", score, reason))
+        self._note(f"trial {number} again, seed {seed}: {score or f'failed: {reason}'}")
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Task affinity is known."""
@@ -172,6 +194,7 @@ class Display:
             self.say(line.rstrip())
 
 
-def _name(task: str, run: int) -> str:
-    """A single-task model's; the study's own seed goes without saying."""
-    return f"{task}, seed {run + 1}" if run else task
+def _name(contender: Contender, task: str, seed: int) -> str:
+    """A single-task model's; the default recipe and the study's own seed go without saying."""
+    name = f"{task}, {contender.words}" if contender.name else task
+    return f"{name}, seed {seed}" if seed else name

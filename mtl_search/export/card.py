@@ -12,14 +12,16 @@ from mtl_search.data.task import Task
 from mtl_search.export.champion import Champion
 from mtl_search.export.extended import extended_limits, extended_section, many, shown, table
 from mtl_search.export.parity import Differences
+from mtl_search.search.evidence import RULE
+from mtl_search.search.statistics import Estimate
 
 _CARD = """\
 # {name}: one model for {count}
 
 {headline}
 
-Trained and exported by mtl_search. Baselines are single-task models: the same backbone and base fine-tuned on one task
-alone. Gains are relative, in percent; positive is better, whatever the metric.
+Trained and exported by mtl_search. Baselines are single-task models: the same backbone and base trained on one task
+alone. Gains are relative, in percent; positive is better, whatever the metric. {rule}
 
 ## Tasks
 
@@ -31,9 +33,10 @@ alone. Gains are relative, in percent; positive is better, whatever the metric.
 
 {results}
 
-| improvement (mean gain) | validation | test |
+| improvement (mean gain) over single-task models | validation | test |
 |---|---|---|
-| over single-task models | {improvement} | {test_improvement} |
+| fresh runs of the recipe, 95 % interval | {repeated} | {repeated_test} |
+| this model's own run | {improvement} | {test_improvement} |
 
 {worse}
 {extended}
@@ -76,7 +79,7 @@ Largest absolute difference to the trained model over {rows} rows (batches of 1 
 
 ## Limits
 
-- The figures are of one training run, and validation picked the best of many: expect a little less than it says.
+- The table of tasks is of one training run, and validation picked the best of many: expect what the fresh runs say.
 - The model knows the data described above. Rows from elsewhere, or from later, may be predicted worse without any sign.
 - Probabilities are as trained; nobody calibrated them.
 {limits}"""
@@ -96,13 +99,29 @@ def headline(champion: Champion) -> str:
     later = ", ".join(task for extension in champion.extensions for task in extension["best_epochs"])
     added = f"Extended later by {later}; before that: " if later else ""
     singles = many(len(outcome["tasks"]), "single-task model")
-    on_test = outcome["test_improvement"]
-    test = "not measured on test" if on_test is None else f"on test {_percent(on_test)}"
     return (
-        f"{added}On validation {_percent(outcome['improvement'])} over {singles}, {test}. "
+        f"{added}{_judged(outcome, singles)} "
         f"{outcome['parameters']:,} parameters against {outcome['single_parameters']:,} ({ratio:.0%}). "
         f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
         f"weighting {champion.recipe.weighting.name}; trial {outcome['number']}, epoch {outcome['best_epoch']}."
+    )
+
+
+def _judged(outcome: Mapping[str, Any], singles: str) -> str:
+    """How good the model is: by fresh runs of its recipe where there are any, its own run is the luckiest of many."""
+    repeated, on_test = outcome.get("repeated"), outcome["test_improvement"]
+    if repeated is None:
+        test = "not measured on test" if on_test is None else f"on test {_percent(on_test)}"
+        return (
+            f"On validation {_percent(outcome['improvement'])} over {singles}, {test}; the recipe was not run again, "
+            "so the figure on validation is too good on average."
+        )
+    found, again = Estimate(**repeated), outcome.get("repeated_test")
+    test = "not measured on test" if again is None else f"on test {Estimate(**again)} %"
+    own = "" if on_test is None else f" This model itself has {_percent(on_test)} on test."
+    return (
+        f"On validation {found} % over the best {singles} known, {test} ({many(found.runs, 'fresh run')} of the "
+        f"recipe, 95 % intervals).{own}"
     )
 
 
@@ -128,6 +147,9 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         tasks=table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
         judged=_TESTED if outcome["test_improvement"] is not None else _UNTESTED,
         results=_results(outcome["tasks"]),
+        rule=RULE,
+        repeated=_estimate(outcome.get("repeated")),
+        repeated_test=_estimate(outcome.get("repeated_test")),
         improvement=_percent(outcome["improvement"]),
         test_improvement=_percent(outcome["test_improvement"]),
         worse=_worse(outcome["tasks"]),
@@ -237,6 +259,10 @@ def _limits(champion: Champion) -> str:
         if (labels := found["splits"]["train"]["labels"]) < 1000:
             lines.append(f"- Task {name} was trained on {labels:,} labels only.")
     return "".join(f"{line}\n" for line in [*lines, *extended_limits(champion)])
+
+
+def _estimate(found: Mapping[str, Any] | None) -> str:
+    return "–" if found is None else f"{Estimate(**found)} %"
 
 
 def _percent(value: float | None) -> str:

@@ -80,7 +80,7 @@ def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) ->
             "validation": point.metrics[name],
             "gain": point.gains[name],
             "steps": {step: metrics[name] for step, metrics in result["steps"].items()},
-            **dict.fromkeys(("test", "test_baseline", "test_gain", "repeated", "repeated_test")),
+            **dict.fromkeys(("test", "test_baseline", "test_gain", "repeated", "repeated_test", "rows_test")),
             "test_baseline_runs": [],
             "worse": None,  # nobody has looked
         }
@@ -96,7 +96,9 @@ def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) ->
         "parameters": result["parameters"],
         "multiply_adds": result["multiply_adds"],
         "repeated": repeated.get(point.trial),
-        **dict.fromkeys(("test_improvement", "repeated_test", "challenger", "proposal")),
+        **dict.fromkeys(("test_improvement", "repeated_test", "rows_test", "first_improvement")),
+        **dict.fromkeys(("challenger", "proposal", "reach")),
         "candidates": [],
         "ties": [],
+        "alike": [],
     }

@@ -43,9 +43,10 @@ def description(champion: Champion) -> str:
     outcome, repeated = champion.outcome, _repeated(champion.outcome)
     parts = [headline(champion)]
     if repeated is not None:
-        runs = f"{repeated.runs} fresh run{'s' if repeated.runs > 1 else ''}"
         optimism = outcome["improvement"] - repeated.mean
-        parts.append(f"The same recipe in {runs}: **{repeated} %** on validation; optimism gap {optimism:+.2f} points.")
+        parts.append(
+            f"The search's own run of it: {outcome['improvement']:+.2f} % on validation, {optimism:+.2f} points more."
+        )
     if worse := _worse(outcome):
         parts.append(f"**Worse than alone, with 95 % confidence: {', '.join(worse)}.**")
     if outcome["test_improvement"] is None:

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from mtl_search.report.findings import no_alarm, percent, task_gain
+from mtl_search.search.evidence import RULE, caveats, single_runs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
@@ -73,10 +74,10 @@ def _found(overview: Overview, outcome: Outcome) -> Answer:
     else:
         sentence = (
             f"Improvement of one model over {singles} on validation: the mean over tasks of the relative gain, over "
-            f"{_runs(outcome.repeated)} of the best recipe, with its 95 % interval."
+            f"{_runs(outcome.repeated)} of the best recipe, with its 95 % interval. {RULE}"
         )
     headline = percent(outcome.improvement if outcome.repeated is None else outcome.repeated)
-    facts = [_test(outcome), _size(outcome), *_optimism(outcome), *_worse(outcome), *_ties(outcome)]
+    facts = [_test(outcome), *_caveats(outcome), _size(outcome), *_optimism(outcome), *_worse(outcome), *_ties(outcome)]
     return Answer(headline, sentence, _alarm(outcome), tuple(facts))
 
 
@@ -89,6 +90,13 @@ def _test(outcome: Outcome) -> Fact:
         return Fact("On test", percent(outcome.test_improvement), "One reading, of the winner and of its baselines.")
     said = f"Mean over {_runs(outcome.repeated_test)}. The winner's own model: {percent(outcome.test_improvement)}."
     return Fact("On test", percent(outcome.repeated_test), said)
+
+
+def _caveats(outcome: Outcome) -> list[Fact]:
+    said = caveats(outcome)
+    if not said:
+        return []
+    return [Fact("To bear in mind", "", " ".join(f"{each[0].upper()}{each[1:]}." for each in said))]
 
 
 def _size(outcome: Outcome) -> Fact:
@@ -144,8 +152,10 @@ def _ties(outcome: Outcome) -> list[Fact]:
             f"Trials that cannot be told from the winner: {', '.join(map(str, ties[:12]))}"
             f"{' and more' if len(ties) > 12 else ''}."
             if ties
-            else "Every other trial is worse with confidence."
+            else "Every other trial that was run again is worse with confidence."
         )
+        single = single_runs(outcome)
+        said += f" {single[0].upper()}{single[1:]}." if single else ""
         facts.append(Fact("Ties", str(len(ties)), said))
     if cheap is not None:
         facts.append(

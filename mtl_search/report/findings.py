@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mtl_search.display import recipe_words
 from mtl_search.recipe import Recipe
+from mtl_search.search.evidence import caveats, single_runs
 from mtl_search.search.outcome import Outcome, TaskOutcome
 from mtl_search.search.statistics import Estimate
 
@@ -36,13 +37,14 @@ def answer(name: str, outcome: Outcome) -> list[str]:
     test = outcome.test_improvement
     if outcome.repeated is None or (gap := outcome.optimism) is None:
         return [
-            f"{name}: improvement over single-task models {outcome.improvement:+.2f} % on validation, "
+            f"{name}: improvement over the best single-task models {outcome.improvement:+.2f} % on validation, "
             f"{test:+.2f} % on test",
-            "not run again: the figure on validation is the best of all trials, and so too good on average",
+            "not run again, without controls: the figure on validation is the best of all trials, and so too good",
         ]
     on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else f"{test:+.2f} %"
     return [
-        f"{name}: improvement over single-task models {percent(outcome.repeated)} on validation, {on_test} on test",
+        f"{name}: improvement over the best single-task models {percent(outcome.repeated)} on validation, {on_test} "
+        "on test",
         f"figures are of {outcome.repeated.runs} fresh runs of trial {outcome.number}, with 95 % intervals; the search "
         f"had it at {outcome.improvement:+.2f} %, {abs(gap):.2f} points too {'high' if gap >= 0 else 'low'}"
         + (f"; the model itself has {test:+.2f} % on test" if outcome.repeated_test is not None else ""),
@@ -84,9 +86,9 @@ def no_alarm(outcome: Outcome) -> str:
 
 def ties(outcome: Outcome) -> list[str]:
     """Which trials are as good as the winner as far as can be told, and which of them is cheaper."""
-    others, cheapest = outcome.tied_others, outcome.cheaper
+    others, cheapest, single = outcome.tied_others, outcome.cheaper, single_runs(outcome)
     if not others:
-        return []
+        return [single] if single else []
     named = ", ".join(map(str, others[:_MOST_TIES]))
     if len(others) > _MOST_TIES:
         named += f" and {len(others) - _MOST_TIES} more"
@@ -98,7 +100,7 @@ def ties(outcome: Outcome) -> list[str]:
             f"; challenger, cheaper: trial {cheapest.number} ({cheapest.parameters / max(outcome.parameters, 1):.0%} "
             f"of the parameters, {cheapest.epoch_seconds:.2g} s an epoch{pace})"
         )
-    return [line]
+    return [line, *([single] if single else [])]
 
 
 def summary(
@@ -113,8 +115,8 @@ def summary(
         commands: How to go on, a line each.
         lines: Of the screen.
     """
-    said = [*answer(name, outcome), *(alarms(outcome) or [no_alarm(outcome)])]
-    head = [part for line in said for part in _wrapped(line)]
+    head = [part for line in answer(name, outcome) for part in _wrapped(line)]
+    judged = [part for line in alarms(outcome) or [no_alarm(outcome)] for part in _wrapped(line)]
     recipe = (
         f"best recipe (trial {outcome.number}, epoch {outcome.best_epoch}): "
         f"{recipe_words(Recipe.from_dict(outcome.recipe), searched)}"
@@ -122,8 +124,11 @@ def summary(
     tail = [part for line in ties(outcome) for part in _wrapped(line)]
     tail += _wrapped(recipe, _RECIPE_LINES)
     tail += [f"model: {_nearby(outcome.folder)}", *_wrapped(f"  {outcome.cost()}"), *commands]
-    room = max(_FEWEST_TASKS, lines - len(head) - len(tail) - 1)
-    return ["", *head, *_task_lines(outcome, room), *tail]
+    room = lines - len(head) - len(judged) - len(tail) - 1
+    for caveat in map(_wrapped, caveats(outcome)):  # as many as leave room for the tasks; the report has all of them
+        if len(caveat) <= room - min(_FEWEST_TASKS, len(outcome.tasks)):
+            head, room = [*head, *caveat], room - len(caveat)
+    return ["", *head, *judged, *_task_lines(outcome, max(_FEWEST_TASKS, room)), *tail]
 
 
 def _task_lines(outcome: Outcome, room: int) -> Iterator[str]:

@@ -77,14 +77,19 @@ def baselines_of(overview: Overview) -> Table | None:
         return None
     rows = []
     for name, task in outcome.tasks.items():
-        whose = "the default recipe" if task.baseline_trial is None else f"trial {task.baseline_trial}"
-        rows.append((name, task.metric, *_spread(task), whose))
+        whose = task.baseline_words or (
+            "the default recipe" if task.baseline_trial is None else f"trial {task.baseline_trial}"
+        )
+        error = "–" if task.standard_error is None else f"{task.standard_error:.2g}"
+        labels = "–" if task.labels is None else f"{task.labels:,}"
+        rows.append((name, task.metric, *_spread(task), labels, error, f"{task.weight:.2g}", whose))
     sentence = (
-        "The same backbone and base, fine-tuned on one task alone: the mean over seeds of the best epoch on "
-        "validation, and the standard deviation between the seeds where there are several. Where that schedule is "
-        "searched, the baseline is the best that was found."
+        "The same backbone and base, trained on one task alone: the mean over seeds of the best epoch on validation, "
+        "and the standard deviation between the seeds where there are several. The standard error says how far off the "
+        "metric may be because of the validation rows; the weight, how much the task's gain counts in the mean."
     )
-    return Table("The baselines", sentence, ("task", "metric", "mean", "std", "seeds", "schedule of"), tuple(rows))
+    head = ("task", "metric", "mean", "std", "seeds", "labels", "standard error", "weight", "schedule of")
+    return Table("The baselines", sentence, head, tuple(rows))
 
 
 def candidates_of(overview: Overview) -> Table | None:

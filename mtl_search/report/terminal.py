@@ -10,6 +10,7 @@ from rich.text import Text
 
 from mtl_search.display import recipe_words, varying
 from mtl_search.report.findings import alarms, answer, no_alarm, percent, task_gain, ties
+from mtl_search.search.evidence import caveats
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
@@ -52,6 +53,7 @@ def print_report(folder: StudyFolder) -> None:
     for line in [
         "",
         *answer(config.name, outcome),
+        *caveats(outcome),
         *(alarms(outcome, brief=False) or [no_alarm(outcome)]),
         *ties(outcome),
     ]:
@@ -136,6 +138,8 @@ def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:
             ("on test", "alone", "on validation", "alone "),
         ),
     )
+    if any(task.standard_error is not None for task in outcome.tasks.values()):
+        yield _baselines(outcome)
     if outcome.candidates:
         yield (
             "The trials that were run again over fresh seeds, winner first: what the search had, and what is left.",
@@ -166,6 +170,22 @@ def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:
             ("base", "alone", "fused", "joint"),
         ),
     )
+
+
+def _baselines(outcome: Outcome) -> tuple[str, Table]:
+    rows = [
+        [
+            name,
+            task.baseline_words + (" (may be under-trained)" if task.under_trained else ""),
+            "" if task.labels is None else f"{task.labels:,}",
+            "" if task.standard_error is None else f"{task.standard_error:.2g}",
+            f"{task.weight:.2g}",
+        ]
+        for name, task in outcome.tasks.items()
+    ]
+    numbers = ("labels", "standard error", "weight")
+    said = "What each task is held against, how far validation rows tell the metric, and how much its gain counts."
+    return said, table_of(("task", "single-task models of", *numbers), rows, numbers)
 
 
 def _standing(outcome: Outcome, number: int, *, tied: bool) -> str:

@@ -6,34 +6,54 @@ Asked by ``folder`` when a driver takes up a study that is there.
 from collections.abc import Mapping
 from typing import Any
 
+from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
 from mtl_search.recipe import content_key
+from mtl_search.search_config import EQUAL, MEAN_IMPROVEMENT, RELIABILITY, BaselineConfig
 
 _DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
 """Sections that decide what a trial's result means."""
 
 
-def check_unchanged(study: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+_DECIDING_IN_SEARCH = {
+    "objective": MEAN_IMPROVEMENT,
+    "objective_weights": EQUAL,
+    "baseline_seeds": 1,
+    "baseline": BaselineConfig().model_dump(mode="json"),
+}
+"""The same keys of the search section, with what they were in a study that was begun before there was such a key."""
+
+
+def resumed_config(study: str, before: Mapping[str, Any], config: StudyConfig) -> StudyConfig:
     """Hold a study's configuration against the one it was begun with.
 
     Args:
         study: Its name.
         before: The configuration then, plain.
-        now: The configuration now, plain.
+        config: The configuration now.
+
+    Returns:
+        The configuration to go on with: a study that was begun before tasks were weighted counts them equally.
 
     Raises:
         StudyError: They differ in what decides what a result means.
     """
+    if "objective_weights" not in before["search"] and config.search.objective_weights == RELIABILITY:
+        search = config.search.model_copy(update={"objective_weights": EQUAL})
+        config = config.model_copy(update={"search": search})
+    now = config.model_dump(mode="json")
     changed = [part for part in _DECIDING if _deciding(before, part) != _deciding(now, part)]
-    if before["search"]["objective"] != now["search"]["objective"]:
-        changed.append("search.objective")
-    if before["search"].get("baseline_seeds", 1) != now["search"]["baseline_seeds"]:
-        changed.append("search.baseline_seeds")
+    changed += [
+        f"search.{name}"
+        for name, earlier in _DECIDING_IN_SEARCH.items()
+        if before["search"].get(name, earlier) != now["search"][name]
+    ]
     if changed:
         raise StudyError(
             f"study {study} was begun with another {', '.join(changed)}: its trials would not compare; "
             "give the new study another name"
         )
+    return config
 
 
 def _deciding(config: Mapping[str, Any], part: str) -> str:

@@ -1,6 +1,9 @@
-"""Conclusion: the end of a study. The best trials are run again, one is the winner, and the test split is read once."""
+"""Conclusion: the end of a study.
 
-from collections.abc import Callable, Mapping, Sequence
+The best trials and their controls are run on fresh seeds, one trial is the winner, and the test split is read once.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,21 +14,26 @@ from mtl_search.execution.pool import Pool
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.cost import count_parameters
 from mtl_search.recipe import Recipe
-from mtl_search.search.baselines import Baseline
+from mtl_search.search.baselines import Baselines
+from mtl_search.search.contenders import DEFAULT, controls_of
 from mtl_search.search.findings import Findings, Tests
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome, Proposal
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.reliability import Reliability
 from mtl_search.search.repeats import Repeats
-from mtl_search.search.verdict import Judge, Verdict
+from mtl_search.search.verdict import Judge, Rerun, Verdict
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.files import write_json
 from mtl_search.training.objective import Objective
-from mtl_search.training.stages import Stage, finished
+from mtl_search.training.stages import Stage, evaluation_of, finished
 from mtl_search.training.workspace import Workload
 from mtl_search.variants import build
+
+_DRAWS = 400
+"""How often the rows of the test split are drawn, for what other rows would say."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,10 @@ class Conclusion:
         config: The study file.
         workload: Its data and backbone.
         folder: Where it lies.
-        jobs: The jobs of a fresh seed's run; 0 is the study's own.
-        searched: The study's own jobs as they were while it searched.
-        objective: With the baselines that count.
-        baselines: By task.
-        watchers: Hear of every repeat.
+        jobs: The jobs of a run by its seed; 0 is the study's own.
+        baselines: Trained, on the seeds that choose at least.
+        reliability: By task.
+        watchers: Hear of every repeat and of every single-task model.
         groups: What task affinity proposes; empty where it was not measured.
     """
 
@@ -48,9 +55,8 @@ class Conclusion:
     workload: Workload
     folder: StudyFolder
     jobs: Callable[[int], Jobs]
-    searched: Jobs
-    objective: Objective
-    baselines: Mapping[str, Baseline]
+    baselines: Baselines
+    reliability: dict[str, Reliability]
     watchers: Sequence[StudyWatcher]
     groups: Groups
 
@@ -69,24 +75,68 @@ class Conclusion:
         if not complete:
             reasons = {trial.reason or trial.state for trial in trials}
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
-        repeats = Repeats(self.jobs, self.config.search.repeats.runs, self.watchers)
-        judge = Judge(self.objective, {task: baseline.metrics for task, baseline in self.baselines.items()})
-        verdict = judge.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
-        winner = verdict.order[0].trial
+        self.baselines.add(pool, self.baselines.seen(trials))
+        self.baselines.measure(pool)
+        repeats = Repeats(self.jobs, self.baselines.measuring, self.watchers)
+        runs = self._judge.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
+        verdict = self._held_against_controls(pool, *runs)
+        winner = verdict.winner
         assert winner.recipe is not None
         *_, joint = self.jobs(0).of(winner.recipe)
         stage = replace(joint.payload, folder=self._folder_of(winner))
         self._make_sure(pool, winner, winner.recipe)
-        tests = self._tests(pool, [stage, *repeats.stages.get(winner.number, [])])
+        tests = self._tests(pool, stage, repeats.stages.get(winner.number, {}))
         names = {task.name: task.metric.name for task in self.workload.data.tasks}
-        findings = Findings(self.objective, self.baselines, verdict, tests, names, self._proposal(verdict))
-        outcome = findings.outcome(stage, self._folder_of)
+        findings = Findings(self._objective, self.baselines, self.reliability, verdict, tests, names)
+        outcome = replace(findings.outcome(stage, self._folder_of), proposal=self._proposal(verdict))
         write_json(self.folder.outcome_file, outcome.to_dict())
         return outcome
 
+    @property
+    def _objective(self) -> Objective:
+        return self.baselines.against()
+
+    @property
+    def _judge(self) -> Judge:
+        fresh = set(self.baselines.measuring)
+        alone = {
+            task: {seed: value for seed, value in baseline.metrics.items() if seed in fresh}
+            for task, baseline in self.baselines.by_task.items()
+        }
+        return Judge(self._objective, alone)
+
+    def _held_against_controls(self, pool: Pool, reruns: list[Rerun], others: list[TrialRecord]) -> Verdict:
+        """The verdict against the best single-task models known, those with the winner's own schedule among them.
+
+        Another baseline may make another trial the winner; then that one's controls are trained too.
+        """
+        verdict = self._judge.verdict(reruns, others)
+        while verdict.improvement and self.baselines.measuring:
+            rivals = [verdict.winner, *([verdict.challenger] if verdict.challenger is not None else [])]
+            if not self.baselines.add(pool, [control for trial in rivals for control in controls_of(trial)]):
+                break
+            self.baselines.measure(pool)
+            verdict = self._judge.verdict(reruns, others)
+        self._tell_weak()
+        return verdict
+
+    def _tell_weak(self) -> None:
+        """Say where other single-task models than the default recipe's are what a task is held against."""
+        first = self.baselines.of_contender(DEFAULT)
+        said = []
+        for task, baseline in self.baselines.by_task.items():
+            if baseline.contender.name != DEFAULT and first is not None:
+                goal = replace(self._objective.goals[task], baseline=first[task].mean)
+                said.append(f"{task} {goal.gain(baseline.mean):+.2f} % ({baseline.contender.words})")
+        if said:
+            shown = "; ".join(said[:4]) + (f"; and {len(said) - 4} more tasks" if len(said) > 4 else "")
+            text = f"better single-task models than the default recipe's: {shown}. Every trial is judged by these"
+            for watcher in self.watchers:
+                watcher.noted(text)
+
     def _make_sure(self, pool: Pool, winner: TrialRecord, recipe: Recipe) -> None:
         """Train the winner anew, to the same bits, where its files are damaged since."""
-        *before, joint = self.searched.of(recipe)
+        *before, joint = self.jobs(0).of(recipe)
         if joint.key == winner.job and finished(joint.payload) is None:
             pool.results([*before, replace(joint, lockstep=False)])
 
@@ -98,20 +148,24 @@ class Conclusion:
         """Another grouping of the tasks, where one is worse off than alone and affinity tells which."""
         if not verdict.worse or len(self.groups) < 2:
             return None
-        alone = sum(baseline.result["parameters"] for baseline in self.baselines.values())
+        baselines = self.baselines.by_task.values()
+        alone = sum(baseline.result["parameters"] for baseline in baselines)
         shape = self.workload.data.preparation.feature_shape
         trunk = sum(count_parameters(block) for block in build(BACKBONES, self.workload.backbone).blocks(shape))
-        spared = (len(self.baselines) - len(self.groups)) * trunk
+        spared = (len(baselines) - len(self.groups)) * trunk
         return Proposal(tuple(map(tuple, self.groups)), alone - spared)
 
-    def _tests(self, pool: Pool, joint: Sequence[Stage]) -> Tests:
-        """Metrics on test of the winner's models, the kept one first, and of the baselines' runs."""
-        alone = [stage for baseline in self.baselines.values() for stage in baseline.stages]
-        stages = {f"test-{s.key}": replace(s, key=f"test-{s.key}", kind="test") for s in (*joint, *alone)}
-        results = dict(zip(stages, pool.results([Job(key, stage) for key, stage in stages.items()]), strict=True))
-        kept, *fresh = (results[f"test-{stage.key}"]["metrics"] for stage in joint)
-        singles = {
-            task: tuple(results[f"test-{stage.key}"]["metrics"][task] for stage in baseline.stages)
-            for task, baseline in self.baselines.items()
-        }
-        return Tests(kept, tuple(fresh), singles)
+    def _tests(self, pool: Pool, kept: Stage, fresh: dict[int, Stage]) -> Tests:
+        """What the winner's models, the kept one and those of the fresh runs, and the baselines say on test."""
+        alone = {task: baseline.stages for task, baseline in self.baselines.by_task.items()}
+        drawn = [*(fresh.values() or [kept]), *(stage for runs in alone.values() for stage in runs.values())]
+        stages = {stage.key: evaluation_of(stage, "test", _DRAWS) for stage in drawn}
+        stages.setdefault(kept.key, evaluation_of(kept, "test", 0))
+        jobs = [Job(stage.key, stage) for stage in stages.values()]
+        found = dict(zip(stages, pool.results(jobs), strict=True))
+        return Tests(
+            kept=found[kept.key]["metrics"],
+            fresh={seed: found[stage.key] for seed, stage in fresh.items()} or {0: found[kept.key]},
+            alone={task: {seed: found[stage.key] for seed, stage in runs.items()} for task, runs in alone.items()},
+            again=bool(fresh),
+        )

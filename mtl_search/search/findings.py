@@ -1,13 +1,16 @@
-"""Findings: verdict and test metrics -> the outcome as it is kept."""
+"""Findings: verdict, baselines and test metrics -> the outcome as it is kept."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
-from mtl_search.search.baselines import Baseline
-from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
+from mtl_search.search.baselines import Baselines
+from mtl_search.search.contenders import DEFAULT
+from mtl_search.search.outcome import Candidate, Outcome, TaskOutcome
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.statistics import Estimate
+from mtl_search.search.reliability import Reliability
+from mtl_search.search.statistics import Estimate, over_rows
 from mtl_search.search.verdict import Judge, Rerun, Verdict
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage
@@ -15,17 +18,46 @@ from mtl_search.training.stages import Stage
 
 @dataclass(frozen=True)
 class Tests:
-    """Main metric by task on the test split.
+    """What models say on the test split.
 
     Attributes:
-        kept: Of the model that is kept.
-        fresh: Of each fresh run of its recipe.
-        singles: Of each run of a task's single-task model.
+        kept: Main metric by task of the model that is kept.
+        fresh: By seed, the result of the winner's run: ``metrics`` by task, ``resampled`` by task over draws of rows.
+        alone: By task and seed, the same of its single-task model.
+        again: Whether ``fresh`` are runs on fresh seeds; if not, the kept model's.
     """
 
     kept: Mapping[str, float]
-    fresh: Sequence[Mapping[str, float]]
-    singles: Mapping[str, Sequence[float]]
+    fresh: Mapping[int, Mapping[str, Any]]
+    alone: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    again: bool
+
+    def metric_alone(self, task: str) -> dict[int, float]:
+        """Metric of a task's single-task model by seed."""
+        return {seed: result["metrics"][task] for seed, result in self.alone[task].items()}
+
+    def resampled_alone(self, task: str) -> list[list[float]]:
+        """Metric of a task's single-task model on each draw of rows, a list for each seed."""
+        return [result["resampled"][task] for result in self.alone[task].values()]
+
+
+@dataclass(frozen=True)
+class _OnTest:
+    """What is known on test.
+
+    Attributes:
+        objective: With the baselines on test.
+        improvement: Of the fresh runs; None where there were none.
+        gains: The same by task.
+        improvement_over_rows: Interval of the improvement over other rows.
+        gains_over_rows: The same by task.
+    """
+
+    objective: Objective
+    improvement: Estimate | None
+    gains: Mapping[str, Estimate]
+    improvement_over_rows: Estimate | None
+    gains_over_rows: Mapping[str, Estimate | None]
 
 
 @dataclass(frozen=True)
@@ -34,19 +66,19 @@ class Findings:
 
     Attributes:
         objective: On validation, with the baselines that count.
-        baselines: By task.
+        baselines: By task, and where they come from.
+        reliability: Of each task's validation rows.
         verdict: What the fresh runs say.
         tests: Metrics on test.
         metric_names: Main metric by task.
-        proposal: Another grouping.
     """
 
     objective: Objective
-    baselines: Mapping[str, Baseline]
+    baselines: Baselines
+    reliability: Mapping[str, Reliability]
     verdict: Verdict
     tests: Tests
     metric_names: Mapping[str, str]
-    proposal: Proposal | None
 
     def outcome(self, stage: Stage, folder_of: Callable[[TrialRecord], str]) -> Outcome:
         """The outcome.
@@ -55,42 +87,82 @@ class Findings:
             stage: The winner's joint stage, its folder that of the kept model.
             folder_of: Folder of a complete trial's model.
         """
-        winner = self.verdict.order[0].trial
-        improvement, gains, of_kept = self._on_test()
-        ran = tuple(rerun for rerun in self.verdict.order if rerun.trial.number in self.verdict.improvement)
-        results = [baseline.result for baseline in self.baselines.values()]
+        winner, on_test = self.verdict.winner, self._on_test()
+        ran = [rerun for rerun in self.verdict.order if rerun.trial.number in self.verdict.improvement]
+        results = [baseline.result for baseline in self.baselines.by_task.values()]
+        challenger = self.verdict.challenger
         return Outcome(
             number=winner.number,
             recipe=stage.recipe.to_dict(),
             folder=stage.folder,
             improvement=self.objective.improvement(winner.metrics),
-            test_improvement=of_kept.improvement(self.tests.kept),
-            tasks={task: self._task(task, winner, of_kept, gains.get(task)) for task in self.baselines},
+            test_improvement=on_test.objective.improvement(self.tests.kept),
+            tasks={task: self._task(task, winner, on_test) for task in self.baselines.by_task},
             best_epoch=winner.best_epoch or 0,
             parameters=winner.parameters or 0,
             single_parameters=sum(result["parameters"] for result in results),
             multiply_adds=winner.multiply_adds or 0,
             single_multiply_adds=sum(result["multiply_adds"] for result in results),
             repeated=self.verdict.improvement.get(winner.number),
-            repeated_test=improvement,
+            repeated_test=on_test.improvement,
+            rows_test=on_test.improvement_over_rows,
+            first_improvement=self._over_first(),
             candidates=tuple(self._candidate(rerun.trial, folder_of) for rerun in ran),
-            ties=(*self.verdict.tied, *self.verdict.alike),
-            challenger=self._challenger(winner, ran),
-            proposal=self.proposal,
+            ties=self.verdict.tied,
+            alike=self.verdict.alike,
+            reach=self.verdict.reach,
+            challenger=None if challenger is None else challenger.number,
         )
 
-    def _on_test(self) -> tuple[Estimate | None, Mapping[str, Estimate], Objective]:
-        """Improvement and gains of the fresh runs on test, and the objective there."""
-        goals = {
-            task: replace(goal, baseline=fmean(self.tests.singles[task])) for task, goal in self.objective.goals.items()
-        }
-        objective = Objective(goals, self.objective.kind)
-        found = Judge(objective, self.tests.singles).verdict([Rerun(TrialRecord(0, "complete"), self.tests.fresh)])
-        return found.improvement.get(0), found.gains, objective
+    def _over_first(self) -> float | None:
+        """The winner's improvement over the default recipe's single-task models alone, where others count."""
+        first = self.baselines.of_contender(DEFAULT)
+        runs = self.verdict.order[0].metrics
+        chosen = {baseline.contender.name for baseline in self.baselines.by_task.values()}
+        if first is None or chosen == {DEFAULT} or not self.verdict.improvement or not runs:
+            return None
+        goals = {task: replace(goal, baseline=first[task].mean) for task, goal in self.objective.goals.items()}
+        objective = replace(self.objective, goals=goals)
+        return fmean(map(objective.improvement, runs.values()))
 
-    def _task(self, task: str, winner: TrialRecord, on_test: Objective, repeated_test: Estimate | None) -> TaskOutcome:
-        goal, baseline = self.objective.goals[task], self.baselines[task]
+    def _on_test(self) -> _OnTest:
+        """Improvement and gains on test, over trainings and over rows."""
+        alone = {task: self.tests.metric_alone(task) for task in self.objective.goals}
+        goals = {
+            task: replace(goal, baseline=fmean(alone[task].values())) for task, goal in self.objective.goals.items()
+        }
+        objective = replace(self.objective, goals=goals)
+        fresh = {seed: result["metrics"] for seed, result in self.tests.fresh.items()}
+        found = Judge(objective, alone).verdict([Rerun(TrialRecord(0, "complete"), fresh)])
+        improvement, gains = found.improvement.get(0), found.gains
+        runs, drawn = len(fresh), self._drawn_gains(objective)
+        means = {task: fmean(goals[task].gain(metrics[task]) for metrics in fresh.values()) for task in goals}
+        on_draws = [dict(zip(drawn, each, strict=True)) for each in zip(*drawn.values(), strict=True)]
+        return _OnTest(
+            objective,
+            improvement if self.tests.again else None,
+            gains if self.tests.again else {},
+            over_rows(objective.mean(means), [objective.mean(each) for each in on_draws], runs),
+            {task: over_rows(means[task], drawn[task], runs) for task in goals},
+        )
+
+    def _drawn_gains(self, objective: Objective) -> dict[str, list[float]]:
+        """Per task the mean gain over the winner's runs on each draw of rows, both sides on the same rows."""
+        found = {}
+        for task, goal in objective.goals.items():
+            joint = zip(*(result["resampled"][task] for result in self.tests.fresh.values()), strict=True)
+            alone = zip(*self.tests.resampled_alone(task), strict=True)
+            found[task] = [
+                fmean(replace(goal, baseline=fmean(own)).gain(value) for value in values)
+                for values, own in zip(joint, alone, strict=True)
+            ]
+        return found
+
+    def _task(self, task: str, winner: TrialRecord, on_test: _OnTest) -> TaskOutcome:
+        goal, baseline = self.objective.goals[task], self.baselines.by_task[task]
+        test_goal, test_runs = on_test.objective.goals[task], self.tests.metric_alone(task)
         assert goal.baseline is not None
+        assert test_goal.baseline is not None
         return TaskOutcome(
             metric=self.metric_names[task],
             higher_is_better=goal.higher_is_better,
@@ -98,15 +170,22 @@ class Findings:
             baseline=goal.baseline,
             gain=goal.gain(winner.metrics[task]),
             test=self.tests.kept[task],
-            test_baseline=fmean(self.tests.singles[task]),
-            test_gain=on_test.goals[task].gain(self.tests.kept[task]),
+            test_baseline=test_goal.baseline,
+            test_gain=test_goal.gain(self.tests.kept[task]),
             steps={name: values[task] for name, values in winner.steps.items()},
             scale=goal.scale,
-            baseline_runs=baseline.metrics,
-            test_baseline_runs=tuple(self.tests.singles[task]),
-            baseline_trial=baseline.trial,
+            baseline_runs=tuple(baseline.metrics.values()),
+            test_baseline_runs=tuple(test_runs.values()),
+            baseline_trial=baseline.contender.trial,
+            baseline_words=baseline.contender.words,
+            under_trained=task in self.baselines.under_trained(),
+            weight=goal.weight,
+            limit=goal.limit,
+            standard_error=self.reliability[task].standard_error,
+            labels=self.reliability[task].labels,
             repeated=self.verdict.gains.get(task),
-            repeated_test=repeated_test,
+            repeated_test=on_test.gains.get(task),
+            rows_test=on_test.gains_over_rows[task],
             worse=task in self.verdict.worse,
         )
 
@@ -118,11 +197,5 @@ class Findings:
             repeated=self.verdict.improvement[trial.number],
             parameters=trial.parameters or 0,
             epoch_seconds=trial.epoch_seconds or 0.0,
-            tied=trial.number in self.verdict.tied or trial is self.verdict.order[0].trial,
+            tied=trial.number in self.verdict.tied or trial is self.verdict.winner,
         )
-
-    def _challenger(self, winner: TrialRecord, ran: Sequence[Rerun]) -> int | None:
-        """The cheapest of those that are tied with the winner, where it is cheaper than that."""
-        tied = [rerun.trial for rerun in ran if rerun.trial.number in self.verdict.tied]
-        cheapest = min(tied, key=lambda trial: trial.price, default=winner)
-        return cheapest.number if cheapest.cheaper_than(winner) else None

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError, shown
 from mtl_search.fields import NAME_RULE, is_name
-from mtl_search.search.beginning import check_unchanged
+from mtl_search.search.beginning import resumed_config
 from mtl_search.search.mirror import Mirror, mirror_of
 from mtl_search.search.optuna_journal import cut_torn_line, leave_storage, open_storage
 from mtl_search.search.ownership import Ownership, owner_of
@@ -167,13 +167,15 @@ class StudyFolder:
         """Who runs the study now, in words; None where nobody does."""
         return owner_of(self.home, self.path / "lock")
 
-    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> None:
+    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> StudyConfig:
         """Take up the study: write its configuration, or hold a resumed one's against what was written.
+
+        Returns:
+            The configuration to go on with.
 
         Raises:
             StudyError: It exists and is not to be resumed, or it was begun with other data, tasks or space.
         """
-        snapshot = config.model_dump(mode="json")
         if self.exists:
             before = read_json(self.config_file)
             if not (resume or join):
@@ -181,13 +183,14 @@ class StudyFolder:
                     f"study {self.name} exists in {self.storage}: add --resume to go on with it "
                     "(--trials N extends it), or give the new study another name"
                 )
-            check_unchanged(self.name, before, snapshot)
-        write_json(self.config_file, snapshot)
+            config = resumed_config(self.name, before, config)
+        write_json(self.config_file, config.model_dump(mode="json"))
         if join:
-            return
+            return config
         # This process holds the study: a lock in Optuna's journal is one that a killed driver left, as is half a line.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
         cut_torn_line(self._journal)
+        return config
 
     def read_config(self) -> StudyConfig:
         """The configuration the study was begun with.

@@ -6,10 +6,15 @@ Everything that trains is a job of the pool, and equal jobs have equal keys, so 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mtl_search.alignment import ALIGNMENTS
+from mtl_search.binding import Family
+from mtl_search.data.batching import rows_of_batch
 from mtl_search.errors import StudyError
 from mtl_search.execution.jobs import Job
+from mtl_search.fusion import FUSIONS
+from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.settling import settle
-from mtl_search.recipe import Recipe, content_key
+from mtl_search.recipe import Component, Recipe, Schedule, content_key
 from mtl_search.search.folder import StudyFolder
 from mtl_search.storage import Place
 from mtl_search.training.checkpoint import MODEL_FILE, intact, save_base, state_key
@@ -18,11 +23,12 @@ from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage
 from mtl_search.training.workspace import Workload
-from mtl_search.transfer import BASES, TRANSFERS
+from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS
 from mtl_search.transfer.bases import LearnedBase
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
 from mtl_search.variants import build
+from mtl_search.weighting import WEIGHTINGS
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,48 @@ class Jobs:
         stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder, run=self._run)
         return Job(key, stage, () if start.job is None else (start.job.key,))
 
+    def from_base(self, recipe: Recipe, task: str) -> Job:
+        """One task trained from the base with the recipe's joint schedule, as many epochs as the recipe trains in all.
+
+        It may need the job of the recipe's ``start``.
+        """
+        cold = build(FUSIONS, recipe.fusion).from_base
+        schedule = self._alone(recipe, task)
+        before = 0 if cold else recipe.single_task.epochs
+        return self.single(replace(recipe, single_task=replace(schedule, epochs=schedule.epochs + before)), task)
+
+    def continued(self, recipe: Recipe, task: str) -> list[Job]:
+        """One task fine-tuned and then trained on with the recipe's joint schedule, nothing shared: two jobs.
+
+        The first may need the job of the recipe's ``start``.
+        """
+        before = self.single(recipe, task)
+        applied, start = build(TRANSFERS, recipe.transfer).applied(recipe), self.start(recipe)
+        # What of a recipe has no effect on a task alone: each family's first variant stands for it.
+        alone = replace(
+            applied,
+            joint=self._alone(applied, task),
+            sharing=_first_of(SHARINGS),
+            fusion=_first_of(FUSIONS),
+            weighting=_first_of(WEIGHTINGS),
+            alignment=_first_of(ALIGNMENTS),
+            auxiliary=_first_of(AUXILIARIES),
+        )
+        decides = (alone.single_task.to_dict(), alone.joint.to_dict())
+        key = content_key("continued", self._workload_key, start.key, task, *decides)
+        objective, folder = Objective({task: self._goals[task]}, task), str(self._folder.cache / key)
+        singles = {task: before.payload.folder}
+        stage = Stage(key, "joint", (task,), alone, folder, objective, singles, base=start.folder, run=self._run)
+        return [before, Job(key, stage, (*before.needs, before.key))]
+
+    def _alone(self, recipe: Recipe, task: str) -> Schedule:
+        """The joint schedule for one task: in a step as many of its data set's rows as joint training takes."""
+        data, tasks = self._workload.data, (*self._tasks, *self._workload.sources_of(recipe))
+        used = {self._workload.task(name).dataset for name in tasks}
+        sizes = {name: data.splits["train"][name].rows for name in data.datasets if name in used}
+        rows = rows_of_batch(sizes, recipe.joint.batch_size, recipe.joint.temperature)
+        return replace(recipe.joint, batch_size=rows[self._workload.task(task).dataset], temperature=1.0)
+
     def of(self, recipe: Recipe) -> list[Job]:
         """All jobs of a recipe; the joint stage's is the last."""
         recipe = build(TRANSFERS, recipe.transfer).applied(replace(recipe, sharing=settle(recipe.sharing, self.groups)))
@@ -133,3 +181,7 @@ class Jobs:
 
     def _base_folder(self, key: str) -> Place:
         return self._folder.cache / f"base-{key}"
+
+
+def _first_of(family: Family) -> Component:
+    return Component(next(iter(family)))

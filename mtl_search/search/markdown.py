@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
+from mtl_search.search.evidence import RULE, caveats, single_runs
+
 if TYPE_CHECKING:
     from mtl_search.search.outcome import Outcome, TaskOutcome
 
@@ -28,26 +30,33 @@ def in_markdown(outcome: Outcome) -> str:
 
 
 def _headline(outcome: Outcome) -> str:
+    said = f"mean over tasks of the relative gain; trial {outcome.number}"
+    if outcome.repeated is None or outcome.repeated_test is None:
+        return (
+            f"**{outcome.improvement:+.2f} %** over single-task models on validation, "
+            f"**{outcome.test_improvement:+.2f} %** on test ({said}). Nothing was run again: the figure on validation "
+            "is the best of all trials, and so too good on average."
+        )
+    runs = f"{outcome.repeated.runs} fresh seeds" if outcome.repeated.runs > 1 else "one fresh seed"
     return (
-        f"**{outcome.improvement:+.2f} %** over single-task models on validation, "
-        f"**{outcome.test_improvement:+.2f} %** on test (mean over tasks of the relative gain; trial {outcome.number})."
+        f"**{outcome.repeated} %** over the best single-task models on validation, **{outcome.repeated_test} %** on "
+        f"test ({said}; mean over {runs}, with its 95 % interval)."
     )
 
 
 def _trust(outcome: Outcome) -> Iterable[str]:
-    """What fresh runs say of the headline."""
+    """What a gain means, and what is to be held against it."""
     if outcome.repeated is None:
         return
-    runs = outcome.repeated.runs
-    again = f"once more with a fresh seed: **{outcome.repeated} %**" if runs == 1 else ""
-    again = again or f"again over {runs} fresh seeds: **{outcome.repeated} %** (mean and 95 % interval)"
-    test = "" if outcome.repeated_test is None else f", on test {outcome.repeated_test} %"
+    yield RULE
     gap = outcome.optimism or 0.0
     yield (
-        f"The winner was run {again} on validation{test}. The search's own figure is "
-        f"{abs(gap):.2f} points {'above' if gap > 0 else 'below'} their mean, "
-        "the optimism gap: the best of many is on average partly the luckiest."
+        f"The search's own run of the winner has {outcome.improvement:+.2f} % on validation, {abs(gap):.2f} points "
+        f"{'above' if gap > 0 else 'below'} the fresh runs (the optimism gap: the best of many is partly the "
+        f"luckiest), and {outcome.test_improvement:+.2f} % on test."
     )
+    if said := caveats(outcome):
+        yield "\n".join(f"- {each[0].upper()}{each[1:]}." for each in said)
 
 
 def _alarm(outcome: Outcome) -> Iterable[str]:
@@ -78,12 +87,12 @@ def _tasks(outcome: Outcome) -> str:
             f"{task.test_baseline:.4g}{_spread(task.test_baseline_runs)}",
             f"{task.test_gain:+.2f} %",
             f"{task.gain:+.2f} %",
-            *([_repeated(task)] if again else []),
+            *([_repeated(task), task.baseline_words] if again else []),
         ]
         for name, task in outcome.tasks.items()
     ]
-    said = f"Each task against its single-task model; a positive gain is better, whatever the metric.{spread}"
-    return f"{said}\n\n{_table([*head, *(['gain of fresh runs'] if again else [])], rows)}"
+    said = f"Each task against its best single-task model; a positive gain is better, whatever the metric.{spread}"
+    return f"{said}\n\n{_table([*head, *(['gain of fresh runs', 'held against'] if again else [])], rows)}"
 
 
 def _candidates(outcome: Outcome) -> Iterable[str]:
@@ -102,7 +111,9 @@ def _candidates(outcome: Outcome) -> Iterable[str]:
         ]
         yield f"The best recipes of the search, each run again over fresh seeds:\n\n{_table(head, rows)}"
     if others := outcome.tied_others:
-        yield f"Trials that cannot be told from the winner: {', '.join(map(str, others))}."
+        yield f"Of these, the winner cannot be told from: {', '.join(map(str, others))}."
+    if single := single_runs(outcome):
+        yield f"{single[0].upper()}{single[1:]}."
     if outcome.challenger is not None:
         yield f"**Challenger: trial {outcome.challenger}**, the cheapest that is as good as the winner."
 

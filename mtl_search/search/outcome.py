@@ -25,9 +25,16 @@ class TaskOutcome:
         scale: Natural scale of the metric, see ``Goal``.
         baseline_runs: Validation metric of the single-task model by seed; ``baseline`` is their mean.
         test_baseline_runs: The same on test.
-        baseline_trial: The trial whose single-task part makes the baseline; None for the default recipe's.
+        baseline_trial: The trial whose schedule makes the baseline; None for the default recipe's and tuned schedules.
+        baseline_words: Which single-task models make the baseline; empty in a study of an earlier version.
+        under_trained: Whether the baseline was still getting better in its last epoch.
+        weight: How much the gain counts in the mean over tasks.
+        limit: Largest gain in percent that counts; None for no limit.
+        standard_error: Of the single-task model's metric over draws of the validation rows; None where it is not known.
+        labels: On validation; None where it is not known.
         repeated: Gain on validation over fresh runs of the winner; None where it was not run again.
         repeated_test: The same on test.
+        rows_test: Gain on test with its interval over other rows instead of other trainings.
         worse: The alarm: with confidence worse than alone.
     """
 
@@ -44,8 +51,15 @@ class TaskOutcome:
     baseline_runs: tuple[float, ...] = ()
     test_baseline_runs: tuple[float, ...] = ()
     baseline_trial: int | None = None
+    baseline_words: str = ""
+    under_trained: bool = False
+    weight: float = 1.0
+    limit: float | None = None
+    standard_error: float | None = None
+    labels: int | None = None
     repeated: Estimate | None = None
     repeated_test: Estimate | None = None
+    rows_test: Estimate | None = None
     worse: bool = False
 
     def __getitem__(self, name: str) -> Any:
@@ -104,8 +118,13 @@ class Outcome:
         multiply_adds: Of one sample through the model; ``single_multiply_adds``: through all single-task models.
         repeated: Improvement on validation over fresh runs of the winner; None where it was not run again.
         repeated_test: The same on test.
+        rows_test: Improvement on test with its interval over other rows instead of other trainings.
+        first_improvement: What ``repeated`` would be over the default recipe's single-task models; None where these are
+            the best known.
         candidates: Trials that were run again, the winner first, the others by their mean.
-        ties: Numbers of all trials that cannot be told from the winner, those judged by their one run among them.
+        ties: Numbers of the trials run again that cannot be told from the winner.
+        alike: Numbers of the other trials that cannot, by their one run in the search.
+        reach: By how many points a single run may be off, as far as can be told; None where it cannot.
         challenger: The cheapest of the candidates that are tied with the winner and cheaper; None where there is none.
         proposal: A better grouping where a task does worse than alone and affinity is known.
     """
@@ -123,8 +142,12 @@ class Outcome:
     single_multiply_adds: int
     repeated: Estimate | None = None
     repeated_test: Estimate | None = None
+    rows_test: Estimate | None = None
+    first_improvement: float | None = None
     candidates: tuple[Candidate, ...] = ()
     ties: tuple[int, ...] = ()
+    alike: tuple[int, ...] = ()
+    reach: float | None = None
     challenger: int | None = None
     proposal: Proposal | None = None
 
@@ -146,8 +169,6 @@ class Outcome:
             return ""
         if any(task.repeated is None or task.repeated.low is None for task in tasks):
             return "the winner was not run again often enough (search.repeats)"
-        if any(len(task.baseline_runs) < 2 for task in tasks):
-            return "that takes two runs of every single-task model (search.baseline_seeds)"
         return ""
 
     @property
@@ -163,7 +184,9 @@ class Outcome:
     @property
     def objective(self) -> Objective:
         """Improvement against the baselines that count in the end; judges any trial's metrics."""
-        return Objective({n: Goal(t.higher_is_better, t.baseline, t.scale) for n, t in self.tasks.items()})
+        return Objective(
+            {n: Goal(t.higher_is_better, t.baseline, t.scale, t.weight, t.limit) for n, t in self.tasks.items()}
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -197,7 +220,7 @@ class Outcome:
 def _estimates(data: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values with estimates made of mappings, and tuples of lists of numbers."""
     made: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    for name in ("repeated", "repeated_test"):
+    for name in ("repeated", "repeated_test", "rows_test"):
         if data.get(name) is not None:
             made[name] = Estimate(**data[name])
     return made

@@ -17,16 +17,16 @@ class Repeats:
     """Trains recipes again.
 
     Attributes:
-        jobs: The jobs of a fresh seed's run.
-        runs: How many of each recipe.
+        jobs: The jobs of a run by its seed.
+        seeds: On which each recipe is trained.
         watchers: Hear of every run.
-        stages: Joint stages of the runs that ended well, by trial number.
+        stages: Joint stages of the runs that ended well, by trial number and seed.
     """
 
     jobs: Callable[[int], Jobs]
-    runs: int
+    seeds: Sequence[int]
     watchers: Sequence[StudyWatcher]
-    stages: dict[int, list[Stage]] = field(default_factory=dict)
+    stages: dict[int, dict[int, Stage]] = field(default_factory=dict)
 
     def run(self, pool: Pool, trials: Sequence[TrialRecord]) -> list[Rerun]:
         """Train the recipes of these trials, all side by side."""
@@ -35,34 +35,34 @@ class Repeats:
         joints: list[Job] = []
         for trial in trials:
             assert trial.recipe is not None
-            for run in range(1, self.runs + 1):
-                *before, joint = self.jobs(run).of(trial.recipe)
+            for seed in self.seeds:
+                *before, joint = self.jobs(seed).of(trial.recipe)
                 needed |= {job.key: job for job in before}
                 joints.append(replace(joint, lockstep=False))  # nobody stops it
-                of[joint.key] = (trial.number, run)
+                of[joint.key] = (trial.number, seed)
                 for watcher in self.watchers:
-                    watcher.repeat_started(trial.number, run, trial.recipe)
+                    watcher.repeat_started(trial.number, seed, trial.recipe)
         if not joints:
             return []
 
         def heard(job: Job, update: Update) -> None:
             if job.key not in of:
                 return
-            number, run = of[job.key]
+            number, seed = of[job.key]
             for watcher in self.watchers:
                 for report in update.reports:
-                    watcher.repeat_reported(number, run, report)
+                    watcher.repeat_reported(number, seed, report)
                 if update.state.ended:
-                    watcher.repeat_ended(number, run, update.result, update.reason)
+                    watcher.repeat_ended(number, seed, update.result, update.reason)
 
         updates = pool.run([*needed.values(), *joints], heard)[len(needed) :]
         reruns = {trial.number: Rerun(trial) for trial in trials}
         for joint, update in zip(joints, updates, strict=True):
-            number, _ = of[joint.key]
+            number, seed = of[joint.key]
             rerun = reruns[number]
             if update.result is None:
                 reruns[number] = replace(rerun, failed=rerun.failed + 1)
             else:
-                reruns[number] = replace(rerun, metrics=[*rerun.metrics, update.result["metrics"]])
-                self.stages.setdefault(number, []).append(joint.payload)
+                reruns[number] = replace(rerun, metrics={**rerun.metrics, seed: update.result["metrics"]})
+                self.stages.setdefault(number, {})[seed] = joint.payload
         return list(reruns.values())

@@ -1,19 +1,28 @@
-"""Statistics: fresh runs of the best recipes and of the baselines -> intervals, ties, alarms.
+"""Statistics: runs on the same fresh seeds of recipes and of single-task models -> intervals, ties, alarms.
 
-Pure arithmetic. Runs differ in their seed alone (starting parameters, order of rows, dropout), so an interval speaks of
-another training on the same rows, not of other rows. The runs of all candidates pool their spread: three runs of one
-recipe alone would say little about it.
+Pure arithmetic. Runs differ in their seed alone (starting parameters, order of rows, dropout), so an interval over runs
+speaks of another training on the same rows; ``over_rows`` speaks of the same models on other rows. The runs of all
+candidates pool their spread: three runs of one recipe alone would say little about it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
-from scipy.special import stdtr, stdtrit
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import chdtri, ndtr, stdtr, stdtrit
 
 LEVEL = 0.95
 """Of every interval."""
+_SHARED = 0.5
+"""Correlation of two candidates' differences to one baseline, where candidates and baseline vary alike."""
+_NODES, _POINTS = 40, 400
+"""Of numerical integration, for four digits."""
+_FEWEST_RESAMPLES = 50
+"""Fewer samples of rows say nothing of the ends of an interval."""
 
 
 @dataclass(frozen=True)
@@ -50,46 +59,95 @@ class Spread:
     """
 
     variance: float = 0.0
-    freedom: int = 0
+    freedom: float = 0.0
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[float]]) -> "Spread":
-        """Pooled over groups of runs, a group for each recipe."""
+        """Pooled over independent groups of runs, a group for each recipe."""
         freedom = sum(len(group) - 1 for group in groups if group)
         if not freedom:
             return cls()
         squares = sum((value - fmean(group)) ** 2 for group in groups if group for value in group)
         return cls(squares / freedom, freedom)
 
+    @classmethod
+    def of_differences(cls, groups: Sequence[Sequence[float]]) -> "Spread":
+        """Pooled over groups of differences to the same runs of a baseline.
 
-def estimate(runs: Sequence[float], spread: Spread, reference: Sequence[float] = (), chosen_of: int = 1) -> Estimate:
-    """The mean of some runs with its interval, the reference's own spread included (Welch 1947).
+        The baseline's runs are in every group, so the groups are correlated and tell less than independent ones: their
+        degrees of freedom are Satterthwaite's (1946) for a correlation of one half.
+        """
+        pooled, count = cls.of(groups), sum(1 for group in groups if len(group) > 1)
+        return cls(pooled.variance, pooled.freedom / (1 + max(count - 1, 0) * _SHARED**2))
 
-    The best of several is too good on average. So the lower end of its interval is Sidak's (1967) for as many means.
-    The closer the others come, the more the misses are all on that side: 5 % in all, where they are alike; where the
-    best stands apart, 2.5 % above it and less than that below.
+
+@lru_cache(maxsize=256)
+def dunnett(freedom: float, count: int, level: float = LEVEL) -> float:
+    """What the largest of some Student's t statistics stays below with a probability, one-sided.
+
+    They have a correlation of one half, as differences of means to one common mean have.
+
+    Paper: Dunnett 1955, "A Multiple Comparison Procedure for Comparing Several Treatments with a Control".
 
     Args:
-        runs: At least one.
+        freedom: Degrees of freedom of the common standard error.
+        count: How many there are.
+        level: The probability.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)  # of what all of them have in common
+    probabilities = (np.arange(_POINTS) + 0.5) / _POINTS
+    errors = np.sqrt(chdtri(freedom, 1 - probabilities) / freedom)  # of the standard error over its true value
+
+    def below(value: float) -> float:
+        each = ndtr(math.sqrt(2) * value * errors[:, None] - nodes) ** count
+        return float((each @ weights).mean() / weights.sum())
+
+    return float(brentq(lambda value: below(value) - level, -50.0, 1e4))
+
+
+def estimate(
+    runs: Sequence[float], spread: Spread, chosen_of: int = 1, values: Sequence[float] | None = None
+) -> Estimate:
+    """The mean of some runs with its interval (Student's t).
+
+    The best of several is too good on average. So the lower end of its interval is Dunnett's for as many means: all of
+    them are judged against one baseline. The closer the others come, the more the misses are all on that side: 5 % in
+    all, where they are alike; where the best stands apart, 2.5 % above it and less than that below.
+
+    Args:
+        runs: At least one; where they are judged against a baseline, differences on the same seeds.
         spread: Of a run.
-        reference: Runs of what the values are measured against, in the same unit; their mean is taken out already. A
-            single one does not tell how far off it is: then there is no interval.
         chosen_of: Among how many means this is the highest.
+        values: The same runs without the baseline's part in them, for the standard deviation; ``runs`` if not given.
     """
     mean, count = fmean(runs), len(runs)
-    std = Spread.of([runs])
-    own = math.sqrt(std.variance) if std.freedom else None
-    if not spread.freedom or len(reference) == 1:
-        return Estimate(mean, own, runs=count)
-    parts = [(spread.variance / count, spread.freedom)]
-    against = Spread.of([reference])
-    if against.freedom:
-        parts.append((against.variance / len(reference), against.freedom))
-    error, freedom = _welch(parts)
-    tail = (1 - LEVEL) / 2
-    down = stdtrit(freedom, max(1 - tail, LEVEL ** (1 / chosen_of))) * error
-    up = stdtrit(freedom, 1 - tail) * error
-    return Estimate(mean, own, mean - float(down), mean + float(up), count)
+    own = Spread.of([runs if values is None else values])
+    std = math.sqrt(own.variance) if own.freedom else None
+    if not spread.freedom:
+        return Estimate(mean, std, runs=count)
+    error, tail = math.sqrt(spread.variance / count), (1 - LEVEL) / 2
+    up = float(stdtrit(spread.freedom, 1 - tail))
+    down = max(up, dunnett(spread.freedom, chosen_of))
+    return Estimate(mean, std, mean - down * error, mean + up * error, count)
+
+
+def over_rows(value: float, resampled: Sequence[float], runs: int) -> Estimate | None:
+    """A figure with its interval over other rows of the same kind (paired bootstrap, Efron 1979).
+
+    Args:
+        value: On the rows themselves.
+        resampled: On rows drawn from them with replacement, both sides of a comparison on the same ones; NaN where the
+            figure is not defined on what was drawn.
+        runs: Over how many trained models the figure is a mean.
+
+    Returns:
+        None where too few samples of rows have a value.
+    """
+    known = np.array(resampled)[np.isfinite(resampled)]
+    if len(known) < _FEWEST_RESAMPLES:
+        return None
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(known.std()), float(low), float(high), runs)
 
 
 def difference(a: Estimate, b: Estimate) -> Estimate:
@@ -105,33 +163,54 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     return Estimate(mean, low=mean - reach, high=mean + reach, runs=count)
 
 
-def tied(best: Sequence[float], others: Sequence[Sequence[float]], spread: Spread) -> list[bool]:
-    """Which others cannot be told from the best: with 95 % confidence the truly best is it or one of those.
+def tied(runs: Sequence[Sequence[float]]) -> list[bool]:
+    """Which candidates cannot be told from the best: with 95 % confidence the truly best is it or one of those.
 
-    Paper: Hsu 1981, "Simultaneous Confidence Intervals for All Distances from the 'Best'" (with Sidak's inequality in
-    place of Dunnett's exact value).
+    What a seed does to all candidates alike drops out.
+
+    Paper: Hsu 1981, "Simultaneous Confidence Intervals for All Distances from the 'Best'", in randomised blocks.
 
     Args:
-        best: Runs of what has the highest mean.
-        others: Runs of each other.
-        spread: Of a run; where nothing is known of it, nothing is called a tie.
+        runs: Of each candidate on the same seeds, the best first.
+
+    Returns:
+        For each candidate but the first; nothing is called a tie where nothing tells how runs differ.
+    """
+    values = np.array(runs, dtype=float)  # (candidates, seeds)
+    others, freedom = len(values) - 1, (values.shape[0] - 1) * (values.shape[1] - 1)
+    if not others or not freedom:
+        return [False] * others
+    noise = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    error = math.sqrt(2 * float((noise**2).sum()) / freedom / values.shape[1])
+    reach = dunnett(freedom, others) * error
+    means = values.mean(axis=1)
+    return [bool(means[0] - mean <= reach) for mean in means[1:]]
+
+
+def reach_of_one(best: int, spread: Spread, others: int) -> float | None:
+    """How far below the best mean a single run of something as good may lie, with 95 % confidence over all such runs.
+
+    Args:
+        best: Runs of the best.
+        spread: Of a run.
+        others: How many single runs are held against it.
+
+    Returns:
+        None where nothing tells how runs differ.
     """
     if not others or not spread.freedom:
-        return [False for _ in others]
-    quantile = stdtrit(spread.freedom, LEVEL ** (1 / len(others)))
-    return [
-        fmean(best) - fmean(runs) <= quantile * math.sqrt(spread.variance * (1 / len(best) + 1 / len(runs)))
-        for runs in others
-    ]
+        return None
+    # Single runs are nearly independent, as their common part is a mean of several: Sidak's inequality (1967).
+    return float(stdtrit(spread.freedom, LEVEL ** (1 / others))) * math.sqrt(spread.variance * (1 / best + 1))
 
 
-def worse(gains: Mapping[str, tuple[Sequence[float], Spread, Sequence[float]]]) -> list[str]:
+def worse(gains: Mapping[str, tuple[Sequence[float], Spread]]) -> list[str]:
     """Tasks whose gain is below zero with confidence: in 2.5 % of studies without any such task there is a false one.
 
     Paper: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
 
     Args:
-        gains: By task: gain of each run over the baseline, a run's spread, and the baseline's runs in the same unit.
+        gains: By task: gain of each run over the baseline's run on the same seed, and a run's spread.
 
     Returns:
         In the order of the mapping.
@@ -145,18 +224,14 @@ def worse(gains: Mapping[str, tuple[Sequence[float], Spread, Sequence[float]]]) 
     return [task for task in gains if task in found]
 
 
-def _p_below_zero(runs: Sequence[float], spread: Spread, reference: Sequence[float]) -> float:
+def _p_below_zero(runs: Sequence[float], spread: Spread) -> float:
     """Probability of a mean as low as this, were the true one zero."""
-    against = Spread.of([reference])
-    if not spread.freedom or not against.freedom:
+    if not spread.freedom:
         return 1.0
-    error, freedom = _welch(
-        [(spread.variance / len(runs), spread.freedom), (against.variance / len(reference), against.freedom)]
-    )
-    mean = fmean(runs)
+    mean, error = fmean(runs), math.sqrt(spread.variance / len(runs))
     if not error:
         return 0.0 if mean < 0 else 1.0
-    return float(stdtr(freedom, mean / error))
+    return float(stdtr(spread.freedom, mean / error))
 
 
 def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:

@@ -6,8 +6,8 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import optuna
@@ -23,8 +23,9 @@ from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
-from mtl_search.search.clock import Clock
+from mtl_search.search.clock import Clock, seconds_of_ending
 from mtl_search.search.conclusion import Conclusion
+from mtl_search.search.contenders import tuned_contenders
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
@@ -32,6 +33,7 @@ from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord, records_of
+from mtl_search.search.reliability import Reliability, baseline_notes, measure_reliability, weighed
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
 from mtl_search.search.taking_up import TakingUp
@@ -47,7 +49,6 @@ from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.variants import build
 
-"""Trials where the time alone is the limit; Tune and Optuna make them one by one."""
 _log = logging.getLogger(__name__)
 
 
@@ -84,7 +85,11 @@ class Study:
         self._pairs = Pairs(workload)
         self._groups: dict[str, Groups] = {}
         self._measured: dict[str, Groups] = {}
-        self._baselines = Baselines(self._jobs, self._objective, config.search.baseline_seeds, self._watchers)
+        search = config.search
+        choosing = range(search.baseline_seeds)
+        measuring = range(search.baseline_seeds, search.baseline_seeds + search.repeats.runs)
+        self._baselines = Baselines(self._jobs, self._objective, choosing, measuring, self._watchers)
+        self._reliability: dict[str, Reliability] = {}
 
     def run(self) -> Outcome:
         """Search until the trials or the time are used up, run the best again, then measure the winner.
@@ -121,24 +126,20 @@ class Study:
                 del taking_up  # it has the record of every trial
                 default = self._space.default().recipe
                 self._learn_base(pool, default)
-                with clock.baselines():
-                    self._objective = self._baselines.train(pool, default)
+                self._train_baselines(pool, default)
                 self._measure_affinity(pool)
                 self._search(study, pool, capacity, clock)
                 trials = records_of(study.get_trials(deepcopy=False))
                 if self._drivers is not None and not self._drivers.wait_for_turn(trials):
                     return Outcome.from_dict(self._folder.read_outcome() or {})
-                searched = copy(self._jobs())
-                self._objective = self._baselines.improve(pool, trials)
                 self._tell_cosines(trials)
                 return Conclusion(
                     self._config,
                     self._workload,
                     self._folder,
                     self._jobs,
-                    searched,
-                    self._objective,
-                    self._baselines.by_task,
+                    self._baselines,
+                    self._reliability,
                     self._watchers,
                     self._groups.get("cosine") or self._measured.get("cosine", []),
                 ).reached(pool, trials)
@@ -178,6 +179,24 @@ class Study:
         if update.state is not JobState.DONE:
             raise NothingSucceededError(f"no base to start from, {name} failed: {update.reason or update.state.value}")
 
+    def _train_baselines(self, pool: Pool, default: Recipe) -> None:
+        """Train the single-task models that trials are held against, and see how far their metrics can be told."""
+        search = self._config.search
+        self._baselines.train(pool, default)
+        if search.baseline.tune:
+            self._baselines.try_once(pool, tuned_contenders(self._space, self._config.seed, search.baseline.tune))
+        objective, baselines = self._baselines.choose(), self._baselines.by_task
+        models = {task: list(baseline.stages.values()) for task, baseline in baselines.items()}
+        splits = self._workload.data.splits["validation"]
+        labels = {task.name: int(splits[task.dataset].masks[task.name].sum()) for task in self._workload.data.tasks}
+        self._reliability = measure_reliability(pool, objective, models, labels, search.objective_weights)
+        self._objective = self._baselines.objective = weighed(objective, self._reliability)
+        for watcher in self._watchers:
+            watcher.reliability_measured(self._reliability)
+        for note in baseline_notes(self._baselines.under_trained(), self._reliability):
+            for watcher in self._watchers:
+                watcher.noted(note)
+
     def _measure_affinity(self, pool: Pool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
         for kind in waiting(self._space):
@@ -210,7 +229,7 @@ class Study:
             self._values,
             lambda: (
                 search.seconds is None
-                or clock.fits_another(study.get_trials(deepcopy=False), max(1, pool.size), search.repeats)
+                or clock.fits_another(study.get_trials(deepcopy=False), partial(self._ending, max(1, pool.size)))
             ),
             lambda: pool.size,
             self._drivers,
@@ -227,6 +246,11 @@ class Study:
                     searcher.interrupt()
         pool.check()
         searcher.await_others()
+
+    def _ending(self, groups: int, longest: float) -> float:
+        """Seconds of what follows the search, where its longest trial took so long."""
+        epochs = self._space.largest("single_task.epochs"), self._space.largest("joint.epochs")
+        return seconds_of_ending(longest, self._baselines.epoch_seconds, epochs, groups, self._config.search)
 
     def _values(self, result: Mapping[str, Any]) -> list[float]:
         """What Optuna maximises: the score, or with several objectives each task's gain."""

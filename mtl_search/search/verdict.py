@@ -1,6 +1,6 @@
-"""The verdict: fresh runs of the best trials and of the baselines -> winner, intervals, ties, alarm.
+"""The verdict: runs of the best trials and of single-task models on the same seeds -> winner, intervals, ties, alarm.
 
-Pure arithmetic on metrics; ``study`` has the runs made, ``outcome`` keeps what is found.
+Pure arithmetic on metrics; ``conclusion`` has the runs made, ``outcome`` keeps what is found.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.statistics import Estimate, Spread, estimate, tied, worse
+from mtl_search.search.statistics import Estimate, Spread, estimate, reach_of_one, tied, worse
 from mtl_search.search_config import RepeatsConfig
-from mtl_search.training.objective import Objective
+from mtl_search.training.objective import FLOOR, Goal, Objective
 
 Metrics = Mapping[str, float]
 """Main metric by task."""
@@ -22,12 +22,12 @@ class Rerun:
 
     Attributes:
         trial: Complete.
-        metrics: On validation, a mapping for each run that ended well.
+        metrics: On validation, by the seed of each run that ended well.
         failed: How many runs did not.
     """
 
     trial: TrialRecord
-    metrics: Sequence[Metrics] = ()
+    metrics: Mapping[int, Metrics] = field(default_factory=dict)
     failed: int = 0
 
 
@@ -41,6 +41,8 @@ class Verdict:
         gains: Of the winner by task: gain over its baseline in percent.
         tied: Numbers of trials run again that cannot be told from the winner.
         alike: Numbers of the other trials that cannot, by their one run in the search.
+        reach: How far below the winner's mean a single run may lie and still be one of those, in units of the score;
+            None where nothing tells how runs differ.
         worse: Tasks of the winner that do worse than alone, with confidence.
     """
 
@@ -49,52 +51,66 @@ class Verdict:
     gains: Mapping[str, Estimate] = field(default_factory=dict)
     tied: tuple[int, ...] = ()
     alike: tuple[int, ...] = ()
+    reach: float | None = None
     worse: tuple[str, ...] = ()
+
+    @property
+    def winner(self) -> TrialRecord:
+        """The trial that won."""
+        return self.order[0].trial
+
+    @property
+    def challenger(self) -> TrialRecord | None:
+        """The cheapest of the trials that are tied with the winner, where it is cheaper than that."""
+        candidates = [rerun.trial for rerun in self.order if rerun.trial.number in self.tied]
+        cheapest = min(candidates, key=lambda trial: trial.price, default=None)
+        return cheapest if cheapest is not None and cheapest.cheaper_than(self.winner) else None
 
 
 class Judge:
-    """Judges runs by a study's objective.
+    """Judges runs by a study's objective, each against the single-task models of the same seed.
 
     Args:
-        objective: With the mean of the baselines' runs as each task's baseline.
-        baselines: Validation metric of each run of a task's single-task model.
+        objective: With the mean of the baseline's runs as each task's baseline.
+        alone: Metric of each task's single-task model by the seed of its run. Runs of a recipe on other seeds do not
+            count.
     """
 
-    def __init__(self, objective: Objective, baselines: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, objective: Objective, alone: Mapping[str, Mapping[int, float]]) -> None:
         self._objective = objective
-        # What the baselines' own runs come to, in the unit of what is judged: they spread around zero.
-        runs = [dict(zip(baselines, values, strict=True)) for values in zip(*baselines.values(), strict=False)]
-        self._gains_alone = {task: [objective.gains(run)[task] for run in runs] for task in baselines}
-        self._improvement_alone = [objective.improvement(run) for run in runs]
+        seeds = set.intersection(*(set(runs) for runs in alone.values())) if alone else set()
+        self._gains_alone: dict[int, dict[str, float]] = {
+            seed: objective.gains({task: runs[seed] for task, runs in alone.items()}) for seed in sorted(seeds)
+        }
 
     def decide(
         self,
         complete: Sequence[TrialRecord],
         wanted: RepeatsConfig,
         run_again: Callable[[Sequence[TrialRecord]], list[Rerun]],
-    ) -> Verdict:
-        """Have the best trials run again, then the cheapest that may be as good, and pick the winner.
+    ) -> tuple[list[Rerun], list[TrialRecord]]:
+        """Have the best trials run again, then the cheapest that may be as good.
 
         Args:
             complete: All complete trials.
             wanted: How many trials, how often.
             run_again: Runs recipes over fresh seeds.
+
+        Returns:
+            What was run again, and the other trials; ``verdict`` takes both.
         """
         ranked = sorted(complete, key=lambda trial: (-self._objective.score(trial.metrics), trial.number))
         # Trials of one recipe, or of recipes that come to the same job, are one.
         ranked = list({trial.job or str(trial.number): trial for trial in reversed(ranked)}.values())[::-1]
         if not wanted.runs:
-            return self.verdict([Rerun(ranked[0])])
+            return [Rerun(ranked[0])], ranked[1:]
         first, others = ranked[: wanted.trials], ranked[wanted.trials :]
         reruns = run_again(first)
-        verdict = self.verdict(reruns, others)
-        known = [verdict.order[0].trial, *(trial for trial in first if trial.number in verdict.tied)]
-        alike = [trial for trial in others if trial.number in verdict.alike]
-        cheapest = min([*known, *alike], key=lambda trial: trial.price)
-        if cheapest in known or not all(cheapest.cheaper_than(trial) for trial in known):
-            return verdict
-        reruns = [*reruns, *run_again([cheapest])]
-        return self.verdict(reruns, [trial for trial in others if trial is not cheapest])
+        cheap = self._cheapest_that_may_win(reruns, others)
+        if cheap is not None:
+            reruns = [*reruns, *run_again([cheap])]
+            others = [trial for trial in others if trial is not cheap]
+        return reruns, others
 
     def verdict(self, reruns: Sequence[Rerun], others: Sequence[TrialRecord] = ()) -> Verdict:
         """Pick the winner on the mean of its fresh runs.
@@ -106,45 +122,97 @@ class Judge:
         sound = [rerun for rerun in reruns if rerun.metrics and not rerun.failed]
         if not sound:
             return Verdict(tuple(reruns))
-        scores = {id(rerun): [self._objective.score(run) for run in rerun.metrics] for rerun in sound}
+        scores = {id(rerun): [self._objective.score(run) for run in rerun.metrics.values()] for rerun in sound}
         ranked = sorted(sound, key=lambda rerun: -fmean(scores[id(rerun)]))
         best, rest = ranked[0], ranked[1:]
-        spread = Spread.of(list(scores.values()))
-        marks = tied(scores[id(best)], [scores[id(rerun)] for rerun in rest], spread)
-        single = tied(scores[id(best)], [[self._objective.score(trial.metrics)] for trial in others], spread)
+        marks = tied([scores[id(rerun)] for rerun in ranked])
+        reach = reach_of_one(len(best.metrics), Spread.of(list(scores.values())), len(others))
+        least = None if reach is None else fmean(scores[id(best)]) - reach
+        evidence = self._evidence(ranked)
         return Verdict(
             (*ranked, *(rerun for rerun in reruns if rerun not in sound)),
             self._improvements(ranked),
-            self._gains(best, ranked),
+            {task: estimate(*parts, len(ranked)) for task, parts in evidence.items()},
             tuple(rerun.trial.number for rerun, mark in zip(rest, marks, strict=True) if mark),
-            tuple(trial.number for trial, mark in zip(others, single, strict=True) if mark),
-            tuple(worse(self._evidence(best, ranked))),
+            tuple(t.number for t in others if least is not None and self._objective.score(t.metrics) >= least),
+            reach,
+            tuple(worse(evidence)),
         )
 
+    def _cheapest_that_may_win(self, reruns: Sequence[Rerun], others: Sequence[TrialRecord]) -> TrialRecord | None:
+        """The trial that deserves fresh runs because it is the cheapest of all that may be as good as the winner.
+
+        One comparison with 95 % confidence decides, not all at once: of many trials with one run each, some would
+        always be within reach of the widest interval. A trial that scored no more than one that is told apart from the
+        winner by now is not tried again either.
+        """
+        verdict = self.verdict(reruns, others)
+        best = verdict.order[0]
+        if not verdict.alike or not best.metrics:
+            return None
+        sound = [rerun for rerun in reruns if not rerun.failed]
+        scores = [[self._objective.score(run) for run in rerun.metrics.values()] for rerun in sound]
+        reach = reach_of_one(len(best.metrics), Spread.of(scores), 1) or 0.0
+        least = fmean(map(self._objective.score, best.metrics.values())) - reach
+        known = [verdict.winner, *(rerun.trial for rerun in reruns if rerun.trial.number in verdict.tied)]
+        told_apart = [rerun.trial for rerun in verdict.order[1:] if rerun.trial not in known and not rerun.failed]
+        least = max([least, *(self._objective.score(trial.metrics) for trial in told_apart)])
+        likely = [trial for trial in others if self._objective.score(trial.metrics) > least]
+        cheapest = min(likely, key=lambda trial: trial.price, default=None)
+        return cheapest if cheapest is not None and all(map(cheapest.cheaper_than, known)) else None
+
     def _improvements(self, ranked: Sequence[Rerun]) -> dict[int, Estimate]:
-        runs = [[self._objective.improvement(run) for run in rerun.metrics] for rerun in ranked]
-        spread, alone = Spread.of(runs), self._improvement_alone
+        against = [self._mean_of(self._differences(rerun)) for rerun in ranked]
+        spread = self._spread(against)
         return {
-            rerun.trial.number: estimate(values, spread, alone, 1 if place else len(ranked))
-            for place, (rerun, values) in enumerate(zip(ranked, runs, strict=True))
-        }
-
-    def _gains(self, best: Rerun, ranked: Sequence[Rerun]) -> dict[str, Estimate]:
-        return {
-            task: estimate(runs, spread, alone, len(ranked))
-            for task, (runs, spread, alone) in self._evidence(best, ranked).items()
-        }
-
-    def _evidence(
-        self, best: Rerun, ranked: Sequence[Rerun]
-    ) -> dict[str, tuple[Sequence[float], Spread, Sequence[float]]]:
-        """Per task the winner's gains, a run's spread, and the gains of the baseline's own runs."""
-        gains = {id(rerun): [self._objective.gains(run) for run in rerun.metrics] for rerun in ranked}
-        return {
-            task: (
-                [run[task] for run in gains[id(best)]],
-                Spread.of([[run[task] for run in runs] for runs in gains.values()]),
-                alone,
+            rerun.trial.number: estimate(
+                differences,
+                spread,
+                1 if place else len(ranked),
+                [self._objective.improvement(run) for run in rerun.metrics.values()],
             )
-            for task, alone in self._gains_alone.items()
+            for place, (rerun, differences) in enumerate(zip(ranked, against, strict=True))
         }
+
+    def _evidence(self, ranked: Sequence[Rerun]) -> dict[str, tuple[Sequence[float], Spread]]:
+        """Per task: the winner's gains over the baseline on the same seeds, and the spread of such a gain."""
+        by_rerun = [self._differences(rerun) for rerun in ranked]
+        return {
+            task: (by_rerun[0][task], self._spread([differences[task] for differences in by_rerun]))
+            for task in self._objective.goals
+        }
+
+    def _differences(self, rerun: Rerun) -> dict[str, list[float]]:
+        """Per task the gain of each run, less what the baseline's run on the same seed is off its own mean.
+
+        A gain is a ratio, so what the baseline is off moves it by as much as the ratio of the two metrics says (the
+        delta method). On average nothing is taken off: the mean stays the gain of the mean.
+        """
+        seeds = self._seeds_of(rerun)
+        found: dict[str, list[float]] = {}
+        for task, goal in self._objective.goals.items():
+            metrics = [rerun.metrics[seed][task] for seed in seeds]
+            alone = [self._gains_alone[seed][task] for seed in seeds] if self._gains_alone else [0.0] * len(seeds)
+            ratio, middle = _ratio(goal, metrics), fmean(alone)
+            found[task] = [goal.gain(value) - ratio * (own - middle) for value, own in zip(metrics, alone, strict=True)]
+        return found
+
+    def _seeds_of(self, rerun: Rerun) -> list[int]:
+        """The seeds on which a recipe and the single-task models ran; all of the recipe's where they share none."""
+        return [seed for seed in self._gains_alone if seed in rerun.metrics] or list(rerun.metrics)
+
+    def _mean_of(self, by_task: Mapping[str, Sequence[float]]) -> list[float]:
+        """The improvement of each run from its gains."""
+        runs = zip(*by_task.values(), strict=True)
+        return [self._objective.mean(dict(zip(by_task, run, strict=True))) for run in runs]
+
+    def _spread(self, groups: Sequence[Sequence[float]]) -> Spread:
+        """Of a difference to the single-task models; nothing is known of it where no such model ran on these seeds."""
+        return Spread.of_differences(groups) if self._gains_alone else Spread()
+
+
+def _ratio(goal: Goal, metrics: Sequence[float]) -> float:
+    """How much a change of the baseline, in percent of itself, changes the gain; 1 where the gain is no plain ratio."""
+    if goal.baseline is None or goal.limit is not None or abs(goal.baseline) <= FLOOR * goal.scale:
+        return 1.0
+    return max(0.0, fmean(metrics) / goal.baseline)

@@ -1,11 +1,13 @@
 """Watchers: who hears of a study while it runs; the terminal and MLflow are two."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.contenders import Contender
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.reliability import Reliability
 
 
 class Watcher(Protocol):
@@ -36,22 +38,30 @@ class StudyWatcher(Watcher, Protocol):
     def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
         """That base is done, or failed with a reason."""
 
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
-        """A task's single-task model has finished an epoch.
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None:
+        """A task's single-task model has finished an epoch; seed 0 is the study's own."""
 
-        ``run`` counts from 0, the study's own seed; after the baseline seeds come models of a better schedule.
-        """
-
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(
+        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+    ) -> None:
         """A task's single-task model is done, or failed with a reason."""
 
-    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
-        """A trial's recipe begins to be run again; ``run`` counts its fresh seeds from 1."""
+    def contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None:
+        """All single-task models of a contender but the default recipe are there: mean metric by task over so many."""
 
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
+        """It is known how far the validation rows tell each task's metric, and how much its gain counts."""
+
+    def noted(self, text: str) -> None:
+        """There is something that the user should know; a line."""
+
+    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None:
+        """A trial's recipe begins to be run again on a fresh seed."""
+
+    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None:
         """A repeat has finished an epoch."""
 
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None:
         """A repeat is done, or failed with a reason."""
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
@@ -68,9 +78,14 @@ class PartialWatcher(StudyWatcher):
     def trials_found(self, trials: Sequence[TrialRecord]) -> None: ...
     def base_reported(self, name: str, report: dict[str, Any]) -> None: ...
     def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None: ...
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None: ...
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
-    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None: ...
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None: ...
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None: ...
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None: ...
+    def baseline_ended(
+        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+    ) -> None: ...
+    def contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None: ...
+    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None: ...
+    def noted(self, text: str) -> None: ...
+    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None: ...
+    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None: ...
+    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None: ...
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None: ...

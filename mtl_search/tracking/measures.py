@@ -53,6 +53,8 @@ def outcome_metrics(outcome: Outcome) -> dict[str, float]:
         "parameters": outcome.parameters,
         **_estimate("repeated/improvement", outcome.repeated),
         **_estimate("repeated/test/improvement", outcome.repeated_test),
+        **_interval("rows/test/improvement", outcome.rows_test),
+        "repeated/improvement/over_default_recipe": outcome.first_improvement,
     }
     for name, task in outcome.tasks.items():
         metrics |= {
@@ -64,6 +66,7 @@ def outcome_metrics(outcome: Outcome) -> dict[str, float]:
             f"test/baseline/{name}/{task.metric}": task.test_baseline,
             **_estimate(f"repeated/gain/{name}", task.repeated),
             **_estimate(f"repeated/test/gain/{name}", task.repeated_test),
+            **_interval(f"rows/test/gain/{name}", task.rows_test),
         }
     return {name: value for name, value in metrics.items() if value is not None}
 
@@ -75,6 +78,7 @@ def outcome_tags(outcome: Outcome) -> dict[str, object]:
         "alarm": ", ".join(outcome.worse) or ("not tested" if outcome.untested else "none"),
         "challenger_trial": "none" if outcome.challenger is None else outcome.challenger,
         "ties": ", ".join(map(str, outcome.ties)) or "none",
+        **{f"baseline.{name}": task.baseline_words for name, task in outcome.tasks.items() if task.baseline_words},
     }
 
 
@@ -82,6 +86,10 @@ def _estimate(name: str, found: Estimate | None) -> dict[str, float | None]:
     if found is None:
         return {}
     return {name: found.mean, f"{name}/std": found.std, f"{name}/low": found.low, f"{name}/high": found.high}
+
+
+def _interval(name: str, found: Estimate | None) -> dict[str, float | None]:
+    return {} if found is None else {f"{name}/low": found.low, f"{name}/high": found.high}
 
 
 def _cosines(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ A run's key (`mtl_search.key`) identifies it; its name is for people: what varie
 from collections.abc import Collection
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.contenders import Contender
 from mtl_search.space import COMPONENTS
 
 _FIRST = ("sharing", "weighting", "fusion")
@@ -43,9 +44,10 @@ def recipe_tags(recipe: Recipe) -> dict[str, object]:
     return {section: getattr(recipe, section).name for section in COMPONENTS}
 
 
-def baseline_key(task: str, run: int) -> str:
+def baseline_key(contender: Contender, task: str, seed: int) -> str:
     """Key of a single-task model's run; a task's name holds no slash."""
-    return f"baseline-{task}/{run}" if run else f"baseline-{task}"
+    parts = [f"baseline-{task}", *([contender.name] if contender.name else []), *([str(seed)] if seed else [])]
+    return "/".join(parts)
 
 
 def trial_key(number: int) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 from mtl_search.config import StudyConfig
 from mtl_search.display import varying
 from mtl_search.recipe import Recipe
+from mtl_search.search.contenders import Contender
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.reliability import Reliability
 from mtl_search.search.watchers import PartialWatcher
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.space import SearchSpace
@@ -97,13 +99,15 @@ class Recorder(PartialWatcher):
             self._log("base", report)
         self._end("base", result, reason)
 
-    def baseline_reported(self, task: str, run: int, report: dict[str, Any]) -> None:
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None:
         """Log an epoch of a single-task model."""
-        self._log(self._start_baseline(task, run), report)
+        self._log(self._start_baseline(contender, task, seed), report)
 
-    def baseline_ended(self, task: str, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def baseline_ended(
+        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+    ) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
-        key = self._start_baseline(task, run)
+        key = self._start_baseline(contender, task, seed)
         for report in (result or {}).get("history", []):
             self._log(key, report)
         if result is not None:
@@ -111,19 +115,26 @@ class Recorder(PartialWatcher):
             self._log_result(key, {**values, "parameters": result["parameters"]}, result)
         self._end(key, result, reason)
 
-    def repeat_started(self, number: int, run: int, recipe: Recipe) -> None:
+    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
+        """Log how far the validation rows tell each task's metric, and how much its gain counts."""
+        for name, found in tasks.items():
+            values = {f"baseline/{name}/standard_error": found.standard_error, f"objective/weight/{name}": found.weight}
+            known = {key: value for key, value in values.items() if value is not None}
+            self._tracker.log_metrics(None, known, 0)
+
+    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None:
         """Open a repeat's run."""
-        name = f"{number} again, seed {run}: {recipe_name(recipe, self._searched)}"
-        tags = {"kind": "repeat", "of_trial": number, "run": run, **recipe_tags(recipe)}
-        self._start(repeat_key(number, run), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
+        name = f"{number} again, seed {seed}: {recipe_name(recipe, self._searched)}"
+        tags = {"kind": "repeat", "of_trial": number, "seed": seed, **recipe_tags(recipe)}
+        self._start(repeat_key(number, seed), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
 
-    def repeat_reported(self, number: int, run: int, report: dict[str, Any]) -> None:
+    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None:
         """Log an epoch of a repeat."""
-        self._log(repeat_key(number, run), report, judged=True)
+        self._log(repeat_key(number, seed), report, judged=True)
 
-    def repeat_ended(self, number: int, run: int, result: dict[str, Any] | None, reason: str) -> None:
+    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None:
         """Log what a repeat came to and close its run."""
-        key = repeat_key(number, run)
+        key = repeat_key(number, seed)
         for report in (result or {}).get("history", []):
             self._log(key, report, judged=True)
         if result is not None:
@@ -204,9 +215,14 @@ class Recorder(PartialWatcher):
     def _start_base(self, name: str) -> None:
         self._start("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
-    def _start_baseline(self, task: str, run: int) -> str:
-        key, name = baseline_key(task, run), f"baseline-{task}" + (f", seed {run}" if run else "")
-        self._start(key, name, {"task": task, "run": run}, {"kind": "baseline", "task": task})
+    def _start_baseline(self, contender: Contender, task: str, seed: int) -> str:
+        key = baseline_key(contender, task, seed)
+        name = f"baseline-{task}" + (f", seed {seed}" if seed else "")
+        if contender.name:
+            name += f" ({contender.words})"
+        kind = "control" if contender.is_control else "baseline"
+        tags = {"kind": kind, "task": task, "schedule": contender.words}
+        self._start(key, name, {"task": task, "run": seed}, tags)
         return key
 
     def _start(self, key: str, name: str, params: Mapping[str, object], tags: Mapping[str, object]) -> None:

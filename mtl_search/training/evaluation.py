@@ -37,7 +37,6 @@ class Passes:
     entry: int = 0
 
 
-@torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
 def evaluate(
     model: MultiTaskModel,
     split: DeviceSplit,
@@ -58,9 +57,7 @@ def evaluate(
         By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, lower is better). The
         same on every rank.
     """
-    features = [split.features[name] for name in model.datasets]
-    with evaluating(model):
-        raw = _raw_outputs(model, features, world, passes or passes_of(features, world))
+    raw = raw_outputs(model, split, world, passes)
     return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
 
 
@@ -87,17 +84,28 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def _raw_outputs(
-    model: MultiTaskModel, features: Sequence[Features], world: World, passes: Passes
+@torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
+def raw_outputs(
+    model: MultiTaskModel, split: DeviceSplit, world: World, passes: Passes | None = None
 ) -> dict[str, Tensor]:
-    """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks."""
+    """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks.
+
+    Args:
+        model: Not wrapped; every rank holds the same parameters.
+        split: The split, whole, on every rank.
+        world: The group that evaluates together.
+        passes: Over the split's features; those from the input if not given.
+    """
+    features = [split.features[name] for name in model.datasets]
+    passes = passes or passes_of(features, world)
     counts = [world.share_of(len(x))[0] for x in features]
     parts: dict[str, list[Tensor]] = {task.name: [] for task in model.tasks}
-    for x, sizes in passes.batches:
-        with world.autocast():
-            outputs = model(x, sizes, entry=passes.entry)
-        for name, output in outputs.items():
-            parts[name].append(output.float())
+    with evaluating(model):
+        for x, sizes in passes.batches:
+            with world.autocast():
+                outputs = model(x, sizes, entry=passes.entry)
+            for name, output in outputs.items():
+                parts[name].append(output.float())
     homes = {task.name: counts[model.datasets.index(task.dataset)] for task in model.tasks}
     return {name: world.gather_rows(torch.cat(part), homes[name]) for name, part in parts.items()}
 

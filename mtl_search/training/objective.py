@@ -21,11 +21,16 @@ class Goal:
         higher_is_better: Direction of the task's main metric.
         baseline: Validation metric of the single-task model; None where there is none yet.
         scale: Natural scale of the metric: 1 for scores, for errors the error of predicting the training mean.
+        weight: How much the task's gain counts in the mean over tasks; 0 leaves it out.
+        limit: Largest gain, in percent and in either direction, that counts; None for no limit. It is set where the
+            baseline is so close to zero that a ratio to it says nothing.
     """
 
     higher_is_better: bool
     baseline: float | None = None
     scale: float = 1.0
+    weight: float = 1.0
+    limit: float | None = None
 
     def gain(self, value: float) -> float:
         """Relative gain over the baseline in percent; positive is better, whatever the metric's direction.
@@ -35,11 +40,17 @@ class Goal:
         if self.baseline is None:
             raise ValueError("a gain needs a baseline")
         sign = 1.0 if self.higher_is_better else -1.0
-        return 100.0 * sign * (value - self.baseline) / max(abs(self.baseline), FLOOR * self.scale)
+        gain = 100.0 * sign * (value - self.baseline) / max(abs(self.baseline), FLOOR * self.scale)
+        return gain if self.limit is None else min(max(gain, -self.limit), self.limit)
 
     def signed(self, value: float) -> float:
         """The metric itself, turned so that higher is better."""
         return value if self.higher_is_better else -value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without a weight of 1 and without a limit of None."""
+        plain = asdict(self)
+        return {name: value for name, value in plain.items() if (name, value) not in (("weight", 1.0), ("limit", None))}
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,8 @@ class Objective:
 
     Attributes:
         goals: Goal by task.
-        kind: ``mean_improvement`` (Delta_m of Vandenhende et al. 2021), ``worst_task`` (smallest gain), or a task's
-            name (that task's main metric, sign-corrected).
+        kind: ``mean_improvement`` (Delta_m of Vandenhende et al. 2021, the tasks weighted), ``worst_task`` (smallest
+            gain of the tasks that count), or a task's name (that task's main metric, sign-corrected).
     """
 
     goals: Mapping[str, Goal] = field(default_factory=dict)
@@ -64,9 +75,13 @@ class Objective:
         return {task: goal.gain(metrics[task]) for task, goal in self.goals.items()}
 
     def improvement(self, metrics: Mapping[str, float]) -> float:
-        """Delta_m: mean over tasks of the gain, in percent."""
-        gains = self.gains(metrics)
-        return sum(gains.values()) / len(gains)
+        """Delta_m: weighted mean over tasks of the gain, in percent."""
+        return self.mean(self.gains(metrics))
+
+    def mean(self, gains: Mapping[str, float]) -> float:
+        """The weighted mean of a number per task."""
+        weights = {task: goal.weight for task, goal in self.goals.items() if goal.weight}
+        return sum(weights[task] * gains[task] for task in weights) / sum(weights.values())
 
     @property
     def compares(self) -> bool:
@@ -78,12 +93,12 @@ class Objective:
         if self.kind == MEAN_IMPROVEMENT:
             return self.improvement(metrics)
         if self.kind == WORST_TASK:
-            return min(self.gains(metrics).values())
+            return min(gain for task, gain in self.gains(metrics).items() if self.goals[task].weight)
         return self.goals[self.kind].signed(metrics[self.kind])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
+        """Plain JSON values. What is at its default is left out of a goal, so that keys made of it stay the same."""
+        return {"goals": {task: goal.to_dict() for task, goal in self.goals.items()}, "kind": self.kind}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Objective":

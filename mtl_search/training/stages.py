@@ -1,7 +1,7 @@
 """Stages: one job's worth of training, from its description to files on disk.
 
 ``pretrain`` learns a base from source tasks; ``single_task`` fine-tunes the base on one task; ``joint`` fuses the
-single-task models as its recipe says and trains them together; ``test`` reads the test split for one finished model. A
+single-task models as its recipe says and trains them together; ``evaluation`` judges one finished model on a split. A
 worker group carries these out, and so can a plain script.
 """
 
@@ -27,6 +27,7 @@ from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.training.resampling import evaluate_resampled
 from mtl_search.training.results import leave, steps, whole_result_in, whole_single
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import AUXILIARIES, BASES
@@ -54,10 +55,12 @@ class Stage:
         base: Folder of the base; empty for random parameters.
         sources: Those of a joint stage's tasks that are only learned from.
         run: Which fresh seed everything is drawn from; 0 for the study's own.
+        split: What an evaluation judges the finished model of the folder on.
+        draws: How often an evaluation draws rows with replacement and judges the model on them too.
     """
 
     key: str
-    kind: Literal["pretrain", "single_task", "joint", "test"]
+    kind: Literal["pretrain", "single_task", "joint", "evaluation"]
     tasks: tuple[str, ...]
     recipe: Recipe
     folder: str
@@ -67,6 +70,8 @@ class Stage:
     base: str = ""
     sources: tuple[str, ...] = ()
     run: int = 0
+    split: str = "test"
+    draws: int = 0
 
     @property
     def home(self) -> Place:
@@ -76,7 +81,7 @@ class Stage:
 
 def finished(stage: Stage) -> dict[str, Any] | None:
     """The result of a training stage that has ended, if its folder holds one whose model is as it was written."""
-    return None if stage.kind == "test" else whole_result_in(stage.home)
+    return None if stage.kind == "evaluation" else whole_result_in(stage.home)
 
 
 def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> dict[str, Any]:
@@ -98,8 +103,8 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         TrialError: Training diverged.
     """
     started = time.monotonic()
-    if stage.kind == "test":
-        return _test(stage, workspace)
+    if stage.kind == "evaluation":
+        return _evaluate(stage, workspace)
     _mend(stage, workspace)
     workspace = workspace.seeded(stage.run)
     watch = PeakMemory(workspace.world.device)
@@ -202,14 +207,26 @@ def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace) -> Obj
     return Objective({task: replace(goal, baseline=start[task]["metric"]) for task, goal in goals.items()})
 
 
-def _test(stage: Stage, workspace: Workspace) -> dict[str, Any]:
-    """Metrics of a finished model on the test split."""
-    model = trained_model(stage, workspace)
-    results = evaluate(model, workspace.test_split(), workspace.metrics, workspace.world)
+def evaluation_of(stage: Stage, split: str, draws: int) -> Stage:
+    """The stage that judges the model which another stage has left.
+
+    Args:
+        stage: That other stage.
+        split: What the model is judged on.
+        draws: How often rows of it are drawn with replacement, to judge the model on them too.
+    """
+    return replace(stage, key=f"{split}-{draws}-{stage.key}", kind="evaluation", split=split, draws=draws)
+
+
+def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
+    """Metrics of a finished model on a split, by task: ``metrics``, and on each draw of rows ``resampled``."""
+    model, split = trained_model(stage, workspace), workspace.split(stage.split)
+    found = evaluate_resampled(model, split, workspace.metrics, workspace.world, stage.draws)
     return {
         "key": stage.key,
         "kind": stage.kind,
-        "metrics": {task: result["metric"] for task, result in results.items()},
+        "metrics": {task: judged["metric"] for task, judged in found.items()},
+        "resampled": {task: judged["resampled"] for task, judged in found.items()},
     }
 
 

@@ -208,9 +208,9 @@ class Workspace:
         data = self.workload.data
         return DeviceSplit(data.splits[name], data.preparation, data.all_tasks, self.world.device, self._windows)
 
-    def test_split(self) -> DeviceSplit:
-        """The test split, put on the device for this one use."""
-        return self._split("test")
+    def split(self, name: str) -> DeviceSplit:
+        """A split on the device; the test split is put there for this one use."""
+        return self.splits[name] if name in self.splits else self._split(name)
 
     def model(
         self, tasks: Sequence[str], sharing: Component | None, alignment: Component | None = None, base: str = ""

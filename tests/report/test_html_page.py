@@ -96,7 +96,7 @@ def test_page_loads_nothing_and_runs_nothing_of_the_user(page: str) -> None:
 
 def test_baselines_trials_and_commands_are_there(page: str) -> None:
     text = Reader(page).text
-    assert "0.51 0.01 3 the default recipe" in text, "mean, std and seeds of a baseline"
+    assert "0.51 0.01 3 – – 1 the default recipe" in text, "mean, std and seeds of a baseline"
     assert "All 16 trials" in text
     for command in (
         "mtl-search train --best made_up",
@@ -142,11 +142,11 @@ def test_no_alarm_is_not_called_proof_and_not_called_a_test_where_there_was_none
     assert written is not None
     for task in written["tasks"].values():
         task["worse"] = False
-    for runs, figure, said in (
-        ([0.5, 0.6], "none found", "No task does worse than alone with 95 % confidence."),
-        ([0.5], "not tested", "(search.baseline_seeds)"),
+    for low, figure, said in (
+        (-1.0, "none found", "No task does worse than alone with 95 % confidence."),
+        (None, "not tested", "(search.repeats)"),
     ):
-        written["tasks"]["task_0"]["baseline_runs"] = runs
+        written["tasks"]["task_0"]["repeated"]["low"] = low
         write_json(made.folder.outcome_file, written)
         (fact,) = (f for f in answer_of(Overview(made.folder)).facts if f.name == "Tasks worse than alone")
         assert (fact.figure, fact.tone) == (figure, "")

@@ -19,6 +19,8 @@ from mtl_search.search.grouping import Groups, grouped, mean_cosines
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
+from mtl_search.search.reliability import measure_reliability
+from mtl_search.search_config import EQUAL
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import finished, run_stage
@@ -101,15 +103,18 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
         made.objective = objective
         return made
 
-    default = study.space.default().recipe
-    baselines = Baselines(jobs, objective, config.search.baseline_seeds, [])
+    default, search = study.space.default().recipe, config.search
+    fresh = range(search.baseline_seeds, search.baseline_seeds + search.repeats.runs)
+    baselines = Baselines(jobs, objective, range(search.baseline_seeds), fresh, [])
     objective = baselines.train(pool, default)  # type: ignore[arg-type]
+    models = {task: list(found.stages.values()) for task, found in baselines.by_task.items()}
+    labels = dict.fromkeys(objective.goals, 100)
+    reliability = measure_reliability(pool, objective, models, labels, EQUAL)  # type: ignore[arg-type]
     recipes = [replace(default, joint=replace(default.joint, batch_size=size)) for size in (32, 48, 64)]
     trials = [trial_of(number, recipe, jobs(0), pool) for number, recipe in enumerate(recipes)]
-    objective = baselines.improve(pool, trials)  # type: ignore[arg-type]
     results = [finished(jobs(0).of(recipe)[-1].payload) or {} for recipe in recipes]
     groups = grouped(tuple(config.tasks), mean_cosines(result["history"] for result in results))
-    end = Conclusion(config, workload, folder, jobs, jobs(0), objective, baselines.by_task, [], groups)
+    end = Conclusion(config, workload, folder, jobs, baselines, reliability, [], groups)
     return end.reached(pool, trials), groups  # type: ignore[arg-type]
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from mtl_search.search.clock import Clock
-from mtl_search.search_config import RepeatsConfig, seconds_of
-
-REPEATS = RepeatsConfig(trials=3, runs=3)
+from mtl_search.search.clock import Clock, seconds_of_ending
+from mtl_search.search_config import RepeatsConfig, SearchConfig, seconds_of
 
 
 def trials(*seconds: float, state: TrialState = TrialState.COMPLETE) -> list[object]:
@@ -17,26 +15,41 @@ def trials(*seconds: float, state: TrialState = TrialState.COMPLETE) -> list[obj
     return [create_trial(state=state, value=value, user_attrs={"seconds": s}) for s in seconds]
 
 
+def nothing(longest: float) -> float:
+    return 0.0
+
+
 @pytest.mark.parametrize(
-    ("budget", "groups", "fits"),
-    # The longest trial takes 10 s; after it, three recipes and perhaps a fourth run three times each.
-    [(None, 1, True), (144.0, 1, True), (142.0, 1, False), (89.0, 2, True), (87.0, 2, False)],
+    ("budget", "fits"),
+    # The longest trial takes 10 s, and what follows the search three times as long.
+    [(None, True), (45.0, True), (43.0, False)],
 )
-def test_room_for_the_repeats_is_kept(budget: float | None, groups: int, fits: bool, tmp_path: Path) -> None:
-    assert Clock(budget, tmp_path / "clock").fits_another(trials(10.0, 4.0), groups, REPEATS) is fits  # type: ignore[arg-type]
+def test_room_for_what_follows_the_search_is_kept(budget: float | None, fits: bool, tmp_path: Path) -> None:
+    clock = Clock(budget, tmp_path / "clock")
+    assert clock.fits_another(trials(10.0, 4.0), lambda longest: 3 * longest) is fits  # type: ignore[arg-type]
 
 
-def test_without_repeats_only_the_trial_itself_must_fit(tmp_path: Path) -> None:
-    assert Clock(12.0, tmp_path / "clock").fits_another(trials(10.0), 1, RepeatsConfig(runs=0))  # type: ignore[arg-type]
-    assert not Clock(10.5, tmp_path / "clock").fits_another(trials(10.0), 1, RepeatsConfig(runs=0))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("groups", "seconds"),
+    # Three recipes and perhaps a fourth, three runs of 10 s each. An epoch of the single-task models takes 2 s: 3 seeds
+    # of 4 epochs in the repeats; controls of 6 and of 4 + 6 epochs on 2 seeds, of 4 + 6 epochs on 3 seeds.
+    [(1, 10 * 12 + 2 * (3 * 4 + 2 * (6 + 10) + 3 * 10)), (2, 10 * (5 + 2) + 74)],
+)
+def test_fresh_runs_and_controls_take_their_time(groups: int, seconds: float) -> None:
+    search = SearchConfig(baseline_seeds=2, repeats=RepeatsConfig(trials=3, runs=3))
+    assert seconds_of_ending(10.0, 2.0, (4, 6), groups, search) == seconds
+
+
+def test_without_fresh_runs_nothing_follows() -> None:
+    assert seconds_of_ending(10.0, 2.0, (4, 6), 1, SearchConfig(repeats=RepeatsConfig(runs=0))) == 0
 
 
 def test_as_long_as_no_trial_is_complete_the_budget_itself_counts(tmp_path: Path) -> None:
     for past in ([], trials(5.0, state=TrialState.FAIL)):
-        assert Clock(1.0, tmp_path / "clock").fits_another(past, 1, REPEATS)  # type: ignore[arg-type]
+        assert Clock(1.0, tmp_path / "clock").fits_another(past, nothing)  # type: ignore[arg-type]
         late = Clock(0.001, tmp_path / "clock")
         time.sleep(0.01)
-        assert late.fits_another(past, 1, REPEATS) is (not past), "one trial runs in any case"  # type: ignore[arg-type]
+        assert late.fits_another(past, nothing) is (not past), "one trial runs in any case"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +67,9 @@ def test_what_is_no_span_of_time_is_refused(span: str) -> None:
 
 def test_the_time_counts_over_all_runs_of_a_study(tmp_path: Path) -> None:
     first = Clock(0.5, tmp_path / "clock")
-    with first.baselines():
-        time.sleep(0.3)
+    time.sleep(0.3)
     first.save()
     again = Clock(0.5, tmp_path / "clock")
-    with again.baselines():
-        pass  # found again at once
-    assert again.fits_another([], 1, REPEATS)
-    # 0.2 s are left, and the baselines told that single-task models alone take longer.
-    assert not again.fits_another(trials(0.01), 1, RepeatsConfig(runs=0))  # type: ignore[arg-type]
+    assert again.fits_another([], nothing)
+    # 0.2 s are left.
+    assert not again.fits_another(trials(0.01), lambda _: 0.25)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -86,3 +87,51 @@ def test_a_study_goes_on_with_the_base_that_it_began_with(tmp_path: Path) -> Non
         name.unlink()
     with pytest.raises(StudyError, match="lacks the base that it began with"):
         jobs_of(tmp_path).start(of_file)
+
+
+def test_a_control_starts_where_the_recipe_does_and_shares_nothing(tmp_path: Path) -> None:
+    jobs, of = jobs_of(tmp_path), with_parts(sharing=Component("soft"), fusion=Component("ties"))
+    single, continued = jobs.continued(of, "petal")
+    assert single.key in {job.key for job in jobs.of(of)}, "the fine-tuned model is the recipe's own"
+    assert continued.needs == (single.key,)
+    stage = continued.payload
+    assert (stage.kind, stage.tasks, stage.singles) == ("joint", ("petal",), {"petal": single.payload.folder})
+    assert stage.recipe.joint == of.joint
+    assert stage.recipe.sharing == Component("hard")
+    other = jobs.continued(with_parts(weighting=Component("uncertainty")), "petal")
+    assert [job.key for job in other] == [single.key, continued.key], "what is between tasks makes no other control"
+
+
+def test_a_control_from_the_base_has_the_joint_schedule_and_as_many_epochs_in_all(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path)
+    schedule = jobs.from_base(recipe(), "petal").payload.recipe.single_task
+    assert schedule == replace(recipe().joint, epochs=recipe().single_task.epochs + recipe().joint.epochs)
+    cold = with_parts(fusion=Component("none"))
+    assert jobs.from_base(cold, "petal").payload.recipe.single_task == recipe().joint
+
+
+def test_a_control_takes_as_many_rows_of_its_data_set_in_a_step_as_joint_training_does(tmp_path: Path) -> None:
+    sources = {name: {"python": {"function": f"{__name__}:{name}_rows"}} for name in ("large", "small")}
+    tasks = {name: TaskConfig(kind="regression", target=["y"], data=name) for name in sources}
+    data = load_data(DataConfig.model_validate({"sources": sources}), tasks, 0)
+    study = StudyFolder(tmp_path, "two")
+    study.path.mkdir(parents=True)
+    jobs = Jobs(Workload.prepare(data, MLP, 0, "fp32"), study)
+    of = replace(recipe(), joint=replace(recipe().joint, batch_size=40))
+    assert [jobs.from_base(of, task).payload.recipe.single_task.batch_size for task in tasks] == [30, 10]
+    even = replace(of, joint=replace(of.joint, temperature=1e6))
+    found = [jobs.continued(even, task)[-1].payload.recipe.joint for task in tasks]
+    assert [(schedule.batch_size, schedule.temperature) for schedule in found] == [(20, 1.0), (20, 1.0)]
+
+
+def _rows(number: int) -> dict[str, dict[str, np.ndarray]]:
+    values = np.random.default_rng(0).normal(size=(number, 3))
+    return {"train": {"a": values[:, 0], "b": values[:, 1], "y": values[:, 2]}}
+
+
+def large_rows() -> dict[str, dict[str, np.ndarray]]:
+    return _rows(300)
+
+
+def small_rows() -> dict[str, dict[str, np.ndarray]]:
+    return _rows(100)

@@ -4,17 +4,21 @@ from dataclasses import replace
 
 from made_outcomes import outcome_of
 
+from mtl_search.search.evidence import RULE
 from mtl_search.search.outcome import Outcome
 
 
 def test_alarm_stands_right_under_the_headline_with_what_to_do_instead() -> None:
-    headline, alarm, proposal, trust, *_ = outcome_of().to_markdown().split("\n\n")
-    assert headline.startswith("**+5.00 %** over single-task models on validation, **+2.50 %** on test")
+    headline, alarm, proposal, rule, trust, *_ = outcome_of().to_markdown().split("\n\n")
+    assert headline.startswith(
+        "**+3.00 [+0.50, +5.50] %** over the best single-task models on validation, **+2.00 [-0.50, +4.50] %** on test"
+    )
+    assert "mean over 3 fresh seeds, with its 95 % interval" in headline
     assert alarm == "**Alarm: worse than alone, with 95 % confidence: petal.**"
     assert "**kind | petal**" in proposal
     assert "2,400 parameters against 1,200" in proposal
-    assert "3 fresh seeds: **+3.00 [+0.50, +5.50] %** (mean and 95 % interval)" in trust
-    assert "2.00 points above their mean, the optimism gap" in trust
+    assert rule == RULE
+    assert "+5.00 % on validation, 2.00 points above the fresh runs (the optimism gap" in trust
 
 
 def test_every_table_stands_behind_a_sentence() -> None:
@@ -28,9 +32,9 @@ def test_candidates_ties_and_challenger_are_named() -> None:
     text = outcome_of().to_markdown()
     assert "| 1 | +5.00 % | +3.00 [+0.50, +5.50] % | 1,200 | 0.5 | winner |" in text
     assert "| 0 | +4.00 % | +2.50 [+0.00, +5.00] % | 900 | 0.4 | yes |" in text
-    assert "cannot be told from the winner: 0, 7." in text
+    assert "Of these, the winner cannot be told from: 0, 7." in text
     assert "**Challenger: trial 0**" in text
-    assert "| kind | accuracy | 0.88 | 0.8 | +10.00 % | +12.50 % |  |" in text
+    assert "| kind | accuracy | 0.88 | 0.8 | +10.00 % | +12.50 % |  |  |" in text
     assert "-6.00 [-8.00, -4.00] % (worse)" in text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
 
 from mtl_search.publishing import say_left
+from mtl_search.search.contenders import controls_of, default_contender
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.pareto import Point
 from mtl_search.tracking import Tracker
@@ -13,6 +14,7 @@ from mtl_search.tracking.journal import PARENT
 from mtl_search.tracking.recorder import Recorder
 
 PATIENCE = 60.0
+DEFAULT_MODELS = default_contender(recipe_of())
 Track = Callable[..., Tracker]
 
 
@@ -90,14 +92,22 @@ def test_single_task_models_of_several_seeds_are_runs_of_their_own(track: Track,
     result = {"history": [report_of(0, 1.0)], "metrics": {"kind": 0.8}, "best_epoch": 0, "parameters": 7}
     with track() as tracker:
         recorder = recorder_on(tracker)
-        for run in range(3):
-            recorder.baseline_ended("kind", run, result, "")
-        recorder.baseline_ended("petal", 0, None, "diverged")
+        for seed in range(3):
+            recorder.baseline_ended(DEFAULT_MODELS, "kind", seed, result, "")
+        recorder.baseline_ended(DEFAULT_MODELS, "petal", 0, None, "diverged")
+        for control in controls_of(record_of(7)):
+            recorder.baseline_ended(control, "kind", 1, result, "")
         assert tracker.flush(PATIENCE) == 0
     runs = {key: run for key, run in seen.runs.items() if key != PARENT}
+    controls = {key: runs.pop(key) for key in ("baseline-kind/control-7-continued/1", "baseline-kind/control-7-base/1")}
     assert runs.keys() == {"baseline-kind", "baseline-kind/1", "baseline-kind/2", "baseline-petal"}
     assert [runs[key].data.params["run"] for key in sorted(runs)] == ["0", "1", "2", "0"]
     assert {run.data.tags["kind"] for run in runs.values()} == {"baseline"}
+    assert {run.data.tags["kind"] for run in controls.values()} == {"control"}
+    assert {run.info.run_name for run in controls.values()} == {
+        "baseline-kind, seed 1 (control of trial 7: fine-tuned, then its joint schedule)",
+        "baseline-kind, seed 1 (control of trial 7: its joint schedule alone)",
+    }
     assert runs["baseline-petal"].data.tags["state"] == "FAILED"
     assert "improvement" not in runs["baseline-kind"].data.metrics
 
@@ -117,7 +127,14 @@ def test_parent_says_what_was_found_how_far_to_trust_it_and_what_loses(track: Tr
     figures = {"improvement": 5.0, "optimism": 2.0, "repeated/improvement": 3.0, "repeated/improvement/low": 0.5}
     assert {**figures, "repeated/gain/petal/high": -4.0, "test/improvement": 2.5}.items() <= parent.metrics.items()
     note = parent.tags["mlflow.note.content"]
-    for words in ("+3.00 [+0.50, +5.50] %", "optimism gap", "Alarm", "Challenger: trial 0", "2, 1 complete, 1 pruned"):
+    for words in (
+        "+3.00 [+0.50, +5.50] %",
+        "optimism gap",
+        "best single-task models known",
+        "Alarm",
+        "Challenger: trial 0",
+        "2, 1 complete, 1 pruned",
+    ):
         assert words in note
     assert "`sharing`: hard, cross_stitch" in note
 
@@ -149,11 +166,11 @@ def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else
 
     def tell(recorder: Recorder, *, whole: bool) -> None:
         recorder.base_reported("pretrain", report_of(0, 1.0))
-        recorder.baseline_reported("kind", 0, report_of(0, 1.0))
+        recorder.baseline_reported(DEFAULT_MODELS, "kind", 0, report_of(0, 1.0))
         recorder.repeat_started(1, 1, recipe_of())
         if whole:
             recorder.base_ended("pretrain", result, "")
-            recorder.baseline_ended("kind", 0, {**result, "cached": True}, "")
+            recorder.baseline_ended(DEFAULT_MODELS, "kind", 0, {**result, "cached": True}, "")
             recorder.repeat_ended(1, 1, result, "")
             recorder.study_ended(outcome_of(), [])
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,7 +24,7 @@ from mtl_search.data import StudyData
 from mtl_search.errors import TrialError
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.stages import Stage, finished, run_stage, trained_model
+from mtl_search.training.stages import evaluation_of, finished, run_stage, trained_model
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 
@@ -143,13 +144,28 @@ def test_a_test_stage_judges_the_finished_model_on_the_test_split(workspace: Wor
     run_stage(stage, workspace)
     before = files_of(stage)
     for trained in (stage, *single_stages(workspace, stage.recipe, tmp_path).values()):
-        test = Stage(f"test-{trained.key}", "test", trained.tasks, trained.recipe, trained.folder)
+        test = evaluation_of(trained, "test", 0)
         assert finished(test) is None
         model = trained_model(trained, workspace)
-        expected = evaluate(model, workspace.test_split(), workspace.metrics, World())
+        expected = evaluate(model, workspace.split("test"), workspace.metrics, World())
         assert run_stage(test, workspace)["metrics"] == {task: found["metric"] for task, found in expected.items()}
         assert run_stage(test, workspace)["metrics"] != judged(trained, workspace)
     assert files_of(stage)[0] == before[0]
+
+
+def test_models_are_judged_on_the_same_draws_of_rows(workspace: Workspace, tmp_path: Path) -> None:
+    stage = joint_stage(workspace, recipe_of(Schedule(1, 32, ADAMW)), tmp_path)
+    run_stage(stage, workspace)
+    singles = single_stages(workspace, stage.recipe, tmp_path)
+    joint = run_stage(evaluation_of(stage, "validation", 30), workspace)
+    assert joint["metrics"] == pytest.approx(judged(stage, workspace))
+    for task, single in singles.items():
+        alone = run_stage(evaluation_of(single, "validation", 30), workspace)
+        apart = np.array(joint["resampled"][task]) - np.array(alone["resampled"][task])
+        whole = joint["metrics"][task] - alone["metrics"][task]
+        # What both models find hard drops out of their difference.
+        assert apart.std() < np.hypot(np.std(joint["resampled"][task]), np.std(alone["resampled"][task]))
+        assert apart.mean() == pytest.approx(whole, abs=3 * apart.std() / np.sqrt(30) + 1e-6)
 
 
 def test_an_unfinished_stage_has_no_trained_model(workspace: Workspace, tmp_path: Path) -> None:
@@ -164,5 +180,5 @@ def test_single_task_models_are_judged_whatever_the_recipe_shares(tmp_path: Path
     recipe = recipe_of(Schedule(1, 32), Schedule(1, 32), sharing=tree)
     for task, stage in single_stages(workspace, recipe, tmp_path).items():
         run_stage(stage, workspace)
-        found = run_stage(Stage("judged", "test", stage.tasks, recipe, stage.folder), workspace)
+        found = run_stage(evaluation_of(stage, "test", 0), workspace)
         assert found["metrics"].keys() == {task}
