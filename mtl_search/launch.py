@@ -95,7 +95,7 @@ def prepare(study: LoadedStudy) -> Prepared:
     problems = [*fit_problems(study, workload), *base_problems(study, workload, _fetch(config))]
     if problems:
         raise ConfigError(problems)
-    notes = [*label_notes(data.describe()["tasks"]), *schedule_notes(config, study.space)]
+    notes = [*data.notes, *label_notes(data.describe()["tasks"]), *schedule_notes(config, study.space)]
     blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
     if has_batch_norm(blocks) and config.resources.most_workers > 1 and not config.resources.gpus_per_worker:
         notes.append(

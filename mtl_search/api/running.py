@@ -27,7 +27,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
     """
     config = prepared.study.config
     told: list[str] = [f"note: {note}" for note in prepared.notes]
-    with chatter_to(StudyFolder(storage_of(config), config.name).log) as terminal:
+    with chatter_to(StudyFolder(storage_of(config), config.name).log, opening=tuple(told)) as terminal:
         if verbose:
             display = display_of(prepared, _own_output() or terminal)
             for line in told:

@@ -35,12 +35,14 @@ class Gathered:
         inputs: What the input columns are.
         rows: Data set to split to raw input columns, in memory or on disk.
         targets: Task to split to (targets, mask) as losses take them.
+        notes: What a user should know though it is no error, a line each.
     """
 
     tasks: tuple[Task, ...]
     inputs: Inputs
     rows: dict[str, dict[str, Rows]]
     targets: dict[str, _Encoded]
+    notes: tuple[str, ...] = ()
 
 
 def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known: Known | None = None) -> Gathered:
@@ -56,6 +58,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
         DataError: Every problem found.
     """
     problems: list[Problem] = []
+    notes: list[str] = []
     assigned = assign_tasks(config, tasks, problems)
     datasets = read_datasets(config, problems)
     if known is not None:
@@ -85,7 +88,8 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
     fitted, targets = _fit(tasks, assigned, raw, rows, problems, known)
     if problems:
         raise DataError(problems)
-    return Gathered(fitted, inputs, {name: _take(datasets[name], rows[name], inputs) for name in rows}, targets)
+    taken = {name: _take(datasets[name], rows[name], inputs) for name in rows}
+    return Gathered(fitted, inputs, taken, targets, tuple(dict.fromkeys(notes)))
 
 
 def _cut(

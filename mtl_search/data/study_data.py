@@ -100,6 +100,7 @@ class StudyData:
         preparation: Encoded columns to features, the same for all data sets.
         splits: "train", "validation" or "test" to data set to its rows.
         sample: A few raw training rows, as JSON takes them: input column to values.
+        notes: What a user should know of the data though it is no error, a line each.
     """
 
     tasks: tuple[Task, ...]
@@ -107,6 +108,7 @@ class StudyData:
     splits: dict[str, dict[str, Split]]
     sample: dict[str, list[Any]]
     source_tasks: tuple[Task, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def all_tasks(self) -> tuple[Task, ...]:
@@ -193,7 +195,7 @@ def load_data(
     sample = {name: _as_json(few) for name, few in first_rows(first, gathered.inputs.names, _SAMPLE_ROWS).items()}
     own = tuple(task for task in gathered.tasks if task.name in tasks)
     others = tuple(task for task in gathered.tasks if task.name in sources)
-    return StudyData(own, preparation, splits, sample, others)
+    return StudyData(own, preparation, splits, sample, others, gathered.notes)
 
 
 def _at_home(problem: Problem, sources: Mapping[str, TaskConfig]) -> Problem:

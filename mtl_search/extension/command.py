@@ -106,6 +106,8 @@ def extend_model(folder: Path, file: Path, to: Path, say: Say) -> Extended:
     known = Known(champion.preparation, {task.name: task for task in champion.tasks})
     data = load_data(request.config.data, request.config.tasks, request.config.seed, known=known)
     goals = task_goals(data)
+    for note in data.notes:
+        say(f"note: {note}")
     say(f"{champion.name}: {', '.join(task.name for task in champion.tasks)}; new: {', '.join(request.new)}")
     grown, record = _grow(champion, request, data, say)
     kinds = {task.name: task for task in data.tasks}
