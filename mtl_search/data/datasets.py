@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.sources import SOURCES
+from mtl_search.data.sources import SOURCES, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.task import LOSSES
 from mtl_search.errors import NOTHING, Problem, ProblemsError
@@ -42,33 +43,71 @@ class DataSet:
     given: Mapping[str, Rows]
 
 
-def read_datasets(config: DataConfig, problems: list[Problem]) -> dict[str, DataSet]:
-    """Loads every source; a source that fails adds its problems and is left out."""
-    datasets: dict[str, DataSet] = {}
+@contextmanager
+def collect(problems: list[Problem], section: str = "") -> Iterator[None]:
+    """Turns an error of the block into problems.
+
+    Args:
+        problems: Grows by them.
+        section: Key path that their places are relative to.
+    """
+    try:
+        yield
+    except ProblemsError as error:
+        problems += [replace(p, place=".".join(part for part in (section, p.place) if part)) for p in error.problems]
+
+
+def build_sources(config: DataConfig, problems: list[Problem]) -> dict[str, Source]:
+    """The source of every data set; one that cannot be built adds its problems and is left out."""
+    sources: dict[str, Source] = {}
     for name, component in config.datasets.items():
-        section = "data.source" if config.source is not None else f"data.sources.{name}"
-        place = f"{section}.{component.name}"
-        try:
-            source = build(SOURCES, component)
-        except ProblemsError as error:
-            problems += [replace(problem, place=f"{section}.{problem.place}") for problem in error.problems]
-            continue
-        try:
-            given = source.stream() if config.stream else source.load()
-        except ProblemsError as error:
-            problems += [replace(p, place=f"{place}.{p.place}" if p.place else place) for p in error.problems]
-            continue
-        datasets[name] = DataSet(
-            name,
-            place,
-            source.inputs,
-            source.exclude,
-            source.categorical,
-            source.text,
-            (source.text_features, source.ngrams),
-            source.missing,
-            given,
-        )
+        with collect(problems, _section(config, name)):
+            sources[name] = build(SOURCES, component)
+    return sources
+
+
+def _section(config: DataConfig, name: str) -> str:
+    return "data.source" if config.source is not None else f"data.sources.{name}"
+
+
+def read_datasets(
+    config: DataConfig,
+    sources: Mapping[str, Source],
+    verbatim: Mapping[str, Collection[str]],
+    problems: list[Problem],
+    notes: list[str],
+) -> dict[str, DataSet]:
+    """Reads every source.
+
+    Args:
+        config: The data section.
+        sources: Data set to its source.
+        verbatim: Data set to the columns whose values are kept as they are spelled.
+        problems: Grows by what is wrong; a source that fails is left out.
+        notes: Grows by what a user should know.
+    """
+    datasets: dict[str, DataSet] = {}
+    for name, source in sources.items():
+        place = f"{_section(config, name)}.{config.datasets[name].name}"
+        told: list[str] = []
+        with collect(problems, place):
+            given: Mapping[str, Rows]
+            if config.stream:
+                given = {split: rows.under(place) for split, rows in source.stream(verbatim[name], told).items()}
+            else:
+                given = source.load(verbatim[name], told)
+            datasets[name] = DataSet(
+                name,
+                place,
+                source.inputs,
+                source.exclude,
+                source.categorical,
+                source.text,
+                (source.text_features, source.ngrams),
+                source.missing,
+                given,
+            )
+        notes += [f"{place}.{note}" for note in told]
     return datasets
 
 

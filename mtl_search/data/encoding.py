@@ -13,6 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 Encoded = tuple[np.ndarray, ...]
+_GAP_TEXTS = frozenset({"", "NaN", "nan", "<NA>"})
+"""Texts that stand for a missing value: what Python and pandas write for one. ``NA`` and ``None`` may be words."""
+EXACT = 2**53
+"""Up to here float64 holds every whole number."""
+TRUTHS = {spelled: truth for truth in (True, False) for spelled in (f"{truth}", f"{truth}".upper(), f"{truth}".lower())}
+"""Truth values as a CSV file spells them."""
 
 
 def encode(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> Encoded:
@@ -60,9 +66,50 @@ def encode_sparse(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any])
         numbers[:, index] = _finite(name, numbers_of(name, raw[name]), spec.get("missing") == "impute")
     codes = np.empty((rows, len(spec["categorical"])), dtype=np.int64)
     for index, (name, categories) in enumerate(spec["categorical"].items()):
-        lookup = {category: code for code, category in enumerate(categories, start=1)}
-        codes[:, index] = np.fromiter((lookup.get(word, 0) for word in texts_of(raw[name])), np.int64, rows)
+        codes[:, index] = _codes(raw[name], categories)
     return (numbers, codes), _hashes([raw[name] for name in text["columns"]], rows, text) if text else None
+
+
+def _codes(values: np.ndarray, categories: Iterable[str]) -> np.ndarray:
+    """The number of each value's category, from 1; 0 where there is no such category.
+
+    A text is the category of the same text, or else of the text that it has once a CSV file is read ("1" for "1.0"). A
+    number is the category of its own text ("3" for 3 and 3.0), or else the one category that spells it: 501 is "00501"
+    where no other category is 501.
+    """
+    codes = {category: code for code, category in enumerate(categories, start=1)}
+    spelled: dict[float, int] | None = None
+
+    def code_of(value: Any) -> int:
+        nonlocal spelled
+        if isinstance(value, str):
+            return codes.get(value) or codes.get(text_of(value)) or codes.get(respelled(value), 0)
+        code = codes.get(text_of(value), 0)
+        if code or not _is_number(value):
+            return code
+        spelled = _by_number(codes) if spelled is None else spelled
+        return spelled.get(float(value), 0)
+
+    if values.dtype.kind in "biuf":
+        distinct, places = np.unique(values, return_inverse=True)
+        return np.array([code_of(value) for value in distinct], dtype=np.int64)[places]
+    return np.fromiter(map(code_of, values.tolist()), np.int64, len(values))
+
+
+def _by_number(codes: Mapping[str, int]) -> dict[float, int]:
+    """The code of the one category that spells a number; 0 for a number that several spell."""
+    found: dict[float, int] = {}
+    for category, code in codes.items():
+        if (number := number_in(category)) is not None:
+            found[number] = 0 if number in found else code
+    return found
+
+
+def _is_number(value: object) -> bool:
+    """Whether a raw value is a number, and one that float64 tells from its neighbours if it is whole."""
+    if isinstance(value, (int, np.integer)):
+        return not isinstance(value, bool) and abs(int(value)) <= EXACT
+    return isinstance(value, (float, np.floating))
 
 
 def _hashes(columns: Iterable[np.ndarray], rows: int, settings: Mapping[str, Any]) -> Any:
@@ -88,9 +135,12 @@ def is_missing(value: object) -> bool:
 
 
 def text_of(value: object) -> str:
-    """The category a raw value belongs to: 3, 3.0 and "3" are one category, and a missing value is ""."""
+    """The category a raw value belongs to: 3, 3.0 and "3" are one category, and a missing value is "".
+
+    A text that stands for a missing value, such as "NaN", is "" too.
+    """
     if isinstance(value, str):
-        return value
+        return "" if value in _GAP_TEXTS else value
     if is_missing(value):
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -104,7 +154,35 @@ def texts_of(values: np.ndarray) -> Iterable[str]:
         distinct, places = np.unique(values, return_inverse=True)
         texts = [text_of(value) for value in distinct]
         return [texts[place] for place in places.tolist()]
-    return [value if type(value) is str else text_of(value) for value in values.tolist()]
+    plain = values.tolist()
+    return [("" if value in _GAP_TEXTS else value) if type(value) is str else text_of(value) for value in plain]
+
+
+def number_in(text: str) -> float | None:
+    """The number that a text spells; None where it spells none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if np.isnan(number) or "_" in text else number
+
+
+def respelled(text: str) -> str:
+    """The category of a text in a CSV column of numbers or truth values.
+
+    A number as Python writes it is the category of that number: ``1.0`` is 1, as whole numbers beside a gap are
+    written. Any other spelling is a category of its own, such as ``01`` and ``1.10``.
+    """
+    bare = text.strip()
+    number = number_in(bare)
+    if number is None:
+        return str(TRUTHS.get(text, text))
+    return text_of(number) if bare == repr(number) else bare
+
+
+def means(text: str, value: object) -> bool:
+    """Whether a text of a column is what a user means by a value: the same text, or a spelling of the same number."""
+    return text == text_of(value) or (_is_number(value) and number_in(text) == value)
 
 
 def numbers_of(name: str, values: np.ndarray) -> np.ndarray:
@@ -119,7 +197,7 @@ def numbers_of(name: str, values: np.ndarray) -> np.ndarray:
     for row, value in enumerate(values.tolist()):
         if isinstance(value, (int, float, np.number)):
             numbers[row] = value
-        elif value != "" and not is_missing(value):
+        elif not is_missing(value) and value != "":  # NA is neither equal nor unequal to anything
             raise ValueError(f"column {name!r}: must hold numbers, got {value!r} in row {row}")
     return numbers
 
@@ -127,9 +205,11 @@ def numbers_of(name: str, values: np.ndarray) -> np.ndarray:
 def _column(columns: Mapping[str, npt.ArrayLike], name: str) -> np.ndarray:
     if name not in columns:
         raise ValueError(f"column {name!r}: must be given, got only {', '.join(map(repr, columns)) or 'no columns'}")
-    values = columns[name]
-    # As objects, because numpy would turn [1.0, "a"] into the texts "1.0" and "a", and "1.0" is not the category "1".
-    array = np.asarray(values, dtype=object) if isinstance(values, (list, tuple)) else np.asarray(values)
+    values: Any = columns[name]
+    # As objects, because numpy would turn [1.0, "a"] into the texts "1.0" and "a", and "1.0" is not the category "1";
+    # and whole numbers of pandas beside a gap into floats, which lose digits.
+    nullable = hasattr(values, "isna") and not isinstance(values.dtype, np.dtype)
+    array = np.asarray(values, dtype=object) if nullable or isinstance(values, (list, tuple)) else np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"column {name!r}: must hold one value a row, got the shape {array.shape}")
     return array

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtl_search.data.encoding import is_missing, texts_of
+from mtl_search.data.sources.base import first_odd
 from mtl_search.data.sources.parquet_rows import Rows, chunks_of
 
 _MOST_TEXTS = 100_000  # more than may be categories, and few enough to be held
@@ -29,6 +30,7 @@ class Facts:
         first: Its first value; None without rows.
         gap: First row without a number, if there is one.
         infinite: First row whose number is too large for float32, and that number, if there is one.
+        odd: First row that holds neither a number nor text, such as a date, and what it holds, if there is one.
         texts: Category to how often it occurs, in the order of their first rows; of texts, and where asked for.
         places: Category to its first row.
     """
@@ -40,6 +42,7 @@ class Facts:
     first: Any = None
     gap: int | None = None
     infinite: tuple[int, float] | None = None
+    odd: tuple[int, Any] | None = None
     texts: dict[str, int] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
 
@@ -89,7 +92,9 @@ class Facts:
             return
         if not self.rows:
             self.first = values[0] if kind == "O" or values.ndim > 1 else values[0].item()
-        if values.ndim == 1 and counted and (kind in "Ob" or (listed and kind in "iuf")):
+        if self.odd is None and (row := first_odd(values)) is not None:
+            self.odd = self.rows + row, values[row]
+        if self.odd is None and values.ndim == 1 and counted and (kind in "Ob" or (listed and kind in "iuf")):
             self._count(values)
         if kind in "iuf":
             self._numbers(values)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from mtl_search.config import TaskConfig
-from mtl_search.data.encoding import text_of
 from mtl_search.data.sources.base import shown
-from mtl_search.data.targets import RawTarget, is_class
+from mtl_search.data.targets import RawTarget, is_class, meant_label
 from mtl_search.data.task import DEFAULT_METRICS, LOSSES, Task
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.recipe import Component
@@ -45,8 +44,8 @@ def fit_task(name: str, config: TaskConfig, dataset: str, train: RawTarget, prob
 
 def _fit_labels(name: str, config: TaskConfig, present: np.ndarray, problems: list[Problem]) -> tuple[str, ...] | None:
     labels = _sorted_labels(present)
-    positive = None if config.positive is None else text_of(config.positive)
-    if positive is not None and positive not in labels:
+    positive = None if config.positive is None else meant_label(config.positive, labels)
+    if config.positive is not None and positive is None:
         rule = "must be a label of the training rows"
         problems.append(Problem(f"tasks.{name}.positive", rule, config.positive, shown(labels)))
         return None

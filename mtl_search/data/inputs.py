@@ -5,20 +5,24 @@ Stands between the sources and the preparation: all data sets of a study share o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mtl_search.data.datasets import DataSet
+from mtl_search.data.datasets import DataSet, collect
+from mtl_search.data.encoding import number_in
 from mtl_search.data.facts import Facts, facts_of
+from mtl_search.data.notation import HOW_TO_READ, is_foreign_number
 from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation
-from mtl_search.data.sources import Columns
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
 from mtl_search.data.sources.parquet_rows import ChunkedColumn, ChunkedRows, ParquetRows, Rows
 from mtl_search.errors import NOTHING, Problem
 
 _MOST_CATEGORIES = 1000
+_NAMELESS = re.compile(r"Unnamed: \d+(\.\d+)*")  # what pandas calls a column without a name, when read again too
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,32 @@ class Inputs:
         """Fits the preparation on the training rows of every data set."""
         if self.array is not None:
             return ArrayPreparation.fit(self.array, [_column(part, self.array) for part in rows])
-        names = (*self.numeric, *self.categorical)
-        joined: Columns | ChunkedRows = ChunkedRows(rows)
-        if not any(isinstance(part, ParquetRows) for part in rows):
-            joined = {name: np.concatenate([part[name] for part in rows]) for name in names}
         features, ngrams = self.hashing
         text = {"columns": list(self.text), "features": features, "ngrams": ngrams} if self.text else None
-        return TablePreparation.fit(joined, self.numeric, self.categorical, self.missing, text)
+        return TablePreparation.fit(ChunkedRows(rows), self.numeric, self.categorical, self.missing, text)
 
 
-def choose_inputs(dataset: DataSet, targeted: Iterable[str], problems: list[Problem]) -> tuple[str, ...]:
-    """Input columns of one data set, those that exist; what is wrong with the choice adds problems."""
+def choose_inputs(
+    dataset: DataSet, targeted: Iterable[str], problems: list[Problem], notes: list[str]
+) -> tuple[str, ...]:
+    """Input columns of one data set, those that exist.
+
+    Args:
+        dataset: Its columns, and what its source says of inputs.
+        targeted: Columns that a task predicts.
+        problems: Grows by what is wrong with the choice.
+        notes: Grows by what a user should know of it.
+    """
     place, targets = f"{dataset.place}.inputs", set(targeted)
     columns = dataset.given["train"]
     if dataset.inputs is None:
         chosen = tuple(name for name in columns if name not in targets and name not in dataset.exclude)
+        if nameless := [name for name in chosen if _NAMELESS.fullmatch(name)]:
+            chosen = tuple(name for name in chosen if name not in nameless)
+            notes.append(
+                f"{place}: a column without a name ({', '.join(nameless)}) is taken for the rows' numbers and is no "
+                "input unless it is listed"
+            )
         for name in dataset.exclude:
             if name not in columns:
                 rule = f"must name columns of data set {dataset.name!r}"
@@ -103,7 +118,11 @@ def settle_inputs(
             problems.append(Problem(f"{dataset.place}.inputs", rule, different))
     listed = {name for dataset in datasets.values() for name in dataset.categorical}
     free = {name for dataset in datasets.values() for name in dataset.text}
-    found = [(d, split, facts_of(d.given[split], names, listed, free)) for d in datasets.values() for split in d.given]
+    found: list[tuple[DataSet, str, dict[str, Facts]]] = []
+    for dataset in datasets.values():
+        for split, columns in dataset.given.items():
+            with collect(problems):
+                found.append((dataset, split, facts_of(columns, names, listed, free)))
     arrays = [n for n in names if any(n in facts and facts[n].array for _, _, facts in found)]
     missing = "impute" if any(dataset.missing == "impute" for dataset in datasets.values()) else "error"
     if arrays:
@@ -148,9 +167,17 @@ def _settle_text(datasets: Mapping[str, DataSet], categorical: set[str], problem
 
 
 def _check_free_text(dataset: DataSet, split: str, name: str, facts: Facts) -> Iterator[Problem]:
-    if not facts.words and not facts.nothing:
+    if facts.odd is not None:
+        yield _odd_problem(f"{dataset.place}.text", f"(column {name!r}, split {split})", facts.odd)
+    elif not facts.words and not facts.nothing:
         rule = f"must list columns that hold text (column {name!r}, split {split})"
         yield Problem(f"{dataset.place}.text", rule, facts.kind)
+
+
+def _odd_problem(place: str, where: str, odd: tuple[int, Any]) -> Problem:
+    row, value = odd
+    kinds = "arrays of numbers of one shape" if isinstance(value, list | np.ndarray) else "numbers or text"
+    return Problem(place, f"must hold {kinds} {where}, in row {row} (from 0)", value)
 
 
 def _check_arrays(
@@ -163,7 +190,9 @@ def _check_arrays(
             facts = columns.get(name)
             if facts is None:
                 continue
-            if facts.strange or facts.words:
+            if facts.odd is not None:
+                problems.append(_odd_problem(place, where, facts.odd))
+            elif facts.strange or facts.words:
                 problems.append(Problem(place, f"must hold numbers {where}", facts.kind))
             elif set(facts.shapes) != {shape} or 0 in facts.shape:
                 other = next((each for each in facts.shapes if each != shape), facts.shape)
@@ -175,6 +204,9 @@ def _check_arrays(
 
 def _check_column(dataset: DataSet, split: str, name: str, facts: Facts, listed: bool, text: bool) -> Iterator[Problem]:
     place, where = f"{dataset.place}.inputs", f"(column {name!r}, split {split})"
+    if facts.odd is not None:
+        yield _odd_problem(place, where, facts.odd)
+        return
     if facts.strange:
         yield Problem(place, f"must hold numbers or text {where}", facts.strange)
         return
@@ -194,7 +226,7 @@ def _check_column(dataset: DataSet, split: str, name: str, facts: Facts, listed:
 
 
 def _check_text(place: str, where: str, facts: Facts) -> Iterator[Problem]:
-    """A column that is mostly numbers has a slip in it, and would quietly become a feature per number."""
+    """A column that is mostly numbers, however written, would quietly become a feature per number."""
     rule = f"must hold numbers in every row, or be listed in `categorical` {where}"
     if not facts.words:
         if not (facts.nothing and facts.rows):
@@ -202,15 +234,10 @@ def _check_text(place: str, where: str, facts: Facts) -> Iterator[Problem]:
             yield Problem(place, f"{rule}, since it is text elsewhere", value)
         return
     counts = {text: count for text, count in facts.texts.items() if text}
-    words = [text for text in counts if not _is_number(text)]
-    if counts and sum(counts[word] for word in words) <= sum(counts.values()) / 2:
-        text = (words or list(counts))[0]
-        yield Problem(place, f"{rule}, in row {facts.places[text]} (from 0)", text)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    others = [text for text in counts if number_in(text) is None]
+    foreign = [text for text in others if is_foreign_number(text)]
+    words = sum(counts[text] for text in others) - sum(counts[text] for text in foreign)
+    if counts and words <= sum(counts.values()) / 2:
+        text = (foreign or others or list(counts))[0]
+        hint = f"; {HOW_TO_READ}" if foreign else ""
+        yield Problem(place, f"{rule}{hint}, in row {facts.places[text]} (from 0)", text)

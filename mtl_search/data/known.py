@@ -12,11 +12,11 @@ from typing import Any
 
 from mtl_search.config import TaskConfig
 from mtl_search.data.datasets import DataSet
-from mtl_search.data.encoding import text_of
+from mtl_search.data.encoding import number_in, text_of
 from mtl_search.data.inputs import Inputs
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
-from mtl_search.data.targets import RawTarget
+from mtl_search.data.targets import RawTarget, is_class, meant_label
 from mtl_search.data.task import Task
 from mtl_search.errors import Problem
 
@@ -51,6 +51,20 @@ class Known:
         none = {"columns": [], "features": TEXT_FEATURES, "ngrams": NGRAMS}
         return dict(self.spec.get("text", none))
 
+    def verbatim(self, tasks: Mapping[str, TaskConfig]) -> set[str]:
+        """Columns whose values are kept as they are spelled: new labels, and what the model itself read so.
+
+        An older model read a column of numbers as numbers: then its categories and labels are texts of numbers.
+
+        Args:
+            tasks: The tasks of one data set.
+        """
+        found = {name for name, categories in self.spec.get("categorical", {}).items() if not _plain(categories)}
+        for name, task in tasks.items():
+            if is_class(task) and (name not in self.tasks or not _plain(self.tasks[name].labels)):
+                found |= set(task.target)
+        return found
+
     def configured(self, tasks: Mapping[str, TaskConfig], problems: list[Problem]) -> dict[str, TaskConfig]:
         """The tasks of a file, those that the model has as it has them; what contradicts the model adds problems."""
         found = {}
@@ -61,7 +75,7 @@ class Known:
             place = f"tasks.{name}"
             if task.kind != old.kind:
                 problems.append(Problem(f"{place}.kind", "must be the kind that the model's task has", task.kind))
-            elif task.positive is not None and text_of(task.positive) != old.labels[1]:
+            elif task.positive is not None and meant_label(task.positive, old.labels) != old.labels[1]:
                 rule = f"must be the model's positive label, {old.labels[1]!r}"
                 problems.append(Problem(f"{place}.positive", rule, task.positive))
             if task.loss is not None:
@@ -85,8 +99,10 @@ class Known:
             missing=spec.get("missing", "error"),
         )
 
-    def choose_inputs(self, dataset: DataSet, targeted: Iterable[str], problems: list[Problem]) -> tuple[str, ...]:
-        """The model's input columns, those that exist; what is missing or a target adds problems."""
+    def choose_inputs(
+        self, dataset: DataSet, targeted: Iterable[str], problems: list[Problem], notes: list[str]
+    ) -> tuple[str, ...]:
+        """The model's input columns, those that exist; what is missing or a target adds problems, nothing a note."""
         for name in sorted(set(targeted).intersection(self.columns)):
             problem = Problem("tasks", "must not have an input column of the model as target", name)
             problems += [] if problem in problems else [problem]
@@ -139,3 +155,8 @@ class Known:
             return None
         target = config.target[0] if len(config.target) == 1 else tuple(config.target)
         return replace(old, dataset=dataset, target=target, metric=config.metric or old.metric)
+
+
+def _plain(texts: Iterable[str]) -> bool:
+    """Whether every text is that of a number, as `text_of` gives it, or empty."""
+    return all(text == "" or ((number := number_in(text)) is not None and text_of(number) == text) for text in texts)

@@ -11,10 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_search.config import DataConfig, SplitConfig, TaskConfig
-from mtl_search.data.datasets import DataSet, assign_tasks, owner_of, read_datasets, row_counts
+from mtl_search.data.datasets import (
+    DataSet,
+    assign_tasks,
+    build_sources,
+    collect,
+    owner_of,
+    read_datasets,
+    row_counts,
+)
 from mtl_search.data.fitting import encode_target, fit_task, missing_labels
 from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
 from mtl_search.data.known import Known
+from mtl_search.data.sources import SPLITS, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
 from mtl_search.data.targets import RawTarget, is_class, read_target
@@ -60,19 +69,24 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
     problems: list[Problem] = []
     notes: list[str] = []
     assigned = assign_tasks(config, tasks, problems)
-    datasets = read_datasets(config, problems)
+    sources = build_sources(config, problems)
+    verbatim = {name: _verbatim(name, sources, tasks, assigned, known) for name in sources}
+    datasets = read_datasets(config, sources, verbatim, problems, notes)
     if known is not None:
         tasks = known.configured(tasks, problems)
         datasets = {name: known.dataset(dataset, problems) for name, dataset in datasets.items()}
     raw: dict[str, dict[str, RawTarget]] = {}
     for name, home in assigned.items():
-        if home in datasets and (target := read_target(name, tasks[name], datasets[home], problems)) is not None:
-            raw[name] = target
+        if home not in datasets:
+            continue
+        with collect(problems):
+            if (target := read_target(name, tasks[name], datasets[home], problems, notes)) is not None:
+                raw[name] = target
     # All data sets have the same inputs, so what a task of one predicts is an input of none.
     wanted = [column for task in tasks.values() for column in task.target]
     targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
     choose = choose_inputs if known is None else known.choose_inputs
-    chosen = {name: choose(dataset, targeted, problems) for name, dataset in datasets.items()}
+    chosen = {name: choose(dataset, targeted, problems, notes) for name, dataset in datasets.items()}
     inputs = settle_inputs(datasets, chosen, problems) if datasets else Inputs()
     if known is not None and datasets:
         known.fitting(inputs, datasets, problems)
@@ -82,7 +96,11 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
         used = [*chosen[name], *(owner_of(dataset.given["train"], c) for task in own for c in tasks[task].target)]
         counts = row_counts(dataset, used, problems)
         if len(counts) == len(dataset.given):
-            labels = [own[task]["train"].values for task in own if is_class(tasks[task])]
+            classes = {task: own[task]["train"] for task in own if is_class(tasks[task])}
+            if len(dataset.given) < len(SPLITS):
+                for task in _find_unshared(classes, problems):
+                    del classes[task], raw[task]
+            labels = [target.values for target in classes.values()]
             rows[name] = _cut(config, name, counts, labels, seed, problems)
     problems += _idle_fractions(config, datasets)
     fitted, targets = _fit(tasks, assigned, raw, rows, problems, known)
@@ -90,6 +108,35 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
         raise DataError(problems)
     taken = {name: _take(datasets[name], rows[name], inputs) for name in rows}
     return Gathered(fitted, inputs, taken, targets, tuple(dict.fromkeys(notes)))
+
+
+def _verbatim(
+    name: str,
+    sources: Mapping[str, Source],
+    tasks: Mapping[str, TaskConfig],
+    assigned: Mapping[str, str],
+    known: Known | None,
+) -> set[str]:
+    """Columns of a data set to keep as they are spelled: categories and labels, unless a task needs them as numbers."""
+    own = {task: config for task, config in tasks.items() if assigned.get(task) == name}
+    numbers = {column for config in own.values() if not is_class(config) for column in config.target}
+    if known is not None:
+        return known.verbatim(own) - numbers
+    labels = {column for config in own.values() if is_class(config) for column in config.target}
+    # All data sets have the same inputs: what one lists as categorical is so in all.
+    return labels.union(*(source.categorical for source in sources.values())) - numbers
+
+
+def _find_unshared(classes: Mapping[str, RawTarget], problems: list[Problem]) -> list[str]:
+    """Tasks with more labels than half of the rows, which cannot be cut into splits; each adds a problem."""
+    found = []
+    for task, target in classes.items():
+        labels, rows = len(set(target.values[target.mask])), int(target.mask.sum())
+        if labels > max(2, rows / 2):
+            rule = "must hold labels that rows share, to be cut into splits (a number to predict is a regression)"
+            problems.append(Problem(f"tasks.{task}.target", f"{rule}, got {labels} different labels in {rows} rows"))
+            found.append(task)
+    return found
 
 
 def _cut(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.encoding import Encoded, encode_sparse, is_missing
+from mtl_search.data.encoding import EXACT, Encoded, encode_sparse, is_missing, text_of
 from mtl_search.data.known import Known
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
@@ -216,5 +216,13 @@ def _encoded(columns: Rows, preparation: Preparation, targets: Mapping[str, tupl
 
 
 def _as_json(values: np.ndarray) -> list[Any]:
-    plain = values.tolist()
-    return [None if is_missing(value) else value for value in plain] if values.ndim == 1 else plain
+    plain: list[Any] = values.tolist()
+    if values.ndim > 1:
+        return plain
+    if values.dtype == object:  # a long whole number as text: beside a gap, many readers make it a float
+        plain = [v if isinstance(v, (str, bool, float)) or _is_short(v) else text_of(v) for v in plain]
+    return [None if is_missing(value) else value for value in plain]
+
+
+def _is_short(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, int) and abs(value) <= EXACT)

@@ -93,7 +93,7 @@ class ServedModel(PythonModel):
             return {self._spec["column"]: given}
         if isinstance(given, list):
             given = pd.DataFrame(given)
-        columns = {name: given[name].to_numpy() if isinstance(given, pd.DataFrame) else given[name] for name in given}
+        columns = {name: _values(given[name]) if isinstance(given, pd.DataFrame) else given[name] for name in given}
         if self._spec["kind"] == "array":
             return columns
         if columns and all(len(value) == 1 and isinstance(value[0], list) for value in columns.values()):
@@ -103,6 +103,12 @@ class ServedModel(PythonModel):
         optional = [*self._spec["categorical"], *(self._spec["numeric"] if self._spec["missing"] == "impute" else ())]
         optional += self._spec.get("text", {}).get("columns", [])
         return {name: [None] * rows for name in optional} | columns
+
+
+def _values(column: pd.Series) -> np.ndarray:
+    """A column's values; those that may be missing as objects, since as floats long whole numbers lose digits."""
+    values: np.ndarray = column.to_numpy(dtype=None if isinstance(column.dtype, np.dtype) else object)
+    return values
 
 
 def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, list[Any]]:

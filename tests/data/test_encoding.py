@@ -55,6 +55,37 @@ def test_a_number_and_its_spelling_are_one_category() -> None:
     assert (text_of(True), text_of(2.5)) == ("True", "2.5")
 
 
+def test_texts_are_categories_as_they_are_and_numbers_find_the_one_that_spells_them() -> None:
+    spec = {**TABLE, "categorical": {"job": ["00501", "1", "01", "002", "2.0", "1234567890123456789"]}}
+
+    def codes(*values: object) -> list[int]:
+        return encode({"age": [1] * len(values), "job": list(values)}, spec)[1][:, 0].tolist()
+
+    assert codes("00501", "501", "1", "01", "1.0", " 1", "1.00", "002") == [1, 0, 2, 3, 2, 2, 0, 4]
+    assert codes(501, 501.0, np.int32(501), 1, 1.0, 7) == [1, 1, 1, 2, 2, 0]
+    assert codes(2, True) == [0, 0], "two categories spell 2, none spells a truth"
+    assert codes(1234567890123456789, 1234567890123456788, 1234567890123456789.0) == [6, 0, 6]
+    assert encode({"age": [1, 1], "job": np.array([501.0, np.nan])}, spec)[1][:, 0].tolist() == [1, 0]
+    truths = {**TABLE, "categorical": {"job": ["False", "True"]}}
+    given = ["true", "TRUE", True, "False", "tRUE"]
+    assert encode({"age": [1] * 5, "job": given}, truths)[1][:, 0].tolist() == [2, 2, 2, 1, 0]
+
+
+def test_a_missing_value_written_out_is_a_gap_unless_a_model_knows_it_as_a_word() -> None:
+    gaps = {"age": [1] * 5, "job": ["NaN", "nan", "<NA>", None, ""]}
+    assert encode(gaps, TABLE)[1][:, 0].tolist() == [1] * 5
+    old = {**TABLE, "categorical": {"job": ["", "cook", "nan"]}}
+    assert encode(gaps, old)[1][:, 0].tolist() == [1, 3, 1, 1, 1]
+
+
+def test_nullable_columns_of_pandas_keep_digits_and_gaps() -> None:
+    spec = {**IMPUTED, "categorical": {"job": ["", "1234567890123456788", "1234567890123456789"]}}
+    jobs = pd.array([1234567890123456789, None, 1234567890123456788], "Int64")
+    numbers, codes = encode(pd.DataFrame({"age": pd.array([1, None, 3], "Int64"), "job": jobs}), spec)
+    np.testing.assert_array_equal(numbers[:, 0], [1, np.nan, 3])
+    assert codes[:, 0].tolist() == [3, 1, 2]
+
+
 def test_columns_that_the_spec_does_not_name_are_left_alone() -> None:
     numbers, _ = encode({"age": [1], "job": ["cook"], "salary": ["a lot"]}, TABLE)
     assert numbers.tolist() == [[1.0]]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from numbers import Number
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from mtl_search.data.encoding import is_missing
+from mtl_search.data.encoding import EXACT, is_missing
 from mtl_search.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ Rows = TypeVar("Rows")
 SPLITS = ("train", "validation", "test")
 TEXT_FEATURES, NGRAMS = 2**14, 2
 _SHOWN = 30
+_VALUES = (str, bool, np.bool_, Real, Decimal)
+_ARRAYS = (list, tuple, np.ndarray)
 
 
 class Source(ABC):
@@ -53,31 +57,39 @@ class Source(ABC):
         self.text = tuple(text)
         self.text_features, self.ngrams = text_features, ngrams
 
-    def load(self) -> dict[str, Columns]:
+    def load(self, verbatim: Collection[str] = (), notes: list[str] | None = None) -> dict[str, Columns]:
         """Reads the data set.
+
+        Args:
+            verbatim: Columns whose values are kept as a file spells them: categories and labels.
+            notes: Grows by what a user should know though it is no error; each begins with a place, as in `DataError`.
 
         Returns:
             Split name to columns (first axis: rows): "train", and "validation" and "test" where they are given. Numbers
-            keep their dtype, with NaN where one is missing; text has the dtype object.
+            keep their dtype, with NaN where one is missing; text has the dtype object, and so have whole numbers
+            beside a gap that float64 would round, in verbatim columns.
 
         Raises:
             DataError: What is wrong, at a place relative to this source ("path", "inputs").
         """
         splits: dict[str, Columns] = {}
         problems: list[Problem] = []
-        for split, columns in self._load().items():
+        for split, columns in self._read(verbatim, [] if notes is None else notes).items():
             if split not in SPLITS:
                 problems.append(Problem("", "must give splits of known names", split, SPLITS))
                 continue
             try:
-                splits[split] = {str(name): as_column(str(name), values) for name, values in _items(columns)}
+                splits[split] = {
+                    str(name): as_column(str(name), values, exact=str(name) in verbatim)
+                    for name, values in _items(columns)
+                }
             except ValueError as error:
                 problems.append(Problem("", f"{error} (split {split})"))
         if problems:
             raise DataError(problems)
         return with_train(splits)
 
-    def stream(self) -> dict[str, ParquetRows]:
+    def stream(self, verbatim: Collection[str] = (), notes: list[str] | None = None) -> dict[str, ParquetRows]:
         """As ``load``, but the rows stay on disk.
 
         Raises:
@@ -88,6 +100,10 @@ class Source(ABC):
     @abstractmethod
     def _load(self) -> Mapping[str, Any]:
         """Split name to a data frame, or to column name -> array, tensor, series or list."""
+
+    def _read(self, verbatim: Collection[str], notes: list[str]) -> Mapping[str, Any]:
+        """As ``_load``; a source of text files keeps verbatim columns as they are spelled."""
+        return self._load()
 
 
 def with_train(splits: dict[str, Rows]) -> dict[str, Rows]:
@@ -122,8 +138,27 @@ def shown(names: Iterable[str]) -> tuple[str, ...]:
     return all_names if len(all_names) <= _SHOWN else (*all_names[:_SHOWN], "…")
 
 
-def as_column(name: str, values: Any) -> np.ndarray:
+def first_odd(values: np.ndarray) -> int | None:
+    """The first row of a column (n, ...) that holds neither a number nor text nor nothing; None if there is none.
+
+    Of lists it is the first whose length differs from that of the first list, since lists of one length make arrays.
+    """
+    plain = values.tolist() if values.dtype == object else []
+    kinds = {kind for kind in set(map(type, plain)) if not issubclass(kind, _VALUES)}
+    rows = [row for row, value in enumerate(plain) if type(value) in kinds and not is_missing(value)]
+    if not rows:
+        return None
+    lengths = [len(plain[row]) if isinstance(plain[row], _ARRAYS) else 0 for row in rows]
+    return next((row for row, length in zip(rows, lengths, strict=True) if length != lengths[0]), rows[0])
+
+
+def as_column(name: str, values: Any, *, exact: bool = False) -> np.ndarray:
     """Any array-like as a numpy column: numbers, or objects that are texts.
+
+    Args:
+        name: What it is called.
+        values: Its rows.
+        exact: Whether whole numbers beside gaps stay objects where float64 would round them.
 
     Raises:
         ValueError: It is no column.
@@ -131,7 +166,7 @@ def as_column(name: str, values: Any) -> np.ndarray:
     if isinstance(values, pd.DataFrame):
         raise ValueError(f"must give a column one name only, got {name!r} twice")
     if isinstance(values, pd.Series):
-        array = _from_series(values)
+        array = _from_series(values, exact)
     elif hasattr(values, "detach"):  # a torch tensor; torch itself is not needed to read tables
         array = values.detach().cpu().numpy()
     elif isinstance(values, (list, tuple)):
@@ -142,22 +177,31 @@ def as_column(name: str, values: Any) -> np.ndarray:
         raise ValueError(f"column {name!r} must have a row axis, got the single value {array.item()!r}")
     if array.dtype.kind in "US":
         return array.astype(str).astype(object)
-    return _from_objects(name, array) if array.dtype == object else array
+    return _from_objects(name, array, exact) if array.dtype == object else array
 
 
-def _from_series(series: pd.Series[Any]) -> np.ndarray:
+def _from_series(series: pd.Series[Any], exact: bool) -> np.ndarray:
     if isinstance(series.dtype, np.dtype) and series.dtype != object:
         return series.to_numpy()
     if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):
         if not series.isna().any():
             return series.to_numpy(dtype=bool if pd.api.types.is_bool_dtype(series.dtype) else series.dtype.type)
+        if exact and pd.api.types.is_integer_dtype(series.dtype):
+            return series.astype(object).to_numpy()
         if not pd.api.types.is_bool_dtype(series.dtype):
             return series.to_numpy(dtype=np.float64, na_value=np.nan)
     return series.astype(object).to_numpy()
 
 
-def _from_objects(name: str, array: np.ndarray) -> np.ndarray:
-    """Numbers among gaps as float64, cells that are arrays stacked, anything else as it is."""
+def _is_long(value: object) -> bool:
+    """Whether a value is a whole number that float64 may round."""
+    if isinstance(value, Decimal):
+        return value.is_finite() and abs(value) > EXACT
+    return isinstance(value, (int, np.integer)) and abs(int(value)) > EXACT
+
+
+def _from_objects(name: str, array: np.ndarray, exact: bool) -> np.ndarray:
+    """Numbers among gaps as float64, cells that are arrays of one shape stacked, anything else as it is."""
     if array.ndim > 1:
         try:
             return array.astype(np.float64)
@@ -168,11 +212,11 @@ def _from_objects(name: str, array: np.ndarray) -> np.ndarray:
     present = [value for value in array.tolist() if not is_missing(value)]
     if present and all(isinstance(value, (bool, np.bool_)) for value in present):
         return array.astype(bool) if len(present) == len(array) else array
-    if all(isinstance(value, Number) for value in present):
+    if exact and any(map(_is_long, present)):
+        return array
+    if all(isinstance(value, (Real, Decimal)) for value in present):
         return np.array([np.nan if is_missing(value) else float(value) for value in array.tolist()], dtype=np.float64)
-    if present and all(isinstance(value, (list, tuple, np.ndarray)) for value in present):
-        try:
+    if present and all(isinstance(value, _ARRAYS) for value in present):
+        with suppress(TypeError, ValueError):  # a column of other arrays is refused where it is used
             return np.array([np.asarray(value, dtype=np.float64) for value in array.tolist()])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"column {name!r} must hold arrays of numbers of one shape ({error})") from error
     return array

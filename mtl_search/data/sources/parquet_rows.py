@@ -6,7 +6,8 @@ What a `table` source gives where the study streams; the checks, the fits and `r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -18,7 +19,8 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from mtl_search.data.sources.base import Columns, as_column
+from mtl_search.data.sources.base import Columns, as_column, why_unreadable
+from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import content_key
 
 Rows = Mapping[str, np.ndarray]
@@ -36,24 +38,47 @@ class ParquetRows(Mapping[str, np.ndarray]):
         path: A file, a folder of files, or a URL that pyarrow opens.
         rows: Numbers of the rows in the table, ascending; None for all.
         hidden: Columns that are left out.
+        verbatim: Columns whose values are kept as they are, as in `Source.load`.
+        place: Key path of the file, for problems.
 
-    Raises:
-        OSError: It cannot be read.
-        pa.ArrowException: It is no Parquet.
+    Every method raises a `DataError` where the file cannot be read.
     """
 
-    def __init__(self, path: str, rows: np.ndarray | None = None, hidden: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        path: str,
+        rows: np.ndarray | None = None,
+        hidden: Iterable[str] = (),
+        verbatim: Collection[str] = (),
+        place: str = "path",
+    ) -> None:
+        self._given, self._place = path, place
         self._path = path if "://" in path else str(Path(path).resolve())  # workers may be in another folder
-        self._numbers, self._hidden = rows, frozenset(hidden)
+        self._numbers, self._hidden, self._verbatim = rows, frozenset(hidden), frozenset(verbatim)
         self._held: Columns = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What travels to the workers: where the rows are, and none of them."""
-        return {"_path": self._path, "_numbers": self._numbers, "_hidden": self._hidden, "_held": {}}
+        names = ("_given", "_place", "_path", "_numbers", "_hidden", "_verbatim")
+        return {name: getattr(self, name) for name in names} | {"_held": {}}
+
+    def under(self, section: str) -> ParquetRows:
+        """These rows, whose problems are told below a section of the study file."""
+        self._place = f"{section}.{self._place}"
+        return self
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, pa.ArrowException) as error:
+            rule = f"must be a readable file ({why_unreadable(error)})"
+            raise DataError([Problem(self._place, rule, self._given)]) from error
 
     @cached_property
     def _table(self) -> pads.Dataset:
-        return pads.dataset(self._path, format="parquet", partitioning="hive")
+        with self._reading():
+            return pads.dataset(self._path, format="parquet", partitioning="hive")
 
     @cached_property
     def _names(self) -> tuple[str, ...]:
@@ -63,7 +88,8 @@ class ParquetRows(Mapping[str, np.ndarray]):
 
     @cached_property
     def _total(self) -> int:
-        return int(self._table.count_rows())
+        with self._reading():
+            return int(self._table.count_rows())
 
     @property
     def rows(self) -> int:
@@ -107,9 +133,12 @@ class ParquetRows(Mapping[str, np.ndarray]):
         if name not in self._held:
             if name not in self._names:
                 raise KeyError(name)
-            whole = self._table.to_table(columns=[name]).replace_schema_metadata(None)
-            # As a category, each text is there once, not once a row.
-            column = as_column(name, whole.to_pandas(strings_to_categorical=True)[name])
+            with self._reading():
+                whole = self._table.to_table(columns=[name]).replace_schema_metadata(None)
+                # As a category, each text is there once, not once a row.
+                exact = name in self._verbatim
+                frame = whole.to_pandas(strings_to_categorical=True, integer_object_nulls=exact)
+                column = as_column(name, frame[name], exact=exact)
             self._held[name] = column if self._numbers is None else column[self._numbers]
         return self._held[name]
 
@@ -117,8 +146,9 @@ class ParquetRows(Mapping[str, np.ndarray]):
         """Some of the rows, by their numbers among these, ascending; less some columns."""
         numbers = rows if self._numbers is None else self._numbers[rows]
         hidden = (*self._hidden, *without)
-        chosen = ParquetRows(self._path, None if len(numbers) == self._total else numbers, hidden)
-        chosen.__dict__.update({"_table": self._table, "_total": self._total})
+        left = None if len(numbers) == self._total else numbers
+        chosen = ParquetRows(self._given, left, hidden, self._verbatim, self._place)
+        chosen.__dict__.update({"_path": self._path, "_table": self._table, "_total": self._total})
         return chosen
 
     def chunks(self, names: Sequence[str]) -> Iterator[Columns]:
@@ -126,13 +156,17 @@ class ParquetRows(Mapping[str, np.ndarray]):
         if not names:
             return
         first = 0
-        for batch in self._batches(names):
-            part = _columns(batch)
+        parts = ((len(batch), _columns(batch, self._verbatim)) for batch in self._batches(names))
+        while True:
+            with self._reading():
+                length, part = next(parts, (0, None))
+            if part is None:
+                return
             if self._numbers is not None:
-                start, stop = np.searchsorted(self._numbers, [first, first + len(batch)])
+                start, stop = np.searchsorted(self._numbers, [first, first + length])
                 wanted = self._numbers[start:stop] - first
                 part = {name: values[wanted] for name, values in part.items()}
-            first += len(batch)
+            first += length
             if len(next(iter(part.values()))):
                 yield part
             if self._numbers is not None and first > self._numbers[-1]:
@@ -201,18 +235,25 @@ def chunks_of(columns: Rows, names: Sequence[str]) -> Iterator[Columns]:
         yield {name: columns[name] for name in names}
 
 
-def _columns(batch: pa.RecordBatch) -> Columns:
+def _columns(batch: pa.RecordBatch, verbatim: Collection[str]) -> Columns:
     """A batch as the columns that the whole table would have had there."""
     columns = {name: batch.column(name) for name in batch.schema.names}
-    fast = {name: values for name, column in columns.items() if (values := _plain(column)) is not None}
+    fast = {n: values for n, column in columns.items() if (values := _plain(column, exact=n in verbatim)) is not None}
     rest = [name for name in columns if name not in fast]
-    frame = pa.table({name: columns[name] for name in rest}).to_pandas() if rest else {}
-    return {name: fast[name] if name in fast else as_column(name, frame[name]) for name in columns}
+    frame = pa.table({name: columns[name] for name in rest}).to_pandas(integer_object_nulls=True) if rest else {}
+    return {n: fast[n] if n in fast else as_column(n, frame[n], exact=n in verbatim) for n in columns}
 
 
-def _plain(column: pa.Array) -> np.ndarray | None:
-    """Numbers, and lists of them, without pandas, as it would give them; None for anything else."""
+def _plain(column: pa.Array, *, exact: bool) -> np.ndarray | None:
+    """Numbers, and lists of them, without pandas, as it would give them; None for anything else.
+
+    Args:
+        column: The values.
+        exact: Whether whole numbers beside gaps must stay whole.
+    """
     kind = column.type
+    if exact and column.null_count and pa.types.is_integer(kind):
+        return None
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         values: np.ndarray = column.to_numpy(zero_copy_only=False)
         return values

@@ -79,7 +79,7 @@ def _columns(rows: Any, names: list[str] | None) -> Columns:
         ValueError: They are of another form.
     """
     if isinstance(rows, pd.DataFrame | Mapping):
-        return {str(name): as_column(str(name), rows[name]) for name in rows}
+        return {str(name): as_column(str(name), rows[name], exact=True) for name in rows}
     if isinstance(rows, tuple | list):
         parts: Sequence[Any] = rows
     elif hasattr(rows, "tensors"):  # a TensorDataset
@@ -99,7 +99,7 @@ def _columns(rows: Any, names: list[str] | None) -> Columns:
     if names is None or len(names) != len(parts):
         got = "none" if names is None else ", ".join(names)
         raise ValueError(f"must come with columns, a name for each of the {len(parts)} parts of a row, got {got}")
-    return {name: as_column(name, part) for name, part in zip(names, parts, strict=True)}
+    return {name: as_column(name, part, exact=True) for name, part in zip(names, parts, strict=True)}
 
 
 def _is_dataset(rows: Any) -> bool:
@@ -120,4 +120,4 @@ def _stacked(name: str, values: Sequence[Any]) -> np.ndarray:
     if not isinstance(values[0], bool | int | float | str | list | type(None)):
         kind = type(values[0]).__name__
         raise ValueError(f"must give tensors, arrays, numbers or text in {name!r}, got {kind}")
-    return as_column(name, list(values))
+    return as_column(name, list(values), exact=True)
