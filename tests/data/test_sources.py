@@ -91,6 +91,53 @@ def test_npz_arrays_are_columns_of_given_splits_or_of_one(tmp_path: Path) -> Non
     assert columns["x"].dtype == np.uint8
 
 
+def arrays(rows: int) -> dict[str, np.ndarray]:
+    return {"x": np.arange(rows * 4.0).reshape(rows, 2, 2), "y": np.arange(rows)}
+
+
+def test_npz_rows_are_split_by_an_array_that_names_splits(tmp_path: Path) -> None:
+    part = np.array(["train", "test", "validation", "train", "train"])
+    np.savez(tmp_path / "a.npz", **arrays(5), part=part, names=np.array(["p", "q"]))
+    splits = load("arrays", path=str(tmp_path / "a.npz"), split_by="part")
+    assert {split: columns["y"].tolist() for split, columns in splits.items()} == {
+        "train": [0, 3, 4],
+        "validation": [2],
+        "test": [1],
+    }
+    assert splits["test"]["x"].tolist() == [[[4, 5], [6, 7]]]
+    assert all("part" not in columns for columns in splits.values())
+    for wrong, rule in (
+        ({"split_by": "parts"}, r"split_by: must name columns of the table .*'parts' \(choices: x, y, part, names\)"),
+        ({"split_by": "names"}, "split_by: must name a column of splits' names, got 'p'"),
+        ({"split_by": "x"}, "split_by: must name columns of single values"),
+        ({"split_by": "part", "path": None, "train": "a.npz"}, "split_by: has no effect where the splits have their"),
+    ):
+        with pytest.raises(DataError, match=rule):
+            load("arrays", **{"path": str(tmp_path / "a.npz"), **wrong})
+
+
+def test_npz_splits_may_have_their_own_files(tmp_path: Path) -> None:
+    for split, rows in (("train", 6), ("validation", 2), ("test", 3)):
+        np.savez(tmp_path / f"{split}.npz", **arrays(rows))
+    files = {split: str(tmp_path / f"{split}.npz") for split in ("train", "validation", "test")}
+    splits = load("arrays", **files)
+    assert {split: len(columns["x"]) for split, columns in splits.items()} == {"train": 6, "validation": 2, "test": 3}
+    assert list(load("arrays", train=files["train"], test=files["test"])) == ["train", "test"]
+    task = {"y": TaskConfig.model_validate({"kind": "regression", "target": "y"})}
+    data = load_data(DataConfig.model_validate({"source": {"arrays": files}}), task, 0)
+    assert data.splits["test"]["main"].rows == 3
+    for wrong, rule in (
+        ({}, "path: must be given, or else the splits' own files"),
+        ({"path": "a.npz", "test": "b.npz"}, "path: must be given, or else the splits' own files"),
+        (
+            {"train": files["train"], "test": "none.npz"},
+            r"test: must be a readable .npz file \(there is no such file\)",
+        ),
+    ):
+        with pytest.raises(DataError, match=rule):
+            load("arrays", **wrong)
+
+
 def test_sklearn_sets_have_named_columns_and_class_names() -> None:
     iris = load("sklearn", name="iris")["train"]
     assert set(iris["target"]) == {"setosa", "versicolor", "virginica"}
@@ -168,8 +215,11 @@ def test_a_table_wants_one_path_or_the_splits_own() -> None:
             load("table", **params)
     with pytest.raises(DataError, match=r"path: must end as a known format does, got 'a.xlsx' \(choices: .csv,"):
         load("table", path="a.xlsx")
-    with pytest.raises(DataError, match="separator: has no effect on a Parquet file"):
-        load("table", path="a.parquet", separator=";")
+    for idle in ({"separator": ";"}, {"decimal": ","}, {"thousands": "'"}):
+        with pytest.raises(DataError, match=f"{next(iter(idle))}: has no effect on a Parquet file"):
+            load("table", path="a.parquet", **idle)
+    with pytest.raises(DataError, match="thousands: must not be what stands before the decimals"):
+        load("table", path="a.csv", decimal=",", thousands=",")
 
 
 def test_an_npz_file_runs_no_code_and_must_hold_named_arrays(tmp_path: Path) -> None:
