@@ -1,10 +1,13 @@
 """``mtl-search validate``: everything that can be checked before anything is trained."""
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from mtl_search.commands.shared import STUDY_FILE, prepared_study, print_line
 
 HELP = "check a study file and its data without training"
+_MOST_NAMES = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
     rows = {split: sum(counts.values()) for split, counts in described["rows"].items()}
     print_line(f"{config.name}: no errors")
     print_line(f"  rows: {', '.join(f'{count} {split}' for split, count in rows.items())}")
+    for line in _inputs(prepared.data.preparation.spec):
+        print_line(f"  {line}")
     for task in prepared.data.all_tasks:
         kind = f"{task.kind}, {task.outputs} outputs" if task.outputs > 1 else task.kind
         of = "task" if task in prepared.data.tasks else "source task"
@@ -28,3 +33,26 @@ def run(arguments: argparse.Namespace) -> int:
     searched = len(prepared.study.space.domains)
     print_line(f"  {prepared.workload.blocks} blocks, {searched} searched parameters, {config.search.budget}")
     return 0
+
+
+def _inputs(spec: Mapping[str, Any]) -> Iterator[str]:
+    """What the input columns are, a line for each kind.
+
+    Args:
+        spec: As in `Preparation.spec`.
+    """
+    if spec["kind"] == "array":
+        yield f"input: {spec['column']}, arrays of shape {tuple(spec['shape'])} ({spec['dtype']})"
+        return
+    values = {name: len(categories) for name, categories in spec["categorical"].items()}
+    categories = [f"{name} ({count} value{'s' if count > 1 else ''})" for name, count in values.items()]
+    kinds = {"numbers": spec["numeric"], "categories": categories, "text": spec.get("text", {}).get("columns", [])}
+    for kind, names in kinds.items():
+        if names:
+            yield f"inputs that are {kind}: {_folded(names)}"
+
+
+def _folded(names: Sequence[str]) -> str:
+    """Names on a line, the first few of many."""
+    more = [f"... {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
+    return ", ".join([*names[:_MOST_NAMES], *more])
