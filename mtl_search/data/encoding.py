@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 Encoded = tuple[np.ndarray, ...]
-_GAP_TEXTS = frozenset({"", "NaN", "nan", "<NA>"})
-"""Texts that stand for a missing value: what Python and pandas write for one. ``NA`` and ``None`` may be words."""
+GAP_TEXTS = frozenset(
+    {"", "NaN", "nan", "-NaN", "-nan", "<NA>", "#N/A", "#N/A N/A", "#NA", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"}
+)
+"""Texts that programs write for a missing value, and that are no words, as ``NA`` and ``None`` may be."""
 EXACT = 2**53
 """Up to here float64 holds every whole number."""
 TRUTHS = {spelled: truth for truth in (True, False) for spelled in (f"{truth}", f"{truth}".upper(), f"{truth}".lower())}
@@ -140,7 +142,7 @@ def text_of(value: object) -> str:
     A text that stands for a missing value, such as "NaN", is "" too.
     """
     if isinstance(value, str):
-        return "" if value in _GAP_TEXTS else value
+        return "" if value in GAP_TEXTS else value
     if is_missing(value):
         return ""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
@@ -155,7 +157,7 @@ def texts_of(values: np.ndarray) -> Iterable[str]:
         texts = [text_of(value) for value in distinct]
         return [texts[place] for place in places.tolist()]
     plain = values.tolist()
-    return [("" if value in _GAP_TEXTS else value) if type(value) is str else text_of(value) for value in plain]
+    return [("" if value in GAP_TEXTS else value) if type(value) is str else text_of(value) for value in plain]
 
 
 def number_in(text: str) -> float | None:

@@ -77,10 +77,11 @@ def read_target(
 
 def _find_doubts(name: str, task: TaskConfig, targets: Collection[RawTarget]) -> Iterator[str]:
     """Notes on what a user may not mean: a mark that no row holds, a label that others write for a gap."""
-    if task.missing is not None and text_of(task.missing) and not any(target.marked for target in targets):
+    mark = text_of(task.missing)
+    if mark and mark not in GAPS and not any(target.marked for target in targets):
         yield f"tasks.{name}.missing: no row holds {shown_value(task.missing)}, so it marks no label as missing"
     if is_class(task):
-        rows = Counter(label for target in targets for label in target.values)
+        rows = Counter(label for target in targets for label in target.values[target.mask])
         for word in sorted(GAPS.intersection(rows)):
             yield f"tasks.{name}.target: {word!r} is a label in {rows[word]} rows; `missing: {word}` would make it none"
 

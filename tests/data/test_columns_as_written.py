@@ -175,7 +175,7 @@ def test_data_sets_of_one_category_may_hold_it_with_and_without_gaps() -> None:
     assert categories(data, "id") == sorted(["", "5", *map(str, LONG)])
 
 
-@pytest.mark.parametrize("gap", ["NaN", "nan", "<NA>"])
+@pytest.mark.parametrize("gap", ["NaN", "nan", "-nan", "<NA>", "#N/A"])
 def test_a_missing_value_written_out_is_a_gap_in_labels_and_categories(gap: str) -> None:
     columns = {"c": repeated("a", "b", gap), "w": repeated("p", gap)}
     for name in ("t.csv", "t.parquet"):
@@ -200,6 +200,10 @@ def test_a_mark_of_a_missing_label_is_compared_as_a_number(missing: Any) -> None
     assert masks(data) == 50
     assert data.notes == ()
     assert abs(data.tasks[0].center) < 1
+
+
+def test_a_mark_that_is_read_as_a_gap_anyway_is_no_surprise() -> None:
+    assert load(written("t.csv", y=repeated(1.5, "NA", 2.5)), VALUE | {"missing": "NA"}).notes == ()
 
 
 @pytest.mark.parametrize("task", [VALUE, CLASS], ids=["regression", "classification"])
@@ -253,6 +257,16 @@ def test_decimal_and_thousands_say_how_numbers_are_written() -> None:
         "fr.csv", v=repeated("1\u202f045.5", "3.7", "-2.0", ""), w=repeated("1 000 000", "7"), day=plain["day"]
     )
     assert load(spaced, thousands=" ", missing="impute").key == wanted.key
+
+
+def test_a_target_with_a_mark_is_read_in_the_format_of_its_file() -> None:
+    text = [f"{y}".replace(".", ",") if row % 6 else "?" for row, y in enumerate(Y)]
+    pd.DataFrame({"x": np.arange(ROWS), "y": text}).to_csv("t.csv", sep=";", index=False)
+    data = load("t.csv", VALUE | {"missing": "?"}, separator=";", decimal=",")
+    assert masks(data) == 50
+    part = data.splits["test"]["main"]
+    first = int(part.encoded[0][:, 0].astype(int)[part.masks["t"]][0])
+    assert part.targets["t"][part.masks["t"]][0] * data.tasks[0].scale + data.tasks[0].center == pytest.approx(Y[first])
 
 
 def test_two_columns_of_one_name_are_refused() -> None:

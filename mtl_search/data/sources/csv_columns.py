@@ -18,11 +18,11 @@ import fsspec
 import numpy as np
 import pandas as pd
 
-from mtl_search.data.encoding import TRUTHS, number_in, respelled, text_of
+from mtl_search.data.encoding import GAP_TEXTS, TRUTHS, number_in, respelled, text_of
 from mtl_search.errors import DataError, Problem
 
-GAPS = frozenset({"NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A"})
-"""How others write a missing number. In a column of text most of them may be words: "NA" is Namibia too."""
+GAPS = GAP_TEXTS | {"NA", "N/A", "n/a", "NULL", "null", "None"}
+"""How others write a missing number. In a column of text the latter may be words: "NA" is Namibia too."""
 _SPACES = "[ \u00a0\u202f]"
 
 
@@ -123,8 +123,13 @@ def _as_numbers(column: pd.Series[Any], form: CsvFormat) -> pd.Series[Any]:
     gaps = column.isin(GAPS)
     if form.plain and not gaps.any():
         return column
-    numbers = pd.to_numeric(form.respell(column.mask(gaps)), errors="coerce")
-    return numbers if (numbers.notna() | gaps | column.isna()).all() else column
+    spelled = form.respell(column.mask(gaps))
+    numbers = pd.to_numeric(spelled, errors="coerce")
+    if (numbers.notna() | gaps | column.isna()).all():
+        return numbers
+    # Numbers among marks for a missing label, which the task knows.
+    mostly = not form.plain and numbers.notna().sum() >= column.notna().sum() / 2
+    return spelled.where(numbers.notna(), column) if mostly else column
 
 
 def _as_spelled(column: pd.Series[Any]) -> pd.Series[Any]:
