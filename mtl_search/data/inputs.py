@@ -211,9 +211,9 @@ def _check_column(dataset: DataSet, split: str, name: str, facts: Facts, listed:
         yield Problem(place, f"must hold numbers or text {where}", facts.strange)
         return
     if listed or text:
-        if text and not listed:
-            yield from _check_text(place, where, facts)
-        if (count := len(facts.texts)) > _MOST_CATEGORIES:
+        found = [] if listed else list(_check_text(place, where, facts))
+        yield from found
+        if not found and (count := len(facts.texts)) > _MOST_CATEGORIES:
             hint = "; a table takes free text in `text`" if text else ""
             yield Problem(place, f"must hold at most {_MOST_CATEGORIES} categories {where}{hint}", count)
         return

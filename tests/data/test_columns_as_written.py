@@ -225,6 +225,11 @@ def test_numbers_in_another_notation_are_refused_among_the_inputs(text: str) -> 
     assert categories(load(path, categorical=["v"]), "v") == sorted(["1", "2", text])
 
 
+def test_many_numbers_in_another_notation_are_told_once() -> None:
+    pd.DataFrame({"v": [f"{row},5" for row in range(1200)], "y": np.arange(1200.0)}).to_csv("t.csv", index=False)
+    assert len(problem("t.csv").splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     "text", ["18-25", "65+", ">50K", "1.2.3", "2020-01-01", "01.02.2020", "12:30", "5kg", "A1", "", "-"]
 )
