@@ -30,12 +30,14 @@ def encode(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> Enc
         columns: Column name to n values: arrays, lists as JSON gives them, or a data frame. Others are left alone.
         spec: What `Preparation.spec` says: ``{"kind": "table", "numeric": [names], "categorical": {name: [categories]},
             "missing": "error" | "impute"}``, with ``"text": {"columns": [names], "features": w, "ngrams": m}`` where
-            there is text, or ``{"kind": "array", "column": name, "shape": [...], "dtype": ...}``.
+            there is text and ``"dtype": "float64"`` where float32 would lose too much of the numbers, or ``{"kind":
+            "array", "column": name, "shape": [...], "dtype": ...}``.
 
     Returns:
-        For a table: numbers (n, d) float32, NaN where one is to be imputed, and codes (n, c) int64, where 0 is a
-        category never seen in training and 1, 2, … follow the spec; with text also its hashes, w features of each
-        column side by side, (n, w * columns) float32. For an array: values (n, *shape), uint8 or float32.
+        For a table: numbers (n, d) of the spec's dtype (float32 if it has none), NaN where one is to be imputed, and
+        codes (n, c) int64, where 0 is a category never seen in training and 1, 2, … follow the spec; with text also its
+        hashes, w features of each column side by side, (n, w * columns) float32. For an array: values (n, *shape) of
+        the spec's dtype: uint8, float32 or float64.
 
     Raises:
         ValueError: A column is missing or has the wrong shape or length, or a value is not what the spec asks for.
@@ -63,9 +65,9 @@ def encode_sparse(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any])
     for name in names:
         if len(raw[name]) != rows:
             raise ValueError(f"column {name!r}: must have {rows} rows as {names[0]!r} has, got {len(raw[name])}")
-    numbers = np.empty((rows, len(spec["numeric"])), dtype=np.float32)
+    numbers = np.empty((rows, len(spec["numeric"])), dtype=spec.get("dtype", "float32"))
     for index, name in enumerate(spec["numeric"]):
-        numbers[:, index] = _finite(name, numbers_of(name, raw[name]), spec.get("missing") == "impute")
+        numbers[:, index] = _finite(name, numbers_of(name, raw[name]), spec.get("missing") == "impute", numbers.dtype)
     codes = np.empty((rows, len(spec["categorical"])), dtype=np.int64)
     for index, (name, categories) in enumerate(spec["categorical"].items()):
         codes[:, index] = _codes(raw[name], categories)
@@ -217,7 +219,7 @@ def _column(columns: Mapping[str, npt.ArrayLike], name: str) -> np.ndarray:
     return array
 
 
-def _finite(name: str, numbers: np.ndarray, impute: bool) -> np.ndarray:
+def _finite(name: str, numbers: np.ndarray, impute: bool, dtype: np.dtype[Any]) -> np.ndarray:
     with np.errstate(over="ignore"):
         single = numbers.astype(np.float32)
     wrong = np.isinf(single) if impute else ~np.isfinite(single)
@@ -225,7 +227,7 @@ def _finite(name: str, numbers: np.ndarray, impute: bool) -> np.ndarray:
         row = int(wrong.argmax())
         rule = "must hold finite numbers (float32)" if impute else "must hold finite numbers (float32), none missing"
         raise ValueError(f"column {name!r}: {rule}, got {numbers[row]} in row {row}")
-    return single
+    return single if dtype == single.dtype else numbers
 
 
 def _array(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> np.ndarray:
@@ -246,7 +248,7 @@ def _array(columns: Mapping[str, npt.ArrayLike], spec: Mapping[str, Any]) -> np.
         raise ValueError(f"column {name!r}: must hold numbers, got {values.dtype} ({values.reshape(-1)[:1].tolist()})")
     if spec["dtype"] == "uint8":
         return _bytes(name, values)
-    return _finite_rows(name, values)
+    return _finite_rows(name, values, np.dtype(spec["dtype"]))
 
 
 def _bytes(name: str, values: np.ndarray) -> np.ndarray:
@@ -257,11 +259,11 @@ def _bytes(name: str, values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8, copy=False)
 
 
-def _finite_rows(name: str, values: np.ndarray) -> np.ndarray:
+def _finite_rows(name: str, values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     with np.errstate(over="ignore"):
         single = values.astype(np.float32, copy=False)
     if not np.isfinite(single).all():
         row = int((~np.isfinite(single)).reshape(len(single), -1).any(axis=1).argmax())
         wrong = values[row][~np.isfinite(single[row])].flat[0]
         raise ValueError(f"column {name!r}: must hold finite numbers (float32), none missing, got {wrong} in row {row}")
-    return single
+    return single if dtype == single.dtype else values.astype(dtype, copy=False)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -23,18 +24,26 @@ from mtl_search.data.sources.parquet_rows import ChunkedRows
 class Preparation(nn.Module, ABC):
     """Turns what `encode(columns, preparation.spec)` returns into features (n, *feature_shape), float32.
 
+    Args:
+        means: Mean of each channel. As an array of float64 it says that rows are encoded and standardised in float64,
+            because float32 would round away what tells them apart; otherwise all is float32.
+        scales: Standard deviation of each channel.
+        shape: Shape of both, so that they fit the rows.
+
     Attributes:
         feature_shape: Shape of one row's features: (d,) or (channels, height, width).
+        dtype: What rows are standardised in, "float32" or "float64".
     """
 
     feature_shape: tuple[int, ...]
     means: Tensor
     scales: Tensor
 
-    def __init__(self, means: Sequence[float], scales: Sequence[float], shape: tuple[int, ...]) -> None:
+    def __init__(self, means: npt.ArrayLike, scales: npt.ArrayLike, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("means", torch.tensor(means, dtype=torch.float32).reshape(shape))
-        self.register_buffer("scales", torch.tensor(scales, dtype=torch.float32).reshape(shape))
+        self.dtype = "float64" if isinstance(means, np.ndarray) and means.dtype == np.float64 else "float32"
+        self.register_buffer("means", torch.tensor(np.asarray(means, self.dtype)).reshape(shape))
+        self.register_buffer("scales", torch.tensor(np.asarray(scales, self.dtype)).reshape(shape))
 
     @property
     @abstractmethod
@@ -60,8 +69,8 @@ class TablePreparation(Preparation):
         categorical: Mapping[str, Sequence[str]],
         missing: str,
         imputed: Sequence[str],
-        means: Sequence[float],
-        scales: Sequence[float],
+        means: npt.ArrayLike,
+        scales: npt.ArrayLike,
         text: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(means, scales, (len(numeric),))
@@ -102,8 +111,9 @@ class TablePreparation(Preparation):
         numbers: Iterable[np.ndarray] = [np.empty((0, 0))]
         if numeric:
             spec = {"kind": "table", "numeric": list(numeric), "categorical": {}, "missing": missing}
+            spec["dtype"] = "float64"
             numbers = _Numbers(chunked, spec) if isinstance(rows, ChunkedRows) else encode(rows, spec)[:1]
-        means, scales, gaps = moments_of([numbers], (len(numeric),))
+        means, scales, gaps = moments_of([numbers], (len(numeric),), rounded=True)
         imputed = [name for name, gap in zip(numeric, gaps, strict=True) if gap]
         categories = {name: sorted(found) for name, found in vocabularies.items()}
         return cls(numeric, categories, missing, imputed, means, scales, text)
@@ -112,7 +122,8 @@ class TablePreparation(Preparation):
     def spec(self) -> dict[str, Any]:
         names = {"numeric": list(self._numeric), "categorical": {n: list(c) for n, c in self._categorical.items()}}
         text = {} if self._text is None else {"text": dict(self._text)}
-        return {"kind": "table", **names, "missing": self._missing, **text}
+        dtype = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        return {"kind": "table", **names, "missing": self._missing, **text, **dtype}
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -125,13 +136,15 @@ class TablePreparation(Preparation):
     def forward(self, numbers: Tensor, codes: Tensor, *text: Tensor) -> Tensor:
         """Features (n, d + imputed + categories + hashes) of numbers (n, d), codes (n, c) int64 and text (n, hashes).
 
+        The numbers have the preparation's dtype.
+
         Without the text that it was made for, the features before those of the text.
         """
         gaps = torch.isnan(numbers)
         standard = (torch.where(gaps, self.means, numbers) - self.means) / self.scales
         one_hot = codes.index_select(1, self.get_buffer("_sources")) == self.get_buffer("_codes")
         flags = gaps.index_select(1, self.get_buffer("_flagged"))
-        return torch.cat([standard, flags.float(), one_hot.float(), *text], dim=1)
+        return torch.cat([standard.float(), flags.float(), one_hot.float(), *text], dim=1)
 
 
 class ArrayPreparation(Preparation):
@@ -141,9 +154,9 @@ class ArrayPreparation(Preparation):
     """
 
     def __init__(
-        self, column: str, shape: Sequence[int], dtype: str, means: Sequence[float], scales: Sequence[float]
+        self, column: str, shape: Sequence[int], dtype: str, means: npt.ArrayLike, scales: npt.ArrayLike
     ) -> None:
-        self._column, self._shape, self._dtype = column, tuple(shape), dtype
+        self._column, self._shape, self._given = column, tuple(shape), dtype
         self._last = channels_last(self._shape)
         feature_shape = feature_shape_of(self._shape)
         super().__init__(means, scales, (feature_shape[0], *(1 for _ in feature_shape[1:])))
@@ -158,31 +171,34 @@ class ArrayPreparation(Preparation):
         chunked = [[part] if isinstance(part, np.ndarray) else part for part in parts]
         shape = next(iter(chunked[0])).shape[1:]
         small = all(isinstance(part, np.ndarray) and part.dtype in (np.uint8, np.bool_) for part in parts)
-        dtype = "uint8" if small else "float32"
         means, scales, _ = moments_of(chunked, shape)
-        return cls(column, shape, dtype, means, scales)
+        return cls(column, shape, "uint8" if small else str(means.dtype), means, scales)
 
     @property
     def spec(self) -> dict[str, Any]:
-        return {"kind": "array", "column": self._column, "shape": list(self._shape), "dtype": self._dtype}
+        return {"kind": "array", "column": self._column, "shape": list(self._shape), "dtype": self._given}
 
     def to_dict(self) -> dict[str, Any]:
         return {**self.spec, "means": self.means.flatten().tolist(), "scales": self.scales.flatten().tolist()}
 
     def forward(self, values: Tensor) -> Tensor:
         """Features (n, *feature_shape) of values (n, *shape)."""
-        values = values.float()
+        values = values.to(self.means.dtype)
         if len(self._shape) == 2:
             values = values.unsqueeze(1)
         elif self._last:
             values = values.movedim(-1, 1)
-        return (values - self.means) / self.scales
+        return ((values - self.means) / self.scales).float()
 
 
 def preparation_from_dict(plain: Mapping[str, Any]) -> Preparation:
     """The preparation that `to_dict` wrote."""
     params = {key: value for key, value in plain.items() if key != "kind"}
-    return ArrayPreparation(**params) if plain["kind"] == "array" else TablePreparation(**params)
+    if plain.get("dtype") == "float64":
+        params |= {name: np.array(plain[name], np.float64) for name in ("means", "scales")}
+    if plain["kind"] == "array":
+        return ArrayPreparation(**params)
+    return TablePreparation(**{key: value for key, value in params.items() if key != "dtype"})
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class StreamedRows:
         if self.spec["kind"] == "array":
             return ((np.dtype(self.spec["dtype"]), tuple(self.spec["shape"])),)
         numbers, codes = len(self.spec["numeric"]), len(self.spec["categorical"])
-        return ((np.dtype(np.float32), (numbers,)), (np.dtype(np.int64), (codes,)))
+        return ((np.dtype(self.spec.get("dtype", "float32")), (numbers,)), (np.dtype(np.int64), (codes,)))
 
     def encoded(self) -> Iterator[Encoded]:
         """All rows in order, chunk by chunk.

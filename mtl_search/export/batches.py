@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_search.data.moments import channels_last
 from mtl_search.export.champion import Champion, Columns
 from mtl_search.recipe import seed_from
 
@@ -60,7 +61,9 @@ def _around(values: list[Any], scale: float, size: int, generator: np.random.Gen
 def _arrays(champion: Champion, spec: Mapping[str, Any], size: int, generator: np.random.Generator) -> list[Any]:
     known = np.asarray(champion.sample[spec["column"]], dtype=np.float64)
     picked = known[generator.integers(len(known), size=size)]
-    moved = picked + (known.std() or 1.0) * 0.3 * generator.normal(size=picked.shape)
+    scales = champion.preparation.scales.numpy()
+    scales = scales.reshape(-1) if channels_last(tuple(spec["shape"])) else scales
+    moved = picked + scales * 0.3 * generator.normal(size=picked.shape)
     if spec["dtype"] == "uint8":
         whole: list[Any] = np.clip(np.round(moved), 0, known.max()).astype(np.uint8).tolist()
         return whole

@@ -49,6 +49,64 @@ def test_a_constant_column_becomes_zero_and_not_nan() -> None:
         assert (features == 0).all()
 
 
+MILLISECONDS = 1_700_000_000_000 + np.random.default_rng(4).integers(0, 600_000, 200)
+
+
+@pytest.mark.parametrize(
+    ("values", "off"),
+    [
+        (MILLISECONDS, 1e-6),
+        (MILLISECONDS.astype(np.float64) + 0.25, 1e-6),
+        (MILLISECONDS * 1_000_000, 1e-6),  # nanoseconds: float64 resolves 256 of them
+        (1 + 1e-9 * np.random.default_rng(4).random(200), 1e-5),
+        (1e-45 * np.random.default_rng(4).random(200), 1e-6),
+    ],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_standardised_in_float64(values: np.ndarray, off: float) -> None:
+    near = np.random.default_rng(5).normal(size=200)
+    rows = {"far": values, "near": near}
+    table = TablePreparation.fit(rows, ["far", "near"], [])
+    exact = values - values[0]  # whole numbers are subtracted without any rounding
+    wanted = (exact - exact.mean()) / exact.std()
+    for preparation, columns in (
+        (table, rows),
+        (ArrayPreparation.fit("x", [np.stack([values, near], axis=1)]), {"x": np.stack([values, near], axis=1)}),
+    ):
+        encoded = encode(columns, preparation.spec)[0]
+        assert (preparation.spec["dtype"], encoded.dtype) == ("float64", np.float64)
+        features = apply(preparation, columns)
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features[:, 0], wanted, atol=off)
+        np.testing.assert_allclose(features[:, 1], (near - near.mean()) / near.std(), atol=1e-6)
+    assert encode({"far": values[:1].tolist(), "near": [0.0]}, table.spec)[0][0, 0] == float(values[0])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1950, 2020),
+        1.7e9 + np.linspace(0, 3e7, 50),
+        np.full(50, 0.1),
+        np.array([0.1, 0.1 + 1e-16] * 20),
+        np.random.default_rng(0).normal(size=50),
+        np.random.default_rng(0).normal(1e4, 1, 50),
+    ],
+)
+def test_numbers_that_float32_tells_apart_stay_what_they_were(values: np.ndarray) -> None:
+    preparation = TablePreparation.fit({"a": values}, ["a"], [])
+    assert "dtype" not in preparation.spec
+    assert encode({"a": values}, preparation.spec)[0].dtype == np.float32
+    single = values.astype(np.float32).astype(np.float64)
+    assert preparation.means.tolist() == [float(np.float32(np.sum(single) / len(single)))]
+
+
+def test_a_gap_beside_large_numbers_is_the_mean() -> None:
+    rows = {"t": np.append(MILLISECONDS.astype(np.float64), np.nan)}
+    features = apply(TablePreparation.fit(rows, ["t"], [], "impute"), rows)
+    assert features[-1].tolist() == [0.0, 1.0]
+    assert np.unique(features[:-1, 0]).size == np.unique(MILLISECONDS).size
+
+
 def test_table_features_are_numbers_then_gaps_then_one_hot_categories() -> None:
     preparation, rows = table()
     features = apply(preparation, rows)
@@ -97,10 +155,13 @@ def some_preparations() -> list[tuple[Preparation, dict[str, np.ndarray]]]:
     generator = np.random.default_rng(3)
     only_numbers = {"a": generator.normal(size=4), "b": generator.normal(size=4)}
     only_words = {"w": np.array(["x", "y", "x", "z"], dtype=object)}
+    far = {"t": MILLISECONDS[:4], "b": np.array([1.0, np.nan, 2.0, 3.0])}
     vectors, images = generator.normal(size=(4, 3)), generator.integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
     return [
         table(),
         (TablePreparation.fit(only_numbers, ["a", "b"], []), only_numbers),
+        (TablePreparation.fit(far, ["t", "b"], [], "impute"), far),
+        (ArrayPreparation.fit("x", [vectors + 1e9]), {"x": vectors + 1e9}),
         (TablePreparation.fit(only_words, [], ["w"]), only_words),
         (ArrayPreparation.fit("x", [vectors]), {"x": vectors}),
         (ArrayPreparation.fit("x", [images]), {"x": images}),

@@ -109,6 +109,15 @@ def test_a_streamed_study_is_the_one_in_memory(case: str, tmp_path: Path) -> Non
     same(*both(path=table(tmp_path / "t.parquet"), **{"missing": "impute", **CASES[case]}))
 
 
+def test_numbers_far_from_zero_stream_in_float64(tmp_path: Path) -> None:
+    since = 1_700_000_000_000 + np.arange(ROWS) * 7919 % 600_000
+    path = table(tmp_path / "t.parquet", frame().assign(since=since))
+    memory, disk = both(path=path, missing="impute", inputs=["height", "since", "colour"])
+    same(memory, disk)
+    assert disk.preparation.spec["dtype"] == "float64"
+    assert len(features(disk)[0:ROWS][:, 1].unique()) == len(features(disk))
+
+
 def test_every_split_may_have_its_own_file(tmp_path: Path) -> None:
     files = {split: table(tmp_path / f"{split}.parquet", frame(300, n)) for n, split in enumerate(["train", "test"])}
     same(*both(**files, missing="impute"))
