@@ -37,7 +37,7 @@ from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
 from mtl_search.training.files import write_json
-from mtl_search.training.metrics import task_goals
+from mtl_search.training.metrics import metric_notes, task_goals
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch
 from mtl_search.transfer.norms import has_batch_norm
@@ -95,7 +95,12 @@ def prepare(study: LoadedStudy) -> Prepared:
     problems = [*fit_problems(study, workload), *base_problems(study, workload, _fetch(config))]
     if problems:
         raise ConfigError(problems)
-    notes = [*data.notes, *label_notes(data.describe()["tasks"]), *schedule_notes(config, study.space)]
+    notes = [
+        *data.notes,
+        *label_notes(data.describe()["tasks"]),
+        *metric_notes(data),
+        *schedule_notes(config, study.space),
+    ]
     blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
     if has_batch_norm(blocks) and config.resources.most_workers > 1 and not config.resources.gpus_per_worker:
         notes.append(

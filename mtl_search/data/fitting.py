@@ -24,7 +24,7 @@ def fit_task(name: str, config: TaskConfig, dataset: str, train: RawTarget, prob
     center, scale = 0.0, 1.0
     if is_class(config):
         labels = _fit_labels(name, config, present, problems)
-    elif len(np.unique(present)) < 2:
+    elif len(np.unique(present)) < 2 or not present.std() > 0:
         rule = "must hold at least 2 different values in the training rows"
         problems.append(Problem(f"tasks.{name}.target", rule, float(present[0])))
         labels = None

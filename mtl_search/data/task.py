@@ -18,6 +18,9 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "multilabel": ("bce",),
 }
 
+_FAR = 128
+_LARGE = 2.0**40
+
 DEFAULT_METRICS: dict[str, str] = {
     "classification": "accuracy",
     "binary": "accuracy",
@@ -57,6 +60,17 @@ class Task:
     def outputs(self) -> int:
         """Number of raw outputs that a head gives for one row."""
         return len(self.labels) if self.kind in ("classification", "multilabel") else 1
+
+    @property
+    def double(self) -> bool:
+        """Whether values in the target's own unit take float64.
+
+        Far from zero, float32 rounds away what tells two values apart: at 1.7e9 its steps are 128 wide. Squares of such
+        values lose twice as many digits, so 128 standard deviations are the limit. Squares of values as large as
+        2**40, or as small as 2**-40, come near the ends of float32's range.
+        """
+        far = abs(self.center) > _FAR * self.scale
+        return self.kind == "regression" and (far or not 1 / _LARGE < self.scale < _LARGE)
 
     def to_dict(self) -> dict[str, Any]:
         """The task as plain JSON."""

@@ -15,9 +15,9 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.extension.soft_targets import raw_outputs
-from mtl_search.models.heads import predict
+from mtl_search.models.heads import predict, probabilities
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.training.metrics import in_raw_units, measure, metric_for
+from mtl_search.training.metrics import metric_for, reach, value_of
 from mtl_search.training.objective import Goal
 
 SPLITS = ("validation", "test")
@@ -46,16 +46,18 @@ def judge(models: Mapping[str, MultiTaskModel], data: StudyData, device: torch.d
                 tasks = [task for task in data.tasks if task.dataset == dataset]
                 outputs = {model: raw_outputs(models[model], features) for model in models}
                 for task in tasks:
-                    said = {m: predict(task, raw[task.name]) for m, raw in outputs.items() if task.name in raw}
+                    said = {m: probabilities(task, raw[task.name]) for m, raw in outputs.items() if task.name in raw}
                     if len(said) < len(models):
                         said["trivial"] = _trivial(task, data, split.sizes[dataset]).to(device)
                     judged[task.name][name] = {m: _figure(task, value, split) for m, value in said.items()}
     return judged
 
 
-def _figure(task: Task, predictions: Tensor, split: DeviceSplit) -> float | None:
-    targets = in_raw_units(task, split.targets[task.name])
-    value = measure(metric_for(task).to(predictions.device), predictions, targets, split.masks[task.name])
+def _figure(task: Task, said: Tensor, split: DeviceSplit) -> float | None:
+    metric, targets, mask = metric_for(task).to(said.device), split.targets[task.name], split.masks[task.name]
+    if reach(task, metric, targets, mask).broken:
+        return None
+    value = value_of(task, metric, said, targets, mask)
     return value if math.isfinite(value) else None
 
 
@@ -64,7 +66,7 @@ def _trivial(task: Task, data: StudyData, rows: int) -> Tensor:
     part = data.splits["train"][task.dataset]
     targets, mask = torch.from_numpy(part.targets[task.name]), torch.from_numpy(part.masks[task.name])
     if task.kind == "regression":
-        return torch.full((rows,), float(task.center))
+        return torch.zeros(rows)  # in its scaled unit
     if task.kind == "classification":
         shares = torch.bincount(targets[mask], minlength=task.outputs).float()
         return (shares / shares.sum().clamp(min=1)).expand(rows, -1)

@@ -53,11 +53,23 @@ def predict(task: Task, raw: Tensor) -> Tensor:
         Probabilities (n, classes) that sum to 1 for classification; probabilities of the positive label (n,) for
         binary and (n, labels) for multilabel; values (n,) in the target's own unit for regression.
     """
-    if task.kind == "classification":
-        return raw.softmax(1)
+    return in_own_unit(task, raw) if task.kind == "regression" else probabilities(task, raw)
+
+
+def probabilities(task: Task, raw: Tensor) -> Tensor:
+    """Probabilities of a task's labels; raw outputs of a regression task, in its scaled unit, as they are."""
     if task.kind == "regression":
-        return raw * task.scale + task.center
-    return raw.sigmoid()
+        return raw
+    return raw.softmax(1) if task.kind == "classification" else raw.sigmoid()
+
+
+def in_own_unit(task: Task, scaled: Tensor) -> Tensor:
+    """Values of a regression task in the target's own unit, from its scaled unit; float64 where the task needs that."""
+    if not task.double:
+        return scaled * task.scale + task.center
+    # As tensors: the ONNX exporter rounds numbers of Python to float32.
+    unit = torch.tensor([task.scale, task.center], dtype=torch.float64, device=scaled.device)
+    return scaled.double() * unit[0] + unit[1]
 
 
 def seed_of_head(seed: int, task: str) -> int:

@@ -13,11 +13,11 @@ from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.task import Task
-from mtl_search.models.heads import predict
+from mtl_search.models.heads import probabilities
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.training.losses import loss_sum
-from mtl_search.training.metrics import in_raw_units, measure
+from mtl_search.training.metrics import value_of
 from mtl_search.training.world import World
 
 CHUNK = 4096
@@ -47,9 +47,9 @@ def evaluate(
     """Judge a model on a split.
 
     Args:
-        model: Not wrapped; every rank holds the same parameters. Its tasks are judged.
+        model: Not wrapped; every rank holds the same parameters.
         split: The split, whole, on every rank.
-        metrics: Main metric by task, on the world's device.
+        metrics: Main metric by task, on the world's device; those of the model's tasks that are named here are judged.
         world: The group that evaluates together.
         passes: Over the split's features; those from the input if not given.
 
@@ -58,7 +58,8 @@ def evaluate(
         same on every rank.
     """
     raw = raw_outputs(model, split, world, passes)
-    return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in model.tasks}
+    judged = [task for task in model.tasks if task.name in metrics]
+    return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in judged}
 
 
 def slices_of(features: Sequence[Features], world: World) -> list[list[slice]]:
@@ -120,6 +121,6 @@ def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric) -> dict[
     targets, mask = split.targets[task.name], split.masks[task.name]
     loss = loss_sum(task.loss, raw, targets, mask) / mask.sum()
     return {
-        "metric": measure(metric, predict(task, raw), in_raw_units(task, targets), mask),
+        "metric": value_of(task, metric, probabilities(task, raw), targets, mask),
         "loss": float(loss),
     }

@@ -6,7 +6,7 @@ A short alias per kind for what people mostly ask for; beyond those any torchmet
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchmetrics
@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.models.heads import in_own_unit
 from mtl_search.training.objective import Goal
 
 ALIASES: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -49,6 +50,18 @@ _PREFIX = {"classification": "Multiclass", "binary": "Binary", "multilabel": "Mu
 _MODULE = {"regression": torchmetrics.regression}
 MASKED = -1
 """Stands for a missing label of a multilabel row; torchmetrics leaves such entries out."""
+_SHORT = 1e-4
+"""What perfect predictions may lack of a metric's highest value by rounding."""
+_POWERS = {
+    "MeanAbsoluteError": 1,
+    "MeanSquaredError": 2,
+    "R2Score": 0,
+    "ExplainedVariance": 0,
+    "RelativeSquaredError": 0,
+    "SpearmanCorrCoef": 0,
+    "ConcordanceCorrCoef": 0,
+}
+"""The power of the target's scale that a metric has. Shifting targets and predictions alike changes none of these."""
 
 
 def metric_for(task: Task) -> Metric:
@@ -74,6 +87,8 @@ def metric_for(task: Task) -> Metric:
             _construct(module, known[-1], {**fixed, **task.metric.params, "validate_args": True})
             fixed["validate_args"] = False
         metric = _construct(module, known[-1], {**fixed, **task.metric.params})
+        if isinstance(metric, Metric) and task.double:
+            metric.set_dtype(torch.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError([Problem(place, f"must fit torchmetrics' {known[-1]} ({error})", NOTHING)]) from error
     if not isinstance(metric, Metric) or metric.higher_is_better is None:
@@ -115,6 +130,116 @@ def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) 
     return value
 
 
+def value_of(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Tensor) -> float:
+    """Value of a task's main metric.
+
+    Where values in the target's unit are too far from zero, too large or too small for float32, all is float64. Metrics
+    that scale with the target are then taken on scaled values, and brought to the target's unit.
+
+    Args:
+        task: The task.
+        metric: Its metric, from ``metric_for``.
+        said: Probabilities of its labels; of a regression task values (n,) in its scaled unit.
+        targets: As a split holds them.
+        mask: Where a label is present, shaped as ``targets``.
+
+    Returns:
+        As ``measure``.
+    """
+    power = _power(metric)
+    if power is not None and task.double:
+        return measure(metric, said.double(), targets.double(), mask) * task.scale**power
+    said = in_own_unit(task, said) if task.kind == "regression" else said
+    return measure(metric, said, in_raw_units(task, targets), mask)
+
+
+def _power(metric: Metric) -> int | None:
+    """The power of the target's scale that a metric has; None where it does not scale with the target."""
+    name = type(metric).__name__
+    return 1 if name == "MeanSquaredError" and not metric.squared else _POWERS.get(name)
+
+
+class Reach(NamedTuple):
+    """What a metric can come to on some labels.
+
+    Attributes:
+        perfect: Its value where predictions say what the labels say.
+        trivial: Its value for the training mean of a regression task, or for the contrary of every label.
+        broken: The rule that it breaks on these labels, where it is not defined; empty where it is.
+        reason: Why it breaks the rule.
+        partial: Whether perfect predictions stay below its highest value: a class without rows counts as 0.
+    """
+
+    perfect: float
+    trivial: float
+    broken: str = ""
+    reason: str = ""
+    partial: bool = False
+
+
+_TELLS = "must tell perfect predictions from wrong ones"
+
+
+@torch.no_grad()
+def reach(task: Task, metric: Metric, targets: Tensor, mask: Tensor) -> Reach:
+    """Hold a task's metric against labels, whatever a model says of them.
+
+    Args:
+        task: The task.
+        metric: Its metric, from ``metric_for``, on the device of the labels.
+        targets: As a split holds them.
+        mask: Where a label is present, shaped as ``targets``.
+    """
+    labels = targets if task.kind == "regression" else targets.long()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torchmetrics warns of here is judged by the values
+        try:
+            perfect = value_of(task, metric, _perfect(task, labels), targets, mask)
+            trivial = value_of(task, metric, _trivial(task, labels), targets, mask)
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            return Reach(math.nan, math.nan, "must give one number", str(error).partition("\n")[0].rstrip("."))
+    if perfect == trivial:
+        return Reach(perfect, trivial, _TELLS, f"it gives {perfect:g} for perfect and for wrong ones")
+    if not math.isfinite(perfect):
+        return Reach(perfect, trivial, _TELLS, f"it gives {perfect:g}")
+    if _power(metric) == 0 and bool((targets[mask] == targets[mask][0]).all()):
+        return Reach(perfect, trivial, _TELLS, "they are all the same")
+    highest = metric.plot_upper_bound if metric.higher_is_better else None
+    return Reach(perfect, trivial, partial=highest is not None and perfect < highest - _SHORT)
+
+
+def reach_on(task: Task, data: StudyData, split: str) -> Reach:
+    """The same for the labels of one of a study's splits.
+
+    Raises:
+        ConfigError: As ``metric_for``.
+    """
+    part = data.splits[split][task.dataset]
+    return reach(
+        task, metric_for(task), torch.from_numpy(part.targets[task.name]), torch.from_numpy(part.masks[task.name])
+    )
+
+
+def metric_notes(data: StudyData) -> list[str]:
+    """What a user should know of the tasks' metrics on held-out labels: a line for each task and split."""
+    notes = []
+    for task in data.tasks:
+        place = f"tasks.{task.name}.metric: {task.metric.name}"
+        for split in ("validation", "test"):
+            found = reach_on(task, data, split)
+            if found.broken:
+                notes.append(
+                    f"{place} is not defined on the {split} labels ({found.reason}): "
+                    f"no {split} figure of this task will be reported"
+                )
+            elif found.partial:
+                notes.append(
+                    f"{place} gives perfect predictions only {found.perfect:.3g} on the {split} labels, "
+                    "since it counts a class that has no rows there as 0"
+                )
+    return notes
+
+
 def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str, Goal]:
     """Direction and natural scale of every task's main metric; baselines come later.
 
@@ -140,41 +265,30 @@ def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str
 
 def _goal(task: Task, data: StudyData) -> Goal:
     """A task's goal; its scale is 1 for scores and, for errors of a regression task, that of the training mean."""
-    metric = metric_for(task)
-    split = data.splits["validation"][task.dataset]
-    targets = in_raw_units(task, torch.from_numpy(split.targets[task.name]))
-    mask = torch.from_numpy(split.masks[task.name])
-    place, name = f"tasks.{task.name}.metric", task.metric.name
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torchmetrics warns of here is judged by the values
-        try:
-            perfect = measure(metric, _perfect(task, targets), targets, mask)
-            trivial = measure(metric, _trivial(task, targets), targets, mask)
-        except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            rule = f"must give one number on the validation labels ({str(error).partition(chr(10))[0]})"
-            raise ConfigError([Problem(place, rule, name)]) from error
-    if not math.isfinite(perfect) or perfect == trivial:
-        rule = "must tell perfect predictions from wrong ones on the validation labels"
-        raise ConfigError([Problem(place, f"{rule}, gives {perfect:g} for both" if perfect == trivial else rule, name)])
-    higher = bool(metric.higher_is_better)
-    natural = task.kind == "regression" and not higher and math.isfinite(trivial)
-    return Goal(higher, scale=abs(trivial) if natural else 1.0)
+    found = reach_on(task, data, "validation")
+    if found.broken:
+        rule = f"{found.broken} on the validation labels ({found.reason})"
+        advice = "take another metric, or other validation rows"
+        raise ConfigError([Problem(f"tasks.{task.name}.metric", f"{rule}: {advice}", task.metric.name)])
+    higher = bool(metric_for(task).higher_is_better)
+    natural = task.kind == "regression" and not higher and math.isfinite(found.trivial)
+    return Goal(higher, scale=abs(found.trivial) if natural else 1.0)
 
 
-def _perfect(task: Task, targets: Tensor) -> Tensor:
-    """Predictions that say what the labels say."""
+def _perfect(task: Task, labels: Tensor) -> Tensor:
+    """Predictions that say what the labels say: values in the scaled unit, or probabilities."""
     if task.kind == "classification":
-        return functional.one_hot(targets, task.outputs).float()
-    return targets if task.kind == "regression" else targets.float()
+        return functional.one_hot(labels, task.outputs).float()
+    return labels.float()
 
 
-def _trivial(task: Task, targets: Tensor) -> Tensor:
+def _trivial(task: Task, labels: Tensor) -> Tensor:
     """The training mean for every row of a regression task; the contrary of every label for other kinds."""
     if task.kind == "regression":
-        return torch.full_like(targets, task.center)
-    return _perfect(task, (targets + 1) % (task.outputs if task.kind == "classification" else 2))
+        return torch.zeros_like(labels)
+    return _perfect(task, (labels + 1) % (task.outputs if task.kind == "classification" else 2))
 
 
 def in_raw_units(task: Task, targets: Tensor) -> Tensor:
     """Targets as a user knows them: regression values unscaled, labels as whole numbers."""
-    return targets * task.scale + task.center if task.kind == "regression" else targets.long()
+    return in_own_unit(task, targets) if task.kind == "regression" else targets.long()

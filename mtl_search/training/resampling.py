@@ -13,11 +13,11 @@ from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.task import Task
-from mtl_search.models.heads import predict
+from mtl_search.models.heads import probabilities
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.evaluation import raw_outputs
-from mtl_search.training.metrics import in_raw_units, measure
+from mtl_search.training.metrics import reach, value_of
 from mtl_search.training.world import World
 
 _MOST_ROWS = 40_000_000
@@ -31,9 +31,9 @@ def evaluate_resampled(
     """Judge a model on a split and on draws of its rows.
 
     Args:
-        model: Not wrapped; every rank holds the same parameters. Its tasks are judged.
+        model: Not wrapped; every rank holds the same parameters.
         split: The split, whole, on every rank.
-        metrics: Main metric by task, on the world's device.
+        metrics: Main metric by task, on the world's device; those of the model's tasks that are named here are judged.
         world: The group that evaluates together.
         draws: How often as many rows as there are get drawn with replacement; less often where the split is large.
 
@@ -45,9 +45,8 @@ def evaluate_resampled(
     draws = min(draws, max(_FEWEST_DRAWS, _MOST_ROWS // max(largest, 1)))
     raw = raw_outputs(model, split, world)
     rows = {name: _drawn_rows(name, split.sizes[name], draws, world.device) for name in model.datasets}
-    return {
-        task.name: _judge(task, raw[task.name], split, metrics[task.name], rows[task.dataset]) for task in model.tasks
-    }
+    judged = [task for task in model.tasks if task.name in metrics]
+    return {task.name: _judge(task, raw[task.name], split, metrics[task.name], rows[task.dataset]) for task in judged}
 
 
 def _drawn_rows(dataset: str, rows: int, draws: int, device: torch.device) -> list[Tensor]:
@@ -57,16 +56,18 @@ def _drawn_rows(dataset: str, rows: int, draws: int, device: torch.device) -> li
 
 
 def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric, draws: list[Tensor]) -> dict[str, Any]:
-    predictions, mask = predict(task, raw), split.masks[task.name]
-    targets = in_raw_units(task, split.targets[task.name])
+    said, targets, mask = probabilities(task, raw), split.targets[task.name], split.masks[task.name]
     return {
-        "metric": measure(metric, predictions, targets, mask),
-        "resampled": [_measure_drawn(metric, predictions[rows], targets[rows], mask[rows]) for rows in draws],
+        "metric": value_of(task, metric, said, targets, mask),
+        "resampled": [_judge_drawn(task, metric, said[rows], targets[rows], mask[rows]) for rows in draws],
     }
 
 
-def _measure_drawn(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) -> float:
+def _judge_drawn(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Tensor) -> float:
+    labels = targets[mask]
+    if not labels.numel() or (bool((labels == labels[0]).all()) and reach(task, metric, targets, mask).broken):
+        return float("nan")
     try:
-        return measure(metric, predictions, targets, mask)
+        return value_of(task, metric, said, targets, mask)
     except (ValueError, RuntimeError, IndexError):  # too few labels were drawn
         return float("nan")

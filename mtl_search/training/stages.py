@@ -5,6 +5,7 @@ single-task models as its recipe says and trains them together; ``evaluation`` j
 worker group carries these out, and so can a plain script.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
-from mtl_search.training.metrics import task_goals
+from mtl_search.training.metrics import reach, task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.resampling import evaluate_resampled
 from mtl_search.training.results import leave, steps, whole_result_in, whole_single
@@ -97,7 +98,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``,
         ``worker_seconds`` (over all workers), ``peak_mib`` (most memory that a worker held);
         of a joint stage ``steps``: main metric by task as ``base`` (with a fresh head), ``single`` (fine-tuned alone),
-        ``fused`` and ``joint``.
+        ``fused`` and ``joint``. Of an evaluation see ``_evaluate``.
 
     Raises:
         TrialError: Training diverged.
@@ -219,9 +220,17 @@ def evaluation_of(stage: Stage, split: str, draws: int) -> Stage:
 
 
 def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
-    """Metrics of a finished model on a split, by task: ``metrics``, and on each draw of rows ``resampled``."""
+    """Metrics of a finished model on a split, by task: ``metrics``, and on each draw of rows ``resampled``.
+
+    A task whose metric is not defined on the labels of the split is left out.
+    """
     model, split = trained_model(stage, workspace), workspace.split(stage.split)
-    found = evaluate_resampled(model, split, workspace.metrics, workspace.world, stage.draws)
+    metrics = {task.name: workspace.metrics[task.name] for task in model.tasks}
+    for task in model.tasks:
+        if reach(task, metrics[task.name], split.targets[task.name], split.masks[task.name]).broken:
+            del metrics[task.name]
+    found = evaluate_resampled(model, split, metrics, workspace.world, stage.draws)
+    found = {task: judged for task, judged in found.items() if math.isfinite(judged["metric"])}
     return {
         "key": stage.key,
         "kind": stage.kind,

@@ -17,7 +17,7 @@ from mtl_search.data import StudyData
 from mtl_search.data.task import Kind, Task
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
-from mtl_search.training.metrics import ALIASES, in_raw_units, measure, metric_for, task_goals
+from mtl_search.training.metrics import ALIASES, in_raw_units, measure, metric_for, metric_notes, task_goals, value_of
 
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q"), "regression": ()}
 
@@ -122,6 +122,29 @@ def test_predictions_at_missing_labels_do_not_count(kind: Kind) -> None:
     assert values[0] == values[1]
 
 
+@pytest.mark.parametrize(("center", "scale"), [(1.7e9, 28.0), (3e20, 1e19), (0.0, 2e38), (0.0, 1e-30), (2000.0, 5.0)])
+@pytest.mark.parametrize("metric", [*ALIASES["regression"], "ExplainedVariance"])
+def test_targets_far_from_zero_or_of_any_size_are_judged_in_float64(metric: str, center: float, scale: float) -> None:
+    task = replace(task_of("regression", metric), center=center, scale=scale)
+    generator = torch.Generator().manual_seed(5)
+    targets, mask = torch.randn(60, generator=generator), torch.rand(60, generator=generator) < 0.7
+    said = targets + 0.3 * torch.randn(60, generator=generator)
+    got = value_of(task, metric_for(task), said, targets, mask)
+    # Errors alone do not depend on where zero is: the reference gets its numbers near it.
+    y, p = (scale * values[mask].double().numpy() for values in (targets, said))
+    wanted = EXPECTED.get(("regression", metric), reference.explained_variance_score)(y, p)
+    assert got == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(("center", "scale"), [(1.7e9, 28.0), (3e20, 1e19)])
+def test_other_metrics_of_such_targets_get_float64(center: float, scale: float) -> None:
+    task = replace(task_of("regression", "MeanAbsolutePercentageError"), center=center, scale=scale)
+    said, targets, mask = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.1, 0.3, 0.1]), torch.ones(3).bool()
+    y, p = (center + scale * values.double().numpy() for values in (targets, said))
+    got = value_of(task, metric_for(task), said, targets, mask)
+    assert got == pytest.approx(np.mean(np.abs((p - y) / y)), rel=1e-9)
+
+
 def test_one_measurement_leaves_nothing_for_the_next() -> None:
     task = task_of("binary", "auroc")
     predictions, targets, mask = example("binary")
@@ -189,6 +212,50 @@ def test_a_metric_that_needs_both_labels_is_refused_where_validation_has_one(
     data = replace(with_metric(every_kind, odd=metric), splits={**every_kind.splits, "validation": {"main": only}})
     with pytest.raises(ConfigError, match=r"tasks\.odd\.metric: must tell perfect predictions from wrong ones"):
         task_goals(data)
+
+
+def with_labels(data: StudyData, split: str, task: str, labels: np.ndarray) -> StudyData:
+    """The data whose first labels of a task in one split are these, and which has no others."""
+    part = data.splits[split]["main"]
+    targets, mask = np.zeros_like(part.targets[task]), np.zeros_like(part.masks[task])
+    targets[: len(labels)], mask[: len(labels)] = labels, True
+    other = replace(part, targets={**part.targets, task: targets}, masks={**part.masks, task: mask})
+    return replace(data, splits={**data.splits, split: {"main": other}})
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "rule"),
+    [
+        ("r2", [0.5], r"must give one number on the validation labels \(Needs at least two samples"),
+        ("r2", [0.5, 0.5, 0.5], r"must tell perfect predictions .* \(they are all the same\): take another metric"),
+        ("spearman", [0.5, 0.5], "must tell perfect predictions"),
+    ],
+)
+def test_a_metric_that_needs_a_spread_is_refused_where_validation_has_none(
+    every_kind: StudyData, metric: str, labels: list[float], rule: str
+) -> None:
+    data = with_labels(with_metric(every_kind, ink=metric), "validation", "ink", np.array(labels, np.float32))
+    with pytest.raises(ConfigError, match=rf"tasks\.ink\.metric: {rule}"):
+        task_goals(data)
+    assert task_goals(with_metric(data, ink="mae"))["ink"].scale > 0
+
+
+def test_a_metric_that_is_not_defined_on_test_is_told_and_not_refused(every_kind: StudyData) -> None:
+    data = with_labels(with_metric(every_kind, odd="auroc", ink="r2"), "test", "odd", np.zeros(4, np.float32))
+    data = with_labels(data, "test", "ink", np.ones(1, np.float32))
+    assert set(task_goals(data)) == {"digit", "odd", "ink", "halves"}
+    assert metric_notes(data) == [
+        "tasks.odd.metric: auroc is not defined on the test labels (it gives 0 for perfect and for wrong ones): "
+        "no test figure of this task will be reported",
+        "tasks.ink.metric: r2 is not defined on the test labels (Needs at least two samples to calculate r2 score): "
+        "no test figure of this task will be reported",
+    ]
+
+
+def test_a_score_that_counts_an_absent_class_as_zero_is_told(every_kind: StudyData) -> None:
+    data = with_labels(with_metric(every_kind, digit="auroc"), "validation", "digit", np.arange(8))
+    (note,) = metric_notes(data)
+    assert note.startswith("tasks.digit.metric: auroc gives perfect predictions only 0.8 on the validation labels")
 
 
 def test_a_metric_that_is_not_one_number_is_refused(every_kind: StudyData) -> None:
