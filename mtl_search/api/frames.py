@@ -49,10 +49,13 @@ def trials_frame(overview: Overview) -> pd.DataFrame:
 
 
 def baselines_frame(outcome: Outcome) -> pd.DataFrame:
-    """The single-task models that count, by task: whose schedule, mean and standard deviation over seeds, weight."""
+    """The single-task models that count, by task: whose schedule, mean and standard deviation over seeds, weight.
+
+    Figures on test are NaN where the metric is not defined on the test labels; so they are in ``tasks_frame``.
+    """
     rows = {}
     for name, task in outcome.tasks.items():
-        runs, test_runs = task.baseline_runs or (task.baseline,), task.test_baseline_runs or (task.test_baseline,)
+        runs = task.baseline_runs or (task.baseline,)
         rows[name] = {
             "metric": task.metric,
             "higher_is_better": task.higher_is_better,
@@ -60,10 +63,10 @@ def baselines_frame(outcome: Outcome) -> pd.DataFrame:
             "schedule": task.baseline_words,
             "validation": task.baseline,
             "validation_std": _std(runs),
-            "standard_error": float("nan") if task.standard_error is None else task.standard_error,
+            "standard_error": _figure(task.standard_error),
             "weight": task.weight,
-            "test": task.test_baseline,
-            "test_std": _std(test_runs),
+            "test": _figure(task.test_baseline),
+            "test_std": _std(task.test_baseline_runs),
         }
     return _by_task(rows)
 
@@ -73,11 +76,16 @@ def tasks_frame(outcome: Outcome) -> pd.DataFrame:
     rows = {}
     for name, task in outcome.tasks.items():
         row = {"metric": task.metric, "validation": task.validation, "gain": task.gain}
-        row |= {"test": task.test, "test_gain": task.test_gain}
+        row |= {"test": _figure(task.test), "test_gain": _figure(task.test_gain)}
         for part in ("repeated", "repeated_test", "rows_test"):
             row |= _ends(part, getattr(task, part))
         rows[name] = row | {"worse": task.worse}
     return _by_task(rows)
+
+
+def _figure(value: float | None) -> float:
+    """A figure; NaN where there is none."""
+    return float("nan") if value is None else value
 
 
 def _ends(name: str, estimate: Estimate | None) -> dict[str, float]:

@@ -33,7 +33,7 @@ class Best:
         number: The trial.
         recipe: Its recipe, as it was trained.
         improvement: Over the single-task models on validation, in percent.
-        test_improvement: The same on test.
+        test_improvement: The same on test, over the tasks whose metric is defined there; None without any.
         repeated: Improvement on validation over fresh runs; None where the winner was not run again.
         epoch: Of joint training that the model comes from.
         folder: Where the model lies.
@@ -42,7 +42,7 @@ class Best:
     number: int
     recipe: Recipe
     improvement: float
-    test_improvement: float
+    test_improvement: float | None
     repeated: Estimate | None
     epoch: int
     folder: Place

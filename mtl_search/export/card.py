@@ -89,6 +89,7 @@ _UNTESTED = (
     "This is not the winner of the study, but a model of its Pareto front, picked by a preference between the tasks. "
     "Validation chose it; the test split was read for the winner alone, so there are no test figures of this model."
 )
+_UNDEFINED = " The metric of {tasks} is not defined on the test labels, so figures on test leave it out."
 _GAINS = {"validation": "gain", "test": "test_gain"}
 
 
@@ -100,29 +101,43 @@ def headline(champion: Champion) -> str:
     added = f"Extended later by {later}; before that: " if later else ""
     singles = many(len(outcome["tasks"]), "single-task model")
     return (
-        f"{added}{_judged(outcome, singles)} "
+        f"{added}{_worth(outcome, singles)} "
         f"{outcome['parameters']:,} parameters against {outcome['single_parameters']:,} ({ratio:.0%}). "
         f"Sharing {champion.recipe.sharing.name}, fusion {champion.recipe.fusion.name}, "
         f"weighting {champion.recipe.weighting.name}; trial {outcome['number']}, epoch {outcome['best_epoch']}."
     )
 
 
-def _judged(outcome: Mapping[str, Any], singles: str) -> str:
+def _worth(outcome: Mapping[str, Any], singles: str) -> str:
     """How good the model is: by fresh runs of its recipe where there are any, its own run is the luckiest of many."""
-    repeated, on_test = outcome.get("repeated"), outcome["test_improvement"]
+    repeated, again, undefined = outcome.get("repeated"), outcome.get("repeated_test"), undefined_on_test(outcome)
+    without = f" without {', '.join(undefined)}, whose metric is not defined on the test labels" if undefined else ""
+    own = (
+        "not measured on test" if is_untested(outcome) else f"{_percent(outcome['test_improvement'])} on test{without}"
+    )
     if repeated is None:
-        test = "not measured on test" if on_test is None else f"on test {_percent(on_test)}"
         return (
-            f"On validation {_percent(outcome['improvement'])} over {singles}, {test}; the recipe was not run again, "
+            f"On validation {_percent(outcome['improvement'])} over {singles}, {own}; the recipe was not run again, "
             "so the figure on validation is too good on average."
         )
-    found, again = Estimate(**repeated), outcome.get("repeated_test")
-    test = "not measured on test" if again is None else f"on test {Estimate(**again)} %"
-    own = "" if on_test is None else f" This model itself has {_percent(on_test)} on test."
+    found = Estimate(**repeated)
+    test = "not measured on test" if again is None else f"on test {Estimate(**again)} %{without}"
+    own = "" if is_untested(outcome) else f" This model itself has {own}."
     return (
         f"On validation {found} % over the best {singles} known, {test} ({many(found.runs, 'fresh run')} of the "
         f"recipe, 95 % intervals).{own}"
     )
+
+
+def is_untested(outcome: Mapping[str, Any]) -> bool:
+    """Whether an outcome is of another model than the winner, for which alone the test split was read."""
+    return outcome["test_improvement"] is None and all(task.get("worse") is None for task in outcome["tasks"].values())
+
+
+def undefined_on_test(outcome: Mapping[str, Any]) -> list[str]:
+    """The winner's tasks whose metric is not defined on the test labels."""
+    found = outcome["tasks"].items()
+    return [] if is_untested(outcome) else [name for name, task in found if task["test_gain"] is None]
 
 
 def model_card(champion: Champion, differences: Differences, allowed: Mapping[str, float], rows: int) -> str:
@@ -145,7 +160,7 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         count=many(len(champion.tasks), "task"),
         headline=headline(champion),
         tasks=table(["task", "kind", "target", "predicts"], map(_task_row, champion.tasks)),
-        judged=_TESTED if outcome["test_improvement"] is not None else _UNTESTED,
+        judged=_judged(outcome),
         results=_results(outcome["tasks"]),
         rule=RULE,
         repeated=_estimate(outcome.get("repeated")),
@@ -162,6 +177,13 @@ def model_card(champion: Champion, differences: Differences, allowed: Mapping[st
         parity=table(["file", "task", "difference", "allowed"], parity),
         limits=_limits(champion),
     )
+
+
+def _judged(outcome: Mapping[str, Any]) -> str:
+    if is_untested(outcome):
+        return _UNTESTED
+    undefined = ", ".join(undefined_on_test(outcome))
+    return _TESTED + (_UNDEFINED.format(tasks=undefined) if undefined else "")
 
 
 def _task_row(task: Task) -> list[str]:

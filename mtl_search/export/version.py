@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_search.export.card import headline
+from mtl_search.export.card import headline, is_untested
 from mtl_search.export.champion import Champion
 from mtl_search.search.statistics import Estimate
 
@@ -49,7 +49,7 @@ def description(champion: Champion) -> str:
         )
     if worse := _worse(outcome):
         parts.append(f"**Worse than alone, with 95 % confidence: {', '.join(worse)}.**")
-    if outcome["test_improvement"] is None:
+    if is_untested(outcome):
         parts.append("Test data was read for the winner of the study alone, so there are no test figures of this one.")
     lines = ["| task | metric | validation | single-task | gain |", "|---|---|---|---|---|"]
     for name, found in outcome["tasks"].items():

@@ -54,10 +54,11 @@ def gains(overview: Overview) -> Figure:
         ("task", "task"), ("metric", "metric"), ("said", "validation"), ("told", "test"), ("verdict", "verdict")
     )
     spans = [row for row in rows if row["low"] is not None]
+    tested = [row for row in rows if row["test"] is not None]
     layers = [
         line_at(0, "x", number("gain", x)),
         layer(
-            rows,
+            tested,
             {"type": "point", "filled": False, "color": GREY, "size": 45},
             y=y,
             x=number("test", x),
@@ -97,6 +98,6 @@ def _row(name: str, task: TaskOutcome) -> dict[str, Any]:
         "said": f"{task.gain:+.2f} %" if found is None else f"{found} %",
         "verdict": _VERDICTS[task.worse],
         "test": task.test_gain,
-        "told": f"{task.test_gain:+.2f} %",
+        "told": "not defined" if task.test_gain is None else f"{task.test_gain:+.2f} %",
         "metric": task.metric,
     }

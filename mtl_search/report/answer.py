@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mtl_search.report.findings import no_alarm, percent, task_gain
 from mtl_search.search.evidence import RULE, caveats, single_runs
+from mtl_search.search.markdown import left_out
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.statistics import Estimate
@@ -86,10 +87,11 @@ def _runs(estimate: Estimate) -> str:
 
 
 def _test(outcome: Outcome) -> Fact:
-    if outcome.repeated_test is None:
-        return Fact("On test", percent(outcome.test_improvement), "One reading, of the winner and of its baselines.")
-    said = f"Mean over {_runs(outcome.repeated_test)}. The winner's own model: {percent(outcome.test_improvement)}."
-    return Fact("On test", percent(outcome.repeated_test), said)
+    said = "One reading, of the winner and of its baselines."
+    if outcome.repeated_test is not None:
+        said = f"Mean over {_runs(outcome.repeated_test)}. The winner's own model: {percent(outcome.test_improvement)}."
+    figure = percent(outcome.repeated_test or outcome.test_improvement)
+    return Fact("On test", figure, f"{said} {left_out(outcome)}".strip())
 
 
 def _caveats(outcome: Outcome) -> list[Fact]:

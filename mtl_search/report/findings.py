@@ -7,6 +7,7 @@ from pathlib import Path
 from mtl_search.display import recipe_words
 from mtl_search.recipe import Recipe
 from mtl_search.search.evidence import caveats, single_runs
+from mtl_search.search.markdown import left_out
 from mtl_search.search.outcome import Outcome, TaskOutcome
 from mtl_search.search.statistics import Estimate
 
@@ -16,6 +17,11 @@ _FEWEST_TASKS = 4
 _MOST_ALARMS = 3
 _MOST_TIES = 10
 _RECIPE_LINES = 3
+
+
+def number(value: float | None) -> str:
+    """A figure in four digits; a dash where there is none."""
+    return "–" if value is None else f"{value:.4g}"
 
 
 def percent(value: float | Estimate | None) -> str:
@@ -33,21 +39,23 @@ def task_gain(task: TaskOutcome) -> Estimate:
 
 
 def answer(name: str, outcome: Outcome) -> list[str]:
-    """The improvement in a line, and in another how far the search's own figure is to be believed."""
-    test = outcome.test_improvement
+    """The improvement in a line, in another how far the search's own figure is to be believed, and what is left out."""
+    test, without = percent(outcome.test_improvement), [left_out(outcome)] if outcome.undefined else []
     if outcome.repeated is None or (gap := outcome.optimism) is None:
         return [
-            f"{name}: improvement over the best single-task models {outcome.improvement:+.2f} % on validation, "
-            f"{test:+.2f} % on test",
+            f"{name}: improvement over the best single-task models {outcome.improvement:+.2f} % on validation, {test} "
+            "on test",
             "not run again, without controls: the figure on validation is the best of all trials, and so too good",
+            *without,
         ]
-    on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else f"{test:+.2f} %"
+    on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else test
     return [
         f"{name}: improvement over the best single-task models {percent(outcome.repeated)} on validation, {on_test} "
         "on test",
         f"figures are of {outcome.repeated.runs} fresh runs of trial {outcome.number}, with 95 % intervals; the search "
         f"had it at {outcome.improvement:+.2f} %, {abs(gap):.2f} points too {'high' if gap >= 0 else 'low'}"
-        + (f"; the model itself has {test:+.2f} % on test" if outcome.repeated_test is not None else ""),
+        + (f"; the model itself has {test} on test" if outcome.repeated_test is not None else ""),
+        *without,
     ]
 
 
@@ -146,10 +154,13 @@ def _task_lines(outcome: Outcome, room: int) -> Iterator[str]:
             yield f"  ... {left_out} tasks between these ..."
             continue
         task = outcome.tasks[name]
-        yield (
-            f"  {name + ':':<{width}} {task.metric} on test {task.test:.4g} against {task.test_baseline:.4g} alone "
-            f"({task.test_gain:+.2f} %); validation {percent(task_gain(task))}"
-        )
+        yield (f"  {name + ':':<{width}} {task.metric} on test {_on_test(task)}; validation {percent(task_gain(task))}")
+
+
+def _on_test(task: TaskOutcome) -> str:
+    if task.test_gain is None:
+        return "not defined"
+    return f"{number(task.test)} against {number(task.test_baseline)} alone ({percent(task.test_gain)})"
 
 
 def _wrapped(line: str, most: int | None = None) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mtl_search.display import duration
 from mtl_search.recipe import Scalar
 from mtl_search.report.comparison import Comparison, Side
-from mtl_search.report.findings import percent, task_gain
+from mtl_search.report.findings import number, percent, task_gain
 from mtl_search.report.terminal import output_console, say, table_of
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.statistics import Estimate
@@ -43,7 +43,7 @@ def _figures(sides: Sequence[Side]) -> Iterator[list[str]]:
 
     yield of("improvement, in the search", lambda found: f"{found.improvement:+.2f} %")
     yield of("improvement, fresh runs", lambda found: _known(found.repeated))
-    yield of("improvement on test", lambda found: f"{found.test_improvement:+.2f} %")
+    yield of("improvement on test", lambda found: percent(found.test_improvement))
     yield of("on test, fresh runs", lambda found: _known(found.repeated_test))
     yield of("tasks worse than alone", lambda found: str(len(found.worse)) if found.repeated else "")
     yield of("parameters", lambda found: f"{found.parameters:,}")
@@ -74,7 +74,7 @@ def _task(side: Side, name: str) -> str:
         return ""
     task = side.outcome.tasks[name]
     alarm = ", ALARM" if task.worse else ""
-    return f"{task.metric} {task.test:.4g} ({task.test_gain:+.2f} %), {percent(task_gain(task))}{alarm}"
+    return f"{task.metric} {number(task.test)} ({percent(task.test_gain)}), {percent(task_gain(task))}{alarm}"
 
 
 def _known(estimate: Estimate | None) -> str:

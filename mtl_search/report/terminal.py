@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtl_search.display import recipe_words, varying
-from mtl_search.report.findings import alarms, answer, no_alarm, percent, task_gain, ties
+from mtl_search.report.findings import alarms, answer, no_alarm, number, percent, task_gain, ties
 from mtl_search.search.evidence import caveats
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -128,9 +128,9 @@ def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:
                 [
                     name + (" (ALARM)" if task.worse else ""),
                     task.metric,
-                    *(f"{value:.4g}" for value in (task.test, task.test_baseline)),
-                    f"{task.test_gain:+.2f} %" if task.repeated_test is None else percent(task.repeated_test),
-                    *(f"{value:.4g}" for value in (task.validation, task.baseline)),
+                    *map(number, (task.test, task.test_baseline)),
+                    percent(task.repeated_test or task.test_gain),
+                    *map(number, (task.validation, task.baseline)),
                     percent(task_gain(task)),
                 ]
                 for name, task in outcome.tasks.items()

@@ -25,12 +25,19 @@ class Tests:
         fresh: By seed, the result of the winner's run: ``metrics`` by task, ``resampled`` by task over draws of rows.
         alone: By task and seed, the same of its single-task model.
         again: Whether ``fresh`` are runs on fresh seeds; if not, the kept model's.
+
+    A task whose metric is not defined on the test labels is missing in these results.
     """
 
     kept: Mapping[str, float]
     fresh: Mapping[int, Mapping[str, Any]]
     alone: Mapping[str, Mapping[int, Mapping[str, Any]]]
     again: bool
+
+    def is_defined(self, task: str) -> bool:
+        """Whether a task's metric is defined on the test labels, for every model."""
+        runs = [*self.fresh.values(), *self.alone[task].values()]
+        return task in self.kept and all(task in result["metrics"] for result in runs)
 
     def metric_alone(self, task: str) -> dict[int, float]:
         """Metric of a task's single-task model by seed."""
@@ -96,7 +103,7 @@ class Findings:
             recipe=stage.recipe.to_dict(),
             folder=stage.folder,
             improvement=self.objective.improvement(winner.metrics),
-            test_improvement=on_test.objective.improvement(self.tests.kept),
+            test_improvement=on_test.objective.improvement(self.tests.kept) if on_test.objective.goals else None,
             tasks={task: self._task(task, winner, on_test) for task in self.baselines.by_task},
             best_epoch=winner.best_epoch or 0,
             parameters=winner.parameters or 0,
@@ -126,12 +133,14 @@ class Findings:
         return fmean(map(objective.improvement, runs.values()))
 
     def _on_test(self) -> _OnTest:
-        """Improvement and gains on test, over trainings and over rows."""
-        alone = {task: self.tests.metric_alone(task) for task in self.objective.goals}
+        """Improvement and gains on test, over trainings and over rows, of the tasks that are defined there."""
+        alone = {task: self.tests.metric_alone(task) for task in self.objective.goals if self.tests.is_defined(task)}
         goals = {
-            task: replace(goal, baseline=fmean(alone[task].values())) for task, goal in self.objective.goals.items()
+            task: replace(self.objective.goals[task], baseline=fmean(runs.values())) for task, runs in alone.items()
         }
-        objective = replace(self.objective, goals=goals)
+        objective = Objective(goals)
+        if not any(goal.weight for goal in goals.values()):
+            return _OnTest(Objective(), None, {}, None, {})
         fresh = {seed: result["metrics"] for seed, result in self.tests.fresh.items()}
         found = Judge(objective, alone).verdict([Rerun(TrialRecord(0, "complete"), fresh)])
         improvement, gains = found.improvement.get(0), found.gains
@@ -160,22 +169,21 @@ class Findings:
 
     def _task(self, task: str, winner: TrialRecord, on_test: _OnTest) -> TaskOutcome:
         goal, baseline = self.objective.goals[task], self.baselines.by_task[task]
-        test_goal, test_runs = on_test.objective.goals[task], self.tests.metric_alone(task)
         assert goal.baseline is not None
-        assert test_goal.baseline is not None
+        there = on_test.objective.goals.get(task)
         return TaskOutcome(
             metric=self.metric_names[task],
             higher_is_better=goal.higher_is_better,
             validation=winner.metrics[task],
             baseline=goal.baseline,
             gain=goal.gain(winner.metrics[task]),
-            test=self.tests.kept[task],
-            test_baseline=test_goal.baseline,
-            test_gain=test_goal.gain(self.tests.kept[task]),
+            test=None if there is None else self.tests.kept[task],
+            test_baseline=None if there is None else there.baseline,
+            test_gain=None if there is None else there.gain(self.tests.kept[task]),
             steps={name: values[task] for name, values in winner.steps.items()},
             scale=goal.scale,
             baseline_runs=tuple(baseline.metrics.values()),
-            test_baseline_runs=tuple(test_runs.values()),
+            test_baseline_runs=() if there is None else tuple(self.tests.metric_alone(task).values()),
             baseline_trial=baseline.contender.trial,
             baseline_words=baseline.contender.words,
             under_trained=task in self.baselines.under_trained(),
@@ -185,7 +193,7 @@ class Findings:
             labels=self.reliability[task].labels,
             repeated=self.verdict.gains.get(task),
             repeated_test=on_test.gains.get(task),
-            rows_test=on_test.gains_over_rows[task],
+            rows_test=on_test.gains_over_rows.get(task),
             worse=task in self.verdict.worse,
         )
 

@@ -19,6 +19,7 @@ def in_markdown(outcome: Outcome) -> str:
     """What was found, from the answer down to how it came about."""
     parts = [
         _headline(outcome),
+        *([left_out(outcome)] if outcome.undefined else []),
         *_alarm(outcome),
         *_trust(outcome),
         _tasks(outcome),
@@ -29,17 +30,35 @@ def in_markdown(outcome: Outcome) -> str:
     return "\n\n".join(parts)
 
 
+def left_out(outcome: Outcome) -> str:
+    """Which tasks the figures on test leave out, and why; empty where they leave out none."""
+    if not outcome.undefined:
+        return ""
+    names, total = ", ".join(outcome.undefined), len(outcome.tasks)
+    of = f"over {total - len(outcome.undefined)} of {total} tasks" if len(outcome.undefined) < total else "missing"
+    return f"Figures on test are {of}: the metric of {names} is not defined on the test labels."
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
 def _headline(outcome: Outcome) -> str:
     said = f"mean over tasks of the relative gain; trial {outcome.number}"
-    if outcome.repeated is None or outcome.repeated_test is None:
+    if outcome.repeated is None:
         return (
             f"**{outcome.improvement:+.2f} %** over single-task models on validation, "
-            f"**{outcome.test_improvement:+.2f} %** on test ({said}). Nothing was run again: the figure on validation "
+            f"**{_percent(outcome.test_improvement)}** on test ({said}). Nothing was run again: the figure on validation "
             "is the best of all trials, and so too good on average."
         )
+    test = _percent(None) if outcome.repeated_test is None else f"{outcome.repeated_test} %"
     runs = f"{outcome.repeated.runs} fresh seeds" if outcome.repeated.runs > 1 else "one fresh seed"
     return (
-        f"**{outcome.repeated} %** over the best single-task models on validation, **{outcome.repeated_test} %** on "
+        f"**{outcome.repeated} %** over the best single-task models on validation, **{test}** on "
         f"test ({said}; mean over {runs}, with its 95 % interval)."
     )
 
@@ -53,7 +72,7 @@ def _trust(outcome: Outcome) -> Iterable[str]:
     yield (
         f"The search's own run of the winner has {outcome.improvement:+.2f} % on validation, {abs(gap):.2f} points "
         f"{'above' if gap > 0 else 'below'} the fresh runs (the optimism gap: the best of many is partly the "
-        f"luckiest), and {outcome.test_improvement:+.2f} % on test."
+        f"luckiest), and {_percent(outcome.test_improvement)} on test."
     )
     if said := caveats(outcome):
         yield "\n".join(f"- {each[0].upper()}{each[1:]}." for each in said)
@@ -83,9 +102,9 @@ def _tasks(outcome: Outcome) -> str:
         [
             name,
             task.metric,
-            f"{task.test:.4g}",
-            f"{task.test_baseline:.4g}{_spread(task.test_baseline_runs)}",
-            f"{task.test_gain:+.2f} %",
+            _number(task.test),
+            f"{_number(task.test_baseline)}{_spread(task.test_baseline_runs)}",
+            _percent(task.test_gain),
             f"{task.gain:+.2f} %",
             *([_repeated(task), task.baseline_words] if again else []),
         ]

@@ -18,8 +18,9 @@ class TaskOutcome:
         higher_is_better: Its direction.
         validation: The multi-task model's metric on validation; ``baseline``: the single-task model's.
         gain: Relative gain on validation in percent; positive is better whatever the direction.
-        test: The multi-task model's metric on test; ``test_baseline``: the single-task model's.
-        test_gain: Relative gain on test in percent.
+        test: The multi-task model's metric on test; ``test_baseline``: the single-task model's. None where the metric
+            is not defined on the test labels.
+        test_gain: Relative gain on test in percent; None as ``test``.
         steps: The metric on validation of the ``base`` with a fresh head, of the model fine-tuned on the task alone
             (``single``), of the ``fused`` and of the ``joint`` model.
         scale: Natural scale of the metric, see ``Goal``.
@@ -43,9 +44,9 @@ class TaskOutcome:
     validation: float
     baseline: float
     gain: float
-    test: float
-    test_baseline: float
-    test_gain: float
+    test: float | None
+    test_baseline: float | None
+    test_gain: float | None
     steps: Mapping[str, float]
     scale: float = 1.0
     baseline_runs: tuple[float, ...] = ()
@@ -111,7 +112,7 @@ class Outcome:
         recipe: Its recipe, plain.
         folder: Where its model lies.
         improvement: Delta_m over the single-task models on validation, in percent.
-        test_improvement: The same on test.
+        test_improvement: The same on test, over the tasks whose metric is defined there; None without any.
         tasks: Outcome by task.
         best_epoch: Epoch of joint training that the model comes from; 0 is right after fusion.
         parameters: Of the model; ``single_parameters``: of all single-task models together.
@@ -133,7 +134,7 @@ class Outcome:
     recipe: Mapping[str, Any]
     folder: str
     improvement: float
-    test_improvement: float
+    test_improvement: float | None
     tasks: Mapping[str, TaskOutcome]
     best_epoch: int
     parameters: int
@@ -160,6 +161,11 @@ class Outcome:
     def worse(self) -> tuple[str, ...]:
         """Tasks that do worse than alone, with confidence."""
         return tuple(name for name, task in self.tasks.items() if task.worse)
+
+    @property
+    def undefined(self) -> tuple[str, ...]:
+        """Tasks whose metric is not defined on the test labels: figures on test leave them out."""
+        return tuple(name for name, task in self.tasks.items() if task.test_gain is None)
 
     @property
     def untested(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from mtl_search.errors import MtlSearchError
 from mtl_search.export import ExportError, ExportReport, export_model
+from mtl_search.export.card import model_card
+from mtl_search.export.version import description
 from mtl_search.recipe import Recipe
 
 FILES = (
@@ -54,6 +57,24 @@ def test_card_recipe_and_sample_say_what_was_exported(exported: ExportReport, ta
     assert len(sample["data"]) == 5
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))["tasks"]
     assert labels["income"] == {"kind": "binary", "labels": ["low", "high"], "target": "income"}
+
+
+@pytest.mark.parametrize("undefined", [["weight"], ["weight", "waist"]])
+def test_card_and_version_name_tasks_without_a_figure_on_test(numbers_study: Finished, undefined: list[str]) -> None:
+    champion = numbers_study.champion
+    gone = dict.fromkeys(("test", "test_baseline", "test_gain"))
+    tasks = {
+        name: task | {"worse": False} | (gone if name in undefined else {})
+        for name, task in champion.outcome["tasks"].items()
+        if name in ("weight", "waist")
+    }
+    known = champion.outcome | {"tasks": tasks} | ({"test_improvement": None} if len(undefined) == 2 else {})
+    card = model_card(replace(champion, outcome=known), {}, {}, 0)
+    names = ", ".join(undefined)
+    for text in (card, description(replace(champion, outcome=known))):
+        assert f"without {names}, whose metric is not defined on the test labels" in text
+        assert "read for the winner" not in text
+    assert f"The metric of {names} is not defined on the test labels, so figures on test leave it out." in card
 
 
 def test_model_names_its_needs_and_nothing_of_this_machine(exported: ExportReport) -> None:
