@@ -52,8 +52,8 @@ def _headline(outcome: Outcome) -> str:
     if outcome.repeated is None:
         return (
             f"**{outcome.improvement:+.2f} %** over single-task models on validation, "
-            f"**{_percent(outcome.test_improvement)}** on test ({said}). Nothing was run again: the figure on validation "
-            "is the best of all trials, and so too good on average."
+            f"**{_percent(outcome.test_improvement)}** on test ({said}). Nothing was run again: the figure on "
+            "validation is the best of all trials, and so too good on average."
         )
     test = _percent(None) if outcome.repeated_test is None else f"{outcome.repeated_test} %"
     runs = f"{outcome.repeated.runs} fresh seeds" if outcome.repeated.runs > 1 else "one fresh seed"
