@@ -128,11 +128,14 @@ class Judge:
         marks = tied([scores[id(rerun)] for rerun in ranked])
         reach = reach_of_one(len(best.metrics), Spread.of(list(scores.values())), len(others))
         least = None if reach is None else fmean(scores[id(best)]) - reach
-        evidence = self._evidence(ranked)
+        evidence, runs = self._evidence(ranked), list(best.metrics.values())
         return Verdict(
             (*ranked, *(rerun for rerun in reruns if rerun not in sound)),
             self._improvements(ranked),
-            {task: estimate(*parts, len(ranked)) for task, parts in evidence.items()},
+            {
+                task: estimate(*parts, len(ranked), [self._objective.goals[task].gain(m[task]) for m in runs])
+                for task, parts in evidence.items()
+            },
             tuple(rerun.trial.number for rerun, mark in zip(rest, marks, strict=True) if mark),
             tuple(t.number for t in others if least is not None and self._objective.score(t.metrics) >= least),
             reach,
