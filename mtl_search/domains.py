@@ -66,6 +66,15 @@ Node = Float | Int | Choice | Branches | dict[str, Any] | Any
 Check = Callable[[Any, str], Any]
 
 
+def has_domain(node: Node) -> bool:
+    """Whether anything in a tree is sampled."""
+    if isinstance(node, Branches):
+        return len(node.options) > 1 or any(map(has_domain, node.options.values()))
+    if isinstance(node, dict):
+        return any(map(has_domain, node.values()))
+    return isinstance(node, Float | Int | Choice)
+
+
 def is_domain(raw: object) -> bool:
     """Whether a plain value is written as a domain: ``{float: [lo, hi], ...}``, ``{int: ...}`` or ``{choice: ...}``."""
     return isinstance(raw, Mapping) and any(kind in raw and isinstance(raw[kind], list) for kind in _KINDS)

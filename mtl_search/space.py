@@ -69,15 +69,16 @@ class SearchSpace:
     """A set of recipes.
 
     Attributes:
+        sections: The tree of each section of a recipe, by name.
         domains: Every searched parameter by name (the variant choices among them), in the file's order.
     """
 
     def __init__(self, sections: Mapping[str, Node], families: Families) -> None:
-        self._sections = sections
+        self.sections: Mapping[str, Any] = sections
         self._families = families
         self.domains: dict[str, Float | Int | Choice] = {}
         for name in (*COMPONENTS, *SCHEDULES):
-            self._collect(self._sections[name], name)
+            self._collect(self.sections[name], name)
 
     @classmethod
     def parse(
@@ -150,7 +151,7 @@ class SearchSpace:
         }
 
     def _section(self, name: str) -> dict[str, Any]:
-        section = self._sections[name]
+        section = self.sections[name]
         assert isinstance(section, dict)
         return section
 
@@ -169,8 +170,17 @@ class SearchSpace:
 
     def suggest(self, trial: Suggester) -> Recipe:
         """Sample one recipe, asking the trial for each parameter on its branch."""
-        parts = {name: _resolve(self._sections[name], name, trial) for name in (*COMPONENTS, *SCHEDULES)}
+        parts = {name: resolve(self.sections[name], name, trial) for name in (*COMPONENTS, *SCHEDULES)}
         return Recipe(**parts)
+
+    def default_of(self, node: Node, name: str) -> Any:
+        """What a part of the space is in the default recipe.
+
+        Args:
+            node: The part's tree.
+            name: The tree's key path in the space.
+        """
+        return resolve(node, name, self._preset_of(lambda _: NOTHING))
 
     def default(self) -> Reference:
         """The sensible default recipe: each domain's default, each list of variants' first."""
@@ -201,8 +211,11 @@ class SearchSpace:
         )
 
     def _preset(self, wanted: Callable[[str], Any]) -> Reference:
-        preset = _Preset(wanted, {name: domain.default for name, domain in self.domains.items()})
+        preset = self._preset_of(wanted)
         return Reference(self.suggest(preset), preset.params)
+
+    def _preset_of(self, wanted: Callable[[str], Any]) -> _Preset:
+        return _Preset(wanted, {name: domain.default for name, domain in self.domains.items()})
 
     def _collect(self, node: Node, name: str) -> None:
         if isinstance(node, Float | Int | Choice):
@@ -228,16 +241,22 @@ def _wanted(values: Mapping[str, Any], name: str) -> Any:
     return values.get(name, NOTHING)
 
 
-def _resolve(node: Node, name: str, trial: Suggester) -> Any:
-    """Walk the tree, asking for every domain on the way."""
+def resolve(node: Node, name: str, trial: Suggester) -> Any:
+    """Walk the tree, asking for every domain on the way.
+
+    Args:
+        node: The tree.
+        name: The tree's key path in the space.
+        trial: Gives the values.
+    """
     if isinstance(node, Float | Int | Choice):
         return node.suggest(name, trial)
     if isinstance(node, Branches):
         options = tuple(node.options)
         chosen = trial.suggest_categorical(name, options) if len(options) > 1 else options[0]
-        return Component(chosen, _resolve(node.options[chosen], f"{name}.{chosen}", trial))
+        return Component(chosen, resolve(node.options[chosen], f"{name}.{chosen}", trial))
     if isinstance(node, dict):
-        values = {key: _resolve(child, f"{name}.{key}", trial) for key, child in node.items()}
+        values = {key: resolve(child, f"{name}.{key}", trial) for key, child in node.items()}
         return Schedule(**values) if SCHEDULE_FAMILIES.keys() <= values.keys() else values
     return node
 

@@ -11,6 +11,8 @@ from mtl_search.objects import is_object, recall
 from mtl_search.recipe import Component
 
 T = TypeVar("T")
+Equal = tuple[type[T], Mapping[str, Any]]
+"""A class of a family and parameters of its constructor; those left out have their defaults."""
 
 
 def import_object(name: str, place: str) -> Any:

@@ -115,6 +115,12 @@ class StudyData:
         """The tasks, then the source tasks."""
         return (*self.tasks, *self.source_tasks)
 
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every training row has a label of every task of its data set."""
+        masks = (mask for part in self.splits["train"].values() for mask in part.masks.values())
+        return all(bool(mask.reshape(len(mask), -1).any(axis=1).all()) for mask in masks if len(mask))
+
     @property
     def datasets(self) -> tuple[str, ...]:
         """Names of the data sets in the order of the study file."""

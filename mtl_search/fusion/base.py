@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.variants import Equal
 
 State = Mapping[str, Tensor]
 
@@ -45,9 +46,11 @@ class Fusion(ABC):
 
     Attributes:
         from_base: Whether the single-task models are left out, so that everything starts anew from the base.
+        reads_batches: Whether it takes batches of the joint schedule.
     """
 
     from_base: ClassVar[bool] = False
+    reads_batches: ClassVar[bool] = False
 
     @final
     def __call__(
@@ -94,6 +97,14 @@ class Fusion(ABC):
         Raises:
             ConfigError: They do not.
         """
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal["Fusion"] | None:
+        """A simpler fusion that gives the same start up to the rounding of float64; None where there is none.
+
+        Args:
+            groups: The tasks whose models are fused with each other, two or more in each group.
+        """
+        return None
 
     def _fuse_tensor(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         if self.from_base:

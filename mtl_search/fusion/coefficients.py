@@ -43,6 +43,10 @@ class Coefficients:
         if strangers:
             raise ConfigError([Problem(self.place, "must name tasks", task, tuple(tasks)) for task in strangers])
 
+    def even(self, groups: Sequence[Sequence[str]]) -> bool:
+        """Whether the tasks of each group count alike."""
+        return all(len(set(self.of(tasks))) == 1 for tasks in groups)
+
     def of(self, tasks: Sequence[str]) -> list[float]:
         """The tasks' coefficients, summing to 1.
 

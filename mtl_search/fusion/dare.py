@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from mtl_search.fusion.base import Fusion, Site, summed
+from mtl_search.fusion.task_arithmetic import TaskArithmetic
 from mtl_search.recipe import PositiveFloat, ProperFraction, seed_from
+from mtl_search.variants import Equal
 
 
 class Dare(Fusion):
@@ -25,6 +27,10 @@ class Dare(Fusion):
     def __init__(self, drop: ProperFraction = 0.5, scale: PositiveFloat = 0.4) -> None:
         self.drop = drop
         self.scale = scale
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """Task arithmetic, where nothing is dropped."""
+        return None if self.drop else (TaskArithmetic, {"scale": self.scale})
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         kept = [(value - base) * self._mask(value, task, at) for value, task in zip(values, tasks, strict=True)]

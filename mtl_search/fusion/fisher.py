@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtl_search.fusion.base import Site, summed, weighted_sum
+from mtl_search.fusion.base import Fusion, Site, summed, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
 from mtl_search.fusion.measuring import MeasuringFusion, facts_of
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import PerTask, PositiveInt
+from mtl_search.variants import Equal
 
 
 class Fisher(MeasuringFusion):
@@ -59,6 +60,10 @@ class Fisher(MeasuringFusion):
                 if grad is not None:
                     total += grad.double().square()
         return {name: (total / len(x)).float() for name, total in sums.items()}
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """The same without coefficients, where the tasks of each group count alike."""
+        return (Fisher, {"rows": self.rows}) if self.coefficients.even(groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         shares = self.coefficients.of(tasks)

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from mtl_search.fusion.base import Fusion, Site, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
+from mtl_search.fusion.mean import Mean
 from mtl_search.recipe import PerTask
+from mtl_search.variants import Equal
 
 
 class Layerwise(Fusion):
@@ -38,6 +40,10 @@ class Layerwise(Fusion):
         """
         self.bottom.check(tasks)
         self.top.check(tasks)
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """The plain average, where the tasks of each group count alike at both ends."""
+        return (Mean, {}) if self.bottom.even(groups) and self.top.even(groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         depth = at.block / (at.blocks - 1) if at.blocks > 1 else 0.5

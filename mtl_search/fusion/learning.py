@@ -45,6 +45,8 @@ class LearningFusion(Fusion):
         lr: Learning rate.
     """
 
+    reads_batches = True
+
     def __init__(self, place: str, signal: Literal["labels", "entropy"], steps: int, lr: float) -> None:
         self._place = place
         self.signal = signal

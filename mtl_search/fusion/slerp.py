@@ -9,6 +9,7 @@ from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion.base import Fusion, Site, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
 from mtl_search.recipe import PerTask
+from mtl_search.variants import Equal
 
 _STRAIGHT = 1e-6
 """Smallest sine of the angle between two tensors at which their circle is told from a line."""
@@ -42,6 +43,10 @@ class Slerp(Fusion):
         if len(tasks) != 2:
             raise ConfigError([Problem("fusion.slerp", "goes from one task to another: needs two tasks", len(tasks))])
         self.coefficients.check(tasks)
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """The same without coefficients, where the tasks of each group count alike."""
+        return (Slerp, {}) if self.coefficients.even(groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         self.check(tasks)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtl_search.fusion.base import Fusion, Site, summed
+from mtl_search.fusion.mean import Mean
 from mtl_search.recipe import PositiveFloat
+from mtl_search.variants import Equal
 
 
 class TaskArithmetic(Fusion):
@@ -21,6 +23,10 @@ class TaskArithmetic(Fusion):
 
     def __init__(self, scale: PositiveFloat = 0.4) -> None:
         self.scale = scale
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """The plain average, where the scale is one over the number of tasks in each group."""
+        return (Mean, {}) if all(self.scale == 1 / len(tasks) for tasks in groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         return base + self.scale * summed([value - base for value in values])

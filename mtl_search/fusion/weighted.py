@@ -6,7 +6,9 @@ from torch import Tensor
 
 from mtl_search.fusion.base import Fusion, Site, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
+from mtl_search.fusion.mean import Mean
 from mtl_search.recipe import PerTask
+from mtl_search.variants import Equal
 
 
 class Weighted(Fusion):
@@ -32,6 +34,10 @@ class Weighted(Fusion):
             ConfigError: One does not.
         """
         self.coefficients.check(tasks)
+
+    def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
+        """The plain average, where the tasks of each group count alike."""
+        return (Mean, {}) if self.coefficients.even(groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         return weighted_sum(values, self.coefficients.of(tasks))

@@ -82,7 +82,7 @@ class Conclusion:
         verdict = self._held_against_controls(pool, *runs)
         winner = verdict.winner
         assert winner.recipe is not None
-        *_, joint = self.jobs(0).of(winner.recipe)
+        *_, joint = self.jobs(0).of_tried(winner.recipe)
         stage = replace(joint.payload, folder=self._folder_of(winner))
         self._make_sure(pool, winner, winner.recipe)
         tests = self._tests(pool, stage, repeats.stages.get(winner.number, {}))
@@ -136,7 +136,7 @@ class Conclusion:
 
     def _make_sure(self, pool: Pool, winner: TrialRecord, recipe: Recipe) -> None:
         """Train the winner anew, to the same bits, where its files are damaged since."""
-        *before, joint = self.jobs(0).of(recipe)
+        *before, joint = self.jobs(0).of_tried(recipe)
         if joint.key == winner.job and finished(joint.payload) is None:
             pool.results([*before, replace(joint, lockstep=False)])
 

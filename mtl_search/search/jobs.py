@@ -17,6 +17,7 @@ from mtl_search.models.sharing.settling import settle
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
 from mtl_search.search.folder import StudyFolder
 from mtl_search.storage import Place
+from mtl_search.training.canonical import Canonical
 from mtl_search.training.checkpoint import MODEL_FILE, intact, save_base, state_key
 from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
@@ -133,8 +134,22 @@ class Jobs:
         rows = rows_of_batch(sizes, recipe.joint.batch_size, recipe.joint.temperature)
         return replace(recipe.joint, batch_size=rows[self._workload.task(task).dataset], temperature=1.0)
 
+    def start_of(self, recipe: Recipe) -> str:
+        """What joint training of a recipe starts from, in words: trials compare at the same epoch only with their like.
+
+        A model that starts from the base alone is behind at first one that starts from fine-tuned models, and so is one
+        whose base is fresh behind one whose base has learned: the epochs that the others had before do not count.
+        """
+        fused = not build(FUSIONS, recipe.fusion).from_base and recipe.single_task.epochs > 0
+        base = "a fresh base" if self.start(recipe) == Start() else "a base that has learned"
+        return f"fine-tuned from {base}" if fused else base
+
     def of(self, recipe: Recipe) -> list[Job]:
-        """All jobs of a recipe; the joint stage's is the last."""
+        """All jobs of a recipe in its canonical form; the joint stage's is the last."""
+        return self.of_tried(Canonical(self._workload, self.groups).of(recipe))
+
+    def of_tried(self, recipe: Recipe) -> list[Job]:
+        """All jobs of a recipe as a trial tried it, which an earlier version may have put into another form."""
         recipe = build(TRANSFERS, recipe.transfer).applied(replace(recipe, sharing=settle(recipe.sharing, self.groups)))
         start, singles = self.start(recipe), self.singles(recipe)
         # Of base and transfer only what they come to counts: the start, and schedules that keep to it.

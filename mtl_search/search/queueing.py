@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mtl_search.recipe import Recipe, content_key
+from mtl_search.recipe import Recipe
+from mtl_search.search.proposals import Proposals, key_of
 from mtl_search.search.record import INTERRUPTED, TrialRecord
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import Reference
@@ -45,7 +46,12 @@ def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher],
 
 
 def prepare_study(
-    study: optuna.Study, references: Sequence[Reference], watchers: Sequence[Watcher] = (), *, alone: bool = True
+    study: optuna.Study,
+    references: Sequence[Reference],
+    watchers: Sequence[Watcher] = (),
+    *,
+    alone: bool = True,
+    proposals: Proposals | None = None,
 ) -> None:
     """Queue what a study must try: reference recipes that it does not know, the interrupted recipes of an old one.
 
@@ -54,13 +60,15 @@ def prepare_study(
         references: Recipes to try first.
         watchers: Hear of what was left running.
         alone: Whether no other driver runs the study: what runs there was left by one that died.
+        proposals: Give recipes their canonical form; None to leave them as they are.
     """
     trials = study.get_trials(deepcopy=False)
-    notes = [trial.user_attrs for trial in trials if "recipe" in trial.user_attrs]
-    known = {each.get("key") or content_key(each["recipe"]) for each in notes}
-    for reference in {reference.recipe.key: reference for reference in references}.values():
-        if reference.recipe.key not in known:
-            attributes: dict[str, Any] = {"recipe": reference.recipe.to_dict()}
+    known = {(key_of if proposals is None else proposals.key_of)(trial.user_attrs) for trial in trials}
+    for reference in references:
+        recipe = reference.recipe if proposals is None else proposals.canonical(reference.recipe)
+        if recipe.key not in known:
+            known.add(recipe.key)
+            attributes: dict[str, Any] = {"recipe": recipe.to_dict()}
             if reference.params is None:
                 attributes["outside"] = True
             study.enqueue_trial(reference.params or {}, user_attrs=attributes)

@@ -36,7 +36,7 @@ class Repeats:
         for trial in trials:
             assert trial.recipe is not None
             for seed in self.seeds:
-                *before, joint = self.jobs(seed).of(trial.recipe)
+                *before, joint = self.jobs(seed).of_tried(trial.recipe)
                 needed |= {job.key: job for job in before}
                 joints.append(replace(joint, lockstep=False))  # nobody stops it
                 of[joint.key] = (trial.number, seed)

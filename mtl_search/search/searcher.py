@@ -20,10 +20,11 @@ from mtl_search.recipe import Recipe
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.notes import note_duplicate, note_result
+from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import close_running, close_trial, queue_again
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.standing import Live, Standing
-from mtl_search.search.trainable import NEWS
+from mtl_search.search.trainable import NEWS, START
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 
@@ -43,7 +44,7 @@ class OptunaSearcher(Searcher):
 
     Args:
         study: Maximises; in persistent storage.
-        space: What is sampled.
+        space: What is sampled, with or without the canonical form of its recipes.
         budget: Trials in all, those of earlier runs and duplicates included, interrupted ones not.
         submit: Submits the jobs that a recipe stands for; returns the key of its joint stage's.
         release: Called with that key when the trial has ended, whatever the reason.
@@ -53,6 +54,8 @@ class OptunaSearcher(Searcher):
         in_time: Whether there is time for another trial.
         groups: Worker groups that there are now: no more trials run at once.
         drivers: This driver among others on the study; None where it is alone.
+        start_of: What joint training of a recipe starts from, in a word; stoppers compare trials of one word. Empty
+            where all trials compare.
 
     Attributes:
         trouble: Why an epoch or a trial's end could not be written; None while all is well.
@@ -61,7 +64,7 @@ class OptunaSearcher(Searcher):
     def __init__(
         self,
         study: optuna.Study,
-        space: SearchSpace,
+        space: SearchSpace | Proposals,
         budget: int,
         submit: Callable[[Recipe], str],
         release: Callable[[str], None],
@@ -71,11 +74,14 @@ class OptunaSearcher(Searcher):
         in_time: Callable[[], bool] = lambda: True,
         groups: Callable[[], int] = lambda: ANY_NUMBER,
         drivers: Drivers | None = None,
+        start_of: Callable[[Recipe], str] = lambda _: "",
     ) -> None:
         super().__init__(metric="objective", mode="max")
-        self._whole, self._space = study, space
+        self._whole, self._start_of = study, start_of
+        self._proposals = space if isinstance(space, Proposals) else Proposals(space)
         self._drivers, self._watchers = drivers, watchers
-        self._standing = Standing(Horizon(study._storage, study._study_id), budget, watchers, drivers)
+        horizon = Horizon(study._storage, study._study_id)
+        self._standing = Standing(horizon, budget, watchers, drivers, self._proposals.key_of)
         self._study = self._standing.study(study)
         self._submit, self._release, self._refuse = submit, release, refuse
         self._values, self._in_time, self._groups = values, in_time, groups
@@ -118,21 +124,24 @@ class OptunaSearcher(Searcher):
             if not self.left or not self._in_time():
                 break
             trial = self._study.ask()
-            recipe = self._recipe(trial)
-            if reason := self._refuse(recipe) or self._standing.objection(trial, recipe.key):
+            sampled = self._recipe(trial)
+            recipe = self._proposals.canonical(sampled)
+            refused = self._refuse(sampled) or self._twin(trial, sampled)
+            if reason := refused or self._standing.objection(trial, recipe.key):
                 trial.set_user_attr(REFUSED, reason)
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
             trial.set_user_attr("recipe", recipe.to_dict())
             trial.set_user_attr("key", recipe.key)
-            if recipe.key in self._standing.known:
-                self._repeat(trial, recipe, self._standing.known[recipe.key])
+            if earlier := self._standing.known.get(recipe.key):
+                self._repeat(trial, recipe, earlier)
                 continue
             key = self._submit(recipe)
             self._live[trial_id] = Live(trial, recipe, key, time.monotonic())
             for watcher in self._watchers:
                 watcher.trial_started(trial.number, recipe)
-            return {"job": key}
+            start = self._start_of(recipe)
+            return {"job": key, START: start} if start else {"job": key}
         if self._drivers is not None and self.open and self._in_time():
             self._not_before = time.monotonic() + _LOOK_SECONDS
             return None
@@ -226,10 +235,25 @@ class OptunaSearcher(Searcher):
         """The trial's recipe: from the space, or as it was queued where the space does not hold it."""
         if trial.user_attrs.get("outside"):
             return Recipe.from_dict(trial.user_attrs["recipe"])
-        return self._space.suggest(trial)
+        return self._proposals.suggest(trial)
+
+    def _twin(self, trial: Trial, sampled: Recipe) -> str:
+        """Why a proposal is to be made again; empty for one that is no twin, and for one that was queued."""
+        queued = "fixed_params" in self._frozen(trial).system_attrs
+        return "" if queued else self._proposals.twin(sampled, trial.params)
 
     def _repeat(self, trial: Trial, recipe: Recipe, earlier: FrozenTrial) -> None:
-        """End a trial as the finished one with the same recipe ended."""
+        """End a trial as the finished one with the same recipe ended.
+
+        Where it was sampled otherwise, it costs nothing of the budget and nobody sees it but the sampler, which learns
+        that the two come to the same.
+        """
+        if self._proposals.spares_twins and not self._standing.sampled(trial):
+            trial.set_user_attr(REFUSED, f"the same recipe as trial {earlier.number}")
+            note_duplicate(trial, earlier)
+            values = list(earlier.values or []) if earlier.state is TrialState.COMPLETE else None
+            self._study.tell(trial, values, state=earlier.state)
+            return
         for watcher in self._watchers:
             watcher.trial_started(trial.number, recipe)
         note_duplicate(trial, earlier)

@@ -3,13 +3,14 @@
 Between the searcher and the horizon; the one place that knows of other drivers' trials.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial
 
-from mtl_search.recipe import Recipe
+from mtl_search.recipe import Recipe, content_key
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.queueing import DRIVER
@@ -46,6 +47,7 @@ class Standing:
         budget: Trials in all.
         watchers: Hear of trials of dead drivers.
         drivers: This driver among others; None where it is alone.
+        key_of: Key of a trial's recipe from its user attributes; empty for a trial without one.
 
     Attributes:
         known: Trial that has ended by its recipe's key.
@@ -53,9 +55,18 @@ class Standing:
         lost: Trials of this driver that nobody could carry out; they are tried again on resume.
     """
 
-    def __init__(self, horizon: Horizon, budget: int, watchers: Sequence[Watcher], drivers: Drivers | None) -> None:
+    def __init__(
+        self,
+        horizon: Horizon,
+        budget: int,
+        watchers: Sequence[Watcher],
+        drivers: Drivers | None,
+        key_of: Callable[[Mapping[str, Any]], str],
+    ) -> None:
         self._horizon, self._budget, self._watchers, self._drivers = horizon, budget, watchers, drivers
+        self._key_of = key_of
         self._ended = self.lost = 0
+        self._sampled: set[str] = set()
         self.known: dict[str, FrozenTrial] = {}
         self.unknown: set[int] = set()
 
@@ -68,10 +79,18 @@ class Standing:
         if self._drivers is not None:
             self._drivers.bury(list(self._horizon.running.values()), self._watchers)
         for trial in self._horizon.refresh():
-            if not {INTERRUPTED, REFUSED} & trial.user_attrs.keys():
+            if INTERRUPTED in trial.user_attrs:
+                continue
+            self._sampled.add(content_key(trial.params))
+            if REFUSED not in trial.user_attrs:
                 self._ended += 1
-                if "key" in trial.user_attrs and trial.number not in self.unknown:
-                    self.known.setdefault(trial.user_attrs["key"], trial)
+                # By its recipe, not by its note: another version may have made another key of it.
+                if trial.number not in self.unknown and (key := self._key_of(trial.user_attrs)):
+                    self.known.setdefault(key, trial)
+
+    def sampled(self, trial: Trial) -> bool:
+        """Whether a trial that has ended had the same parameters, to the last of them."""
+        return content_key(trial.params) in self._sampled
 
     def running(self, own: set[int]) -> set[int]:
         """Numbers of the running trials that count, those of this driver among them."""

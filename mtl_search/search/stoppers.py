@@ -1,4 +1,8 @@
-"""Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's."""
+"""Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's.
+
+A trial is compared with trials of the same start alone (``Jobs.start_of``). At the same epoch a trial that starts from
+the base is behind one that starts from fine-tuned models, wherever the two end.
+"""
 
 import math
 from collections import deque
@@ -9,10 +13,11 @@ from typing import Annotated, Any
 from annotated_types import Gt
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers.async_hyperband import _Bracket
 
 from mtl_search.recipe import PositiveInt
 from mtl_search.search.forgetting import forget_ended
-from mtl_search.search.trainable import EPOCH, METRIC
+from mtl_search.search.trainable import EPOCH, METRIC, START
 
 _COMPARED = 500
 """Ended trials that a median is taken over; the rule looks at every result of each."""
@@ -33,12 +38,66 @@ class _Lean(TrialScheduler):
         super().on_trial_complete(tune_controller, trial, result)
 
 
+class _Rungs(_Bracket):
+    """Tune's rungs, on which nobody is stopped before as many have come as one of which goes on."""
+
+    def cutoff(self, recorded: Mapping[str, float]) -> Any:
+        """The score below which a trial is stopped that comes after those recorded; None for no such score."""
+        return None if len(recorded) + 1 < self.rf else super().cutoff(recorded)
+
+
 class _Asha(_Lean, AsyncHyperBandScheduler):
-    pass
+    """Tune's scheduler for trials of at most so many epochs."""
+
+    def __init__(self, grace: int, reduction: float, epochs: int) -> None:
+        # One epoch more than there is: a trial that reaches its end is complete, not stopped.
+        longest = epochs + 1
+        super().__init__(EPOCH, METRIC, "max", longest, grace, reduction)
+        self._brackets = [_Rungs(grace, longest, reduction, 0)]
 
 
 class _Never(_Lean, FIFOScheduler):
     pass
+
+
+class _ByStart(TrialScheduler):
+    """A scheduler for the trials of each start, which knows nothing of the others.
+
+    Args:
+        make: Makes one.
+    """
+
+    def __init__(self, make: Callable[[], TrialScheduler]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._make, self._schedulers = make, dict[str, TrialScheduler]()
+        self._metric = METRIC
+
+    def _of(self, trial: Trial) -> TrialScheduler:
+        start = trial.config.get(START, "")
+        if start not in self._schedulers:
+            self._schedulers[start] = self._make()
+        return self._schedulers[start]
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._of(trial).on_trial_add(tune_controller, trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        self._of(trial).on_trial_error(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return self._of(trial).on_trial_result(tune_controller, trial, result)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        self._of(trial).on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        self._of(trial).on_trial_remove(tune_controller, trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return None  # as the schedulers themselves
+
+    def debug_string(self) -> str:
+        return "\n".join(scheduler.debug_string() for scheduler in self._schedulers.values())
 
 
 @dataclass(frozen=True)
@@ -49,7 +108,7 @@ class Asha:
 
     Attributes:
         grace: Epochs that every trial gets.
-        reduction: One in so many trials goes on at a rung.
+        reduction: One in so many trials goes on at a rung; before so many of one start have come, all do.
     """
 
     grace: PositiveInt = 1
@@ -57,15 +116,7 @@ class Asha:
 
     def build(self, epochs: int) -> TrialScheduler:
         """The scheduler for trials of at most so many epochs."""
-        # One epoch more than there is: a trial that reaches its end is complete, not stopped.
-        return _Asha(
-            time_attr=EPOCH,
-            metric=METRIC,
-            mode="max",
-            max_t=epochs + 1,
-            grace_period=self.grace,
-            reduction_factor=self.reduction,
-        )
+        return _ByStart(lambda: _Asha(self.grace, self.reduction, epochs))
 
 
 class _MedianRule(_Lean, MedianStoppingRule):
@@ -99,15 +150,17 @@ class Median:
 
     def build(self, epochs: int) -> TrialScheduler:
         """The scheduler; it needs no number of epochs."""
-        return _MedianRule(
-            time_attr=EPOCH,
-            metric=METRIC,
-            mode="max",
-            grace_period=self.grace,
-            min_samples_required=self.least,
-            # Never pause a trial to let others catch up: its worker group would wait, and nobody would wake it. A
-            # number is not enough: before its first pause a trial counts as having run for ever.
-            min_time_slice=math.inf,
+        return _ByStart(
+            lambda: _MedianRule(
+                time_attr=EPOCH,
+                metric=METRIC,
+                mode="max",
+                grace_period=self.grace,
+                min_samples_required=self.least,
+                # Never pause a trial to let others catch up: its worker group would wait, and nobody would wake it. A
+                # number is not enough: before its first pause a trial counts as having run for ever.
+                min_time_slice=math.inf,
+            )
         )
 
 

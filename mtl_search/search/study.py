@@ -31,15 +31,17 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord, records_of
 from mtl_search.search.reliability import Reliability, baseline_notes, measure_reliability, weighed
-from mtl_search.search.samplers import SAMPLERS
+from mtl_search.search.samplers import NO_BRANCHES, SAMPLERS
 from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
 from mtl_search.search.taking_up import TakingUp
 from mtl_search.search.tuning import tuner_of
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
+from mtl_search.training.canonical import Canonical
 from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
@@ -47,7 +49,7 @@ from mtl_search.training.pairs import Pairs
 from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
-from mtl_search.variants import build
+from mtl_search.variants import build, variant
 
 _log = logging.getLogger(__name__)
 
@@ -200,7 +202,7 @@ class Study:
     def _measure_affinity(self, pool: Pool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
         for kind in waiting(self._space):
-            *before, joint = self._jobs().of(
+            *before, joint = self._jobs().of_tried(
                 replace(self._space.plain().recipe, sharing=Component(next(iter(SHARINGS))))
             )
             job = affinity_job(kind, joint, self._folder.trials)
@@ -217,10 +219,13 @@ class Study:
             seed_from(self._config.seed, "sampler", past, *([self._driver] if self._driver else []))
         )
         references, alone = [self._space.default(), self._space.plain()][: search.trials], self._drivers is None
-        prepare_study(study, references, self._watchers, alone=alone)
+        canonical = Canonical(self._workload, self._groups, self._space.default().recipe.single_task)
+        branches = variant(SAMPLERS, search.sampler.name, "search.sampler") not in NO_BRANCHES
+        proposals = Proposals(self._space, canonical, branches=branches)
+        prepare_study(study, references, self._watchers, alone=alone, proposals=proposals)
         searcher = OptunaSearcher(
             study,
-            self._space,
+            proposals,
             search.most_trials or ANY_NUMBER,
             lambda recipe: pool.submit(self._jobs().of(recipe)),
             pool.drop,
@@ -233,6 +238,7 @@ class Study:
             ),
             lambda: pool.size,
             self._drivers,
+            lambda recipe: self._jobs().start_of(recipe),
         )
         if searcher.open:
             try:

@@ -15,6 +15,8 @@ METRIC = "objective"
 EPOCH = "epoch"
 NEWS = "news"
 """Key of the ``Update`` itself: an object, since Tune takes plain mappings apart."""
+START = "start"
+"""Key in a trial's config of what its joint training starts from, see ``stoppers``."""
 FOLLOW_SECONDS = 10.0
 """Length of one long poll for news of the job."""
 
@@ -29,7 +31,7 @@ class Follower(tune.Trainable):
         """Begin with the first job.
 
         Args:
-            config: ``job``: the key.
+            config: ``job``: the key. The rest is for the stopper.
             mailbox: Handle of the dispatcher.
         """
         self._mailbox = mailbox

@@ -15,9 +15,11 @@ class Transfer(ABC):
 
     Attributes:
         fresh: Whether training starts from random parameters, whatever the base.
+        frozen: Whether no block ever learns, whatever the schedules.
     """
 
     fresh: bool = False
+    frozen: bool = False
 
     @abstractmethod
     def applied(self, recipe: Recipe) -> Recipe:
@@ -33,6 +35,8 @@ class Parameters(Transfer):
 
 class Features(Transfer):
     """The base's features: its blocks stay as they are, and only heads are trained on what they give."""
+
+    frozen = True
 
     def applied(self, recipe: Recipe) -> Recipe:
         never = Component(next(name for name, kind in UNFREEZINGS.items() if kind is Never))

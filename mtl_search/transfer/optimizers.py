@@ -6,7 +6,7 @@ multiplies ``lr`` by the decay's factor at every step.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from torch import nn
@@ -22,9 +22,12 @@ class Optimizer(ABC):
 
     Attributes:
         lr: Peak learning rate.
+        scale_free: Whether a constant factor on all gradients of a parameter leaves its updates as they are, but for
+            gradients so small that what keeps the method from dividing by 0 counts.
     """
 
     lr: float
+    scale_free: ClassVar[bool] = False
 
     @final
     def build(self, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -58,6 +61,8 @@ class AdamW(Optimizer):
         beta1: Decay of the running mean of gradients.
         beta2: Decay of the running mean of squared gradients.
     """
+
+    scale_free = True
 
     def __init__(
         self,

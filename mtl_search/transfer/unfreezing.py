@@ -5,9 +5,14 @@ and what a sharing learns beside its blocks (adapters, gates, mixtures), learn f
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import final
 
 from mtl_search.recipe import PositiveInt
+from mtl_search.variants import Equal
+
+Copy = tuple[int, bool]
+"""A copy of a block: the block's number, from 1, and whether several tasks use it."""
 
 
 class Unfreezing(ABC):
@@ -35,6 +40,19 @@ class Unfreezing(ABC):
             raise ValueError(f"block must be from 1 to {blocks}, got {block}")
         return self._start(blocks - block, shared)
 
+    def simpler(self, copies: Sequence[Copy], blocks: int, epochs: int) -> Equal["Unfreezing"] | None:
+        """A simpler unfreezing with the same effect; None where there is none.
+
+        Args:
+            copies: Every copy of a block: the block's number, and whether several tasks use it.
+            blocks: Number of blocks.
+            epochs: Length of the stage, at least 1.
+        """
+        starts = [self.start(block, blocks, shared=shared) for block, shared in copies]
+        if all(start is None or start > epochs for start in starts):
+            return Never, {}
+        return (All, {}) if all(start == 1 for start in starts) else None
+
     @abstractmethod
     def _start(self, above: int, shared: bool) -> int | None:
         """The first epoch for a copy that so many blocks part from the heads."""
@@ -56,6 +74,11 @@ class Shared(Unfreezing):
 
     def __init__(self, epochs: PositiveInt = 1) -> None:
         self.epochs = epochs
+
+    def simpler(self, copies: Sequence[Copy], blocks: int, epochs: int) -> Equal[Unfreezing] | None:
+        """The heads first, where every copy is shared."""
+        found = super().simpler(copies, blocks, epochs)
+        return found or ((HeadsFirst, {"epochs": self.epochs}) if all(shared for _, shared in copies) else None)
 
     def _start(self, above: int, shared: bool) -> int | None:
         return self.epochs + 1 if shared else 1
@@ -88,6 +111,11 @@ class Gradual(Unfreezing):
 
     def __init__(self, epochs: PositiveInt = 1) -> None:
         self.epochs = epochs
+
+    def simpler(self, copies: Sequence[Copy], blocks: int, epochs: int) -> Equal[Unfreezing] | None:
+        """The heads first, where there is one block."""
+        found = super().simpler(copies, blocks, epochs)
+        return found or ((HeadsFirst, {"epochs": self.epochs}) if blocks == 1 else None)
 
     def _start(self, above: int, shared: bool) -> int | None:
         return self.epochs * (above + 1) + 1

@@ -6,15 +6,36 @@ balance gradients read the Gramian of the tasks' gradients too; ``training.balan
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, final
+from typing import Any, ClassVar, Literal, Protocol, final
 
 import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.variants import Equal
 
 Place = Literal["representation", "shared", "jacobian_free"]
 """Where the tasks' gradients are taken: at the last shared representation, at all shared parameters, nowhere."""
+
+
+class JointStage(Protocol):
+    """What a weighting may ask of the joint stage that it is for. Each answer may raise while it is not known yet."""
+
+    @property
+    def epochs(self) -> int:
+        """Length of the stage."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether each task is alone with its parameters: none is shared, and no penalty ties two tasks."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task has labels in every batch."""
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether a constant factor on a task's loss changes no update of a parameter that this task has alone."""
 
 
 class Weighting(ABC):
@@ -33,6 +54,22 @@ class Weighting(ABC):
     cross_terms: ClassVar[bool] = False
     at: str = "auto"
     _tasks: tuple[str, ...] = ()
+
+    def idle(self, stage: JointStage) -> bool:
+        """Whether the stage comes to what equal weights give, whatever the method's parameters.
+
+        Args:
+            stage: The joint stage.
+        """
+        return False
+
+    def simpler(self, tasks: Sequence[str]) -> Equal["Weighting"] | None:
+        """A simpler weighting with the same weights at every step; None where there is none.
+
+        Args:
+            tasks: The study's tasks in their order, two or more.
+        """
+        return None
 
     @final
     def start(self, tasks: Sequence[str], device: torch.device | str, seed: int = 0) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.recipe import PositiveFloat
-from mtl_search.weighting.base import Weighting
+from mtl_search.weighting.base import JointStage, Weighting
 from mtl_search.weighting.memory import check_state
 from mtl_search.weighting.presence import blanked, bounded
 from mtl_search.weighting.scalarized import derivative
@@ -27,6 +27,10 @@ class Dwa(Weighting):
 
     def __init__(self, temperature: PositiveFloat = 2.0) -> None:
         self.temperature = temperature
+
+    def idle(self, stage: JointStage) -> bool:
+        """Where the stage ends with the second epoch: only then there are two means to compare."""
+        return stage.epochs <= 2
 
     def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         count = len(tasks)

@@ -1,5 +1,6 @@
 """Fixed: the same weights at every step."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.recipe import PerTaskButFirst
-from mtl_search.weighting.base import Weighting
+from mtl_search.variants import Equal
+from mtl_search.weighting.base import JointStage, Weighting
 from mtl_search.weighting.presence import blanked
 
 _PLACE = "weighting.fixed.log_ratio"
@@ -36,6 +38,16 @@ class Fixed(Weighting):
             )
         self.log_ratio = log_ratio
         self._fixed = torch.empty(0)
+
+    def idle(self, stage: JointStage) -> bool:
+        """Where each task is alone with its parameters, and a constant factor on its loss changes no update."""
+        # Without labels of another task in a batch, a task's weight is 1 there: the factor would not be constant.
+        return stage.apart and stage.complete and stage.scale_free
+
+    def simpler(self, tasks: Sequence[str]) -> Equal[Weighting] | None:
+        """No ratios where all of them are 0."""
+        ratios = self.log_ratio.values() if isinstance(self.log_ratio, dict) else [self.log_ratio]
+        return None if any(ratios) else (Fixed, {})
 
     def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         if isinstance(self.log_ratio, dict):

@@ -13,6 +13,7 @@ from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.sharing.coupling import Coupling, Layout
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.models.sharing.routing import Routing
+from mtl_search.variants import Equal
 
 
 class Sharing(ABC):
@@ -73,6 +74,20 @@ class Sharing(ABC):
             groups: Tasks that go well together, a group each.
         """
         return {}
+
+    @final
+    def wires_plainly(self) -> bool:
+        """Whether the copies of its plan are all it has: nothing else is learned, and no penalty ties the tasks."""
+        return type(self)._couple is Sharing._couple
+
+    def simpler(self, tasks: Sequence[str], blocks: int) -> Equal["Sharing"] | None:
+        """A simpler sharing that makes the same model; None where there is none.
+
+        Args:
+            tasks: Task names in the study's order, two or more.
+            blocks: Number of blocks of the backbone.
+        """
+        return None
 
     def check(self, tasks: Sequence[Task]) -> None:  # noqa: B027
         """Whether the sharing suits the study's tasks, beyond what ``plan`` sees of them.

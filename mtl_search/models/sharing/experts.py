@@ -14,6 +14,7 @@ from mtl_search.models.sharing.base import Sharing
 from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, drawn, take
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import NonNegativeInt, PositiveInt
+from mtl_search.variants import Equal
 
 _PLACE = "sharing.experts"
 _OWN = 0.9
@@ -52,6 +53,10 @@ class Experts(Sharing):
         self.count = count
         self.depth = depth
         self.private = private
+
+    def simpler(self, tasks: Sequence[str], blocks: int) -> Equal[Sharing] | None:
+        """No depth where it is that of all blocks but the last."""
+        return (Experts, {"count": self.count, "private": self.private}) if self.depth == blocks - 1 else None
 
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         depth = blocks - 1 if self.depth is None else self.depth

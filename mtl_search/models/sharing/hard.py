@@ -1,9 +1,13 @@
 """Hard: hard parameter sharing up to a depth."""
 
+from collections.abc import Sequence
+
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.none import NoSharing
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import NonNegativeInt
+from mtl_search.variants import Equal
 
 
 class Hard(Sharing):
@@ -20,6 +24,12 @@ class Hard(Sharing):
 
     def __init__(self, depth: NonNegativeInt | None = None) -> None:
         self.depth = depth
+
+    def simpler(self, tasks: Sequence[str], blocks: int) -> Equal[Sharing] | None:
+        """No sharing with depth 0; no depth where it is that of the whole backbone."""
+        if self.depth == 0:
+            return NoSharing, {}
+        return (Hard, {}) if self.depth == blocks else None
 
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         depth = blocks if self.depth is None else self.depth

@@ -13,6 +13,7 @@ from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.models.sharing.routing import Routing
 from mtl_search.recipe import PositiveFloat, PositiveInt
+from mtl_search.variants import Equal
 
 _SMOOTHING = 1e-8
 """Added to squared singular values: where copies are equal most are zero, and a root has no slope at zero."""
@@ -43,6 +44,10 @@ class Soft(Sharing):
         self.strength = strength
         self.form = form
         self.blocks = blocks
+
+    def simpler(self, tasks: Sequence[str], blocks: int) -> Equal[Sharing] | None:
+        """No number of blocks where it is that of the whole backbone."""
+        return (Soft, {"strength": self.strength, "form": self.form}) if self.blocks == blocks else None
 
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         if self.blocks is not None and self.blocks > blocks:

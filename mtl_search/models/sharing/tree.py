@@ -5,8 +5,10 @@ from typing import Any, Literal
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.hard import Hard
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import PositiveInt
+from mtl_search.variants import Equal
 
 _PLACE = "sharing.tree"
 
@@ -58,6 +60,18 @@ class Tree(Sharing):
     def settled(self, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
         """The groups in place of ``auto``."""
         return {"groups": [list(group) for group in groups], "affinity": "cosine"} if self.measure else {}
+
+    def simpler(self, tasks: Sequence[str], blocks: int) -> Equal[Sharing] | None:
+        """Hard sharing where there is one group, or a group for each task; no end of the branches that is the top."""
+        if self.groups == "auto":
+            return None
+        if len(self.groups) == len(tasks):
+            return Hard, {"depth": self.depth}
+        if len(self.groups) == 1:
+            return Hard, {"depth": self.until}
+        if self.until == blocks:
+            return Tree, {"groups": self.groups, "depth": self.depth}
+        return None
 
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         groups, problems = self._grouped(tasks)
