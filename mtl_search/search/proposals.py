@@ -1,20 +1,21 @@
 """Proposals: recipes as the sampler proposes them, without parameters that have no effect, and without twins.
 
 Between the search space and the searcher. ``training.canonical`` says what has no effect beside what. The sampler is to
-see the space as it is: where a parameter has no effect it is not sampled, and of variants that come to the same one is
-proposed.
+see the space as it is: where a parameter has no effect it is not sampled, and variants that come to the same are one
+choice. To refuse a twin would not do: a sampler does not learn from trials that fail, takes the twin for untried, and
+proposes it again and again.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_search.binding import SCHEDULE_FAMILIES
 from mtl_search.domains import Branches, has_domain
 from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace, Suggester, resolve
 from mtl_search.training.canonical import Canonical, Known, Undecided
+from mtl_search.transfer import BASES, TRANSFERS
+from mtl_search.variants import build
 
 _ORDER = ("transfer", "base", *COMPONENTS[2:], *SCHEDULES)
 """In which sections are sampled: what is transferred says whether the base counts."""
@@ -70,35 +71,49 @@ class Proposals:
             self._keys[written] = self._canonical.of(Recipe.from_dict(notes["recipe"])).key
         return self._keys[written]
 
-    def twin(self, recipe: Recipe, sampled: Collection[str]) -> str:
-        """Why a recipe is the twin of one that differs in a sampled variant alone; empty if it is not.
-
-        Of variants that come to the same beside the recipe's other parts, the one that the file names first counts.
+    def params_of(self, recipe: Recipe, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The parameters by which the space gives a recipe now; None where it does not give it.
 
         Args:
-            recipe: As it was sampled.
-            sampled: Names of the parameters that were sampled for it.
+            recipe: In any form.
+            params: The parameters by which the whole space gives it, or gave it to an earlier version.
         """
-        if not self.spares_twins:
-            return ""
-        canonical = self.canonical(recipe)
-        for place, other, alternative in self._alternatives(recipe, sampled):
-            if self.canonical(alternative) == canonical:
-                return f"{place} {other} comes to the same beside the recipe's other parts"
-        return ""
+        replay = _Replay(params)
+        try:
+            found = self.suggest(replay)
+        except KeyError:  # a parameter that was not sampled then
+            return None
+        return replay.params if self.canonical(found) == self.canonical(recipe) else None
 
-    def _alternatives(self, recipe: Recipe, sampled: Collection[str]) -> Iterator[tuple[str, str, Recipe]]:
-        """Place and name of each variant that stands before the recipe's own, and the recipe with it."""
-        for place in sampled:
-            section, _, name = place.partition(".")
-            if name not in ("", *SCHEDULE_FAMILIES):
-                continue
-            whole, node = getattr(recipe, section), self._space.sections[section]
-            chosen, branches = (getattr(whole, name), node[name]) if name else (whole, node)
-            for option in list(branches.options)[: list(branches.options).index(chosen.name)]:
-                part = Component(option, self._space.default_of(branches.options[option], f"{place}.{option}"))
-                changed: Any = replace(whole, **{name: part}) if name else part
-                yield place, option, replace(recipe, **{section: changed})
+
+class _Replay:
+    """Answers with values that were sampled before.
+
+    Args:
+        params: The values by parameter.
+    """
+
+    def __init__(self, params: Mapping[str, Any]) -> None:
+        self._given = params
+        self.params: dict[str, Any] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._take(name))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._take(name))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name not in self._given and (whole := name.partition("(")[0]) != name:
+            # Of the choice that this one is a part of; a variant that is not in it does what the first one does.
+            value = self._given[whole]
+            self.params[name] = value if value in choices else choices[0]
+            return self.params[name]
+        return self._take(name)
+
+    def _take(self, name: str) -> Any:
+        self.params[name] = self._given[name]
+        return self.params[name]
 
 
 class _Sampling:
@@ -157,16 +172,33 @@ class _Sampling:
         return part
 
     def _variant(self, name: str, node: Branches) -> Component:
+        """One of several variants, of which those that come to the same count as one."""
         options = {
             option: Component(option, self._space.default_of(params, f"{name}.{option}"))
             for option, params in node.options.items()
         }
-        nothing = self._canonical.idle(name, None, self._known)
-        alike = [o for o, part in options.items() if nothing or self._canonical.idle(name, part, self._known)]
-        if len(alike) == len(options):
-            plain = next(iter(TRAINING_FAMILIES[name.rpartition(".")[2]]))
-            return options.get(plain) or next(iter(options.values()))
-        chosen = self._trial.suggest_categorical(name, tuple(options)) if len(options) > 1 else next(iter(options))
-        if chosen in alike:
-            return options[chosen]
-        return Component(chosen, resolve(node.options[chosen], f"{name}.{chosen}", self._trial))
+        if self._canonical.idle(name, None, self._known):
+            return self._plainest(name, options)
+        alike = {o: part for o, part in options.items() if self._canonical.idle(name, part, self._known)}
+        first = [self._plainest(name, alike).name] if alike else []
+        others = [o for o, part in options.items() if o not in alike and not self._redundant(name, part)]
+        chosen = self._choose(name, [*first, *others], list(options))
+        return alike.get(chosen) or Component(chosen, resolve(node.options[chosen], f"{name}.{chosen}", self._trial))
+
+    def _choose(self, name: str, part: list[str], whole: list[str]) -> str:
+        """One of the variants that differ here. A part of a choice is another parameter than the whole of it."""
+        if len(part) == 1:
+            return part[0]
+        if set(part) == set(whole):
+            return str(self._trial.suggest_categorical(name, tuple(whole)))
+        return str(self._trial.suggest_categorical(f"{name}({', '.join(part)})", tuple(part)))
+
+    def _redundant(self, name: str, part: Component) -> bool:
+        """Whether the space has without a variant whatever it has with it: fresh parameters are the random base."""
+        bases = self._space.sections["base"].options
+        return name == "transfer" and build(TRANSFERS, part).fresh and next(iter(BASES)) in bases
+
+    @staticmethod
+    def _plainest(name: str, options: Mapping[str, Component]) -> Component:
+        plain = next(iter(TRAINING_FAMILIES[name.rpartition(".")[2]]))
+        return options.get(plain) or next(iter(options.values()))

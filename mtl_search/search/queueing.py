@@ -3,7 +3,7 @@
 Called by the study before its searcher asks for the first trial, and where a driver leaves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -68,21 +68,43 @@ def prepare_study(
         recipe = reference.recipe if proposals is None else proposals.canonical(reference.recipe)
         if recipe.key not in known:
             known.add(recipe.key)
-            attributes: dict[str, Any] = {"recipe": recipe.to_dict()}
-            if reference.params is None:
-                attributes["outside"] = True
-            study.enqueue_trial(reference.params or {}, user_attrs=attributes)
+            _enqueue(study, recipe, reference.params, {}, proposals)
     if alone:
         close_running(study, "the driver ended before the trial did", watchers)
     retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
     for trial in study.get_trials(deepcopy=False):
         if INTERRUPTED in trial.user_attrs and trial.number not in retried:
-            queue_again(study, trial)
+            queue_again(study, trial, proposals)
 
 
-def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue an interrupted trial's recipe."""
-    kept: dict[str, Any] = {name: trial.user_attrs[name] for name in ("recipe", "outside") if name in trial.user_attrs}
+def queue_again(study: optuna.Study, trial: FrozenTrial, proposals: Proposals | None = None) -> None:
+    """Queue an interrupted trial's recipe.
+
+    Args:
+        study: As its storage holds it.
+        trial: Has ended.
+        proposals: Say how the space gives the recipe now, where an earlier version may have sampled it; None to take
+            the trial's parameters as they are.
+    """
     # Where the driver ended while the trial was asked for, some of what was queued is not among its parameters yet.
     params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    study.enqueue_trial(params, user_attrs={**kept, "retry_of": trial.number})
+    retry = {"retry_of": trial.number}
+    if "recipe" in trial.user_attrs:
+        inside = None if trial.user_attrs.get("outside") else params
+        _enqueue(study, Recipe.from_dict(trial.user_attrs["recipe"]), inside, retry, proposals)
+    else:
+        study.enqueue_trial(params, user_attrs=retry)
+
+
+def _enqueue(
+    study: optuna.Study,
+    recipe: Recipe,
+    params: Mapping[str, Any] | None,
+    notes: Mapping[str, Any],
+    proposals: Proposals | None,
+) -> None:
+    """Queue a recipe: by its parameters, or as it is where the space does not hold it."""
+    if proposals is not None and params is not None:
+        params = proposals.params_of(recipe, params)
+    outside = {"outside": True} if params is None else {}
+    study.enqueue_trial(dict(params or {}), user_attrs={"recipe": recipe.to_dict(), **outside, **notes})

@@ -126,8 +126,7 @@ class OptunaSearcher(Searcher):
             trial = self._study.ask()
             sampled = self._recipe(trial)
             recipe = self._proposals.canonical(sampled)
-            refused = self._refuse(sampled) or self._twin(trial, sampled)
-            if reason := refused or self._standing.objection(trial, recipe.key):
+            if reason := self._refuse(sampled) or self._standing.objection(trial, recipe.key):
                 trial.set_user_attr(REFUSED, reason)
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
@@ -236,11 +235,6 @@ class OptunaSearcher(Searcher):
         if trial.user_attrs.get("outside"):
             return Recipe.from_dict(trial.user_attrs["recipe"])
         return self._proposals.suggest(trial)
-
-    def _twin(self, trial: Trial, sampled: Recipe) -> str:
-        """Why a proposal is to be made again; empty for one that is no twin, and for one that was queued."""
-        queued = "fixed_params" in self._frozen(trial).system_attrs
-        return "" if queued else self._proposals.twin(sampled, trial.params)
 
     def _repeat(self, trial: Trial, recipe: Recipe, earlier: FrozenTrial) -> None:
         """End a trial as the finished one with the same recipe ended.

@@ -246,7 +246,7 @@ TWINS: dict[str, Twins] = {
     "dwa without two means": Twins(
         {"weighting": own("dwa", temperature=0.5), "joint": joint(epochs=2)}, {"joint": joint(epochs=2)}
     ),
-    "ratios, nothing shared": Twins({"sharing": NONE, "weighting": RATIOS}, {"sharing": NONE}, 1e-2),
+    "ratios, nothing shared": Twins({"sharing": NONE, "weighting": RATIOS}, {"sharing": NONE}, ROUNDING),
     **{
         f"{name} of features": Twins({"transfer": FEATURES, "alignment": part}, {"transfer": FEATURES}, data="two")
         for name, part in ALIGNED.items()
