@@ -13,12 +13,9 @@ from mtl_search.domains import Branches, has_domain
 from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
 from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace, Suggester, resolve
-from mtl_search.training.canonical import Canonical, Known, Undecided
+from mtl_search.training.canonical import LEAST_EPOCHS, Canonical, Known, Undecided
 from mtl_search.transfer import BASES, TRANSFERS
 from mtl_search.variants import build
-
-_ORDER = ("transfer", "base", *COMPONENTS[2:], *SCHEDULES)
-"""In which sections are sampled: what is transferred says whether the base counts."""
 
 
 def key_of(notes: Mapping[str, Any]) -> str:
@@ -127,7 +124,9 @@ class _Sampling:
 
     def __init__(self, trial: Suggester, space: SearchSpace, canonical: Canonical) -> None:
         self._trial, self._space, self._canonical = trial, space, canonical
-        self._known = Known()
+        self._known = Known({LEAST_EPOCHS: space.smallest("joint.epochs")})
+        transfers = self._options("transfer", space.sections["transfer"]).values()
+        self._leaves_base = any(build(TRANSFERS, part).fresh for part in transfers)
 
     def recipe(self) -> Recipe:
         """The recipe that the values make.
@@ -136,14 +135,17 @@ class _Sampling:
         effect.
         """
         sections = self._space.sections
-        fixed = {name: sections[name] for name in _ORDER if not has_domain(sections[name])}
+        order = [*COMPONENTS, *SCHEDULES]
+        if self._leaves_base:  # what is transferred says whether the base counts
+            order.sort(key=lambda name: name != "transfer")
+        fixed = {name: sections[name] for name in order if not has_domain(sections[name])}
         parts = {name: resolve(node, name, self._trial) for name, node in fixed.items()}
         self._known.update({name: part for name, part in parts.items() if name in COMPONENTS})
         for section in SCHEDULES:
             nodes = {f"{section}.{key}": child for key, child in sections[section].items()}
             self._known.update({name: resolve(n, name, self._trial) for name, n in nodes.items() if not has_domain(n)})
         waiting = []
-        for name in (name for name in _ORDER if name not in fixed):
+        for name in (name for name in order if name not in fixed):
             try:
                 parts[name] = self._section(name, sections[name])
             except Undecided:
@@ -151,10 +153,20 @@ class _Sampling:
         parts |= {name: self._section(name, sections[name]) for name in waiting}
         return Recipe(**parts)
 
+    def _idle(self, name: str, part: Component | None = None) -> bool:
+        return (name != "base" or self._leaves_base) and self._canonical.idle(name, part, self._known)
+
+    def _options(self, name: str, node: Branches) -> dict[str, Component]:
+        """Every variant with its default parameters."""
+        return {
+            option: Component(option, self._space.default_of(params, f"{name}.{option}"))
+            for option, params in node.options.items()
+        }
+
     def _section(self, name: str, node: Any) -> Any:
         if name not in SCHEDULES:
             return self._part(name, node)
-        if self._canonical.idle(name, None, self._known):
+        if self._idle(name):
             return self._space.default_of(node, name)
         return Schedule(**{key: self._part(f"{name}.{key}", child) for key, child in node.items()})
 
@@ -164,7 +176,7 @@ class _Sampling:
             part = resolve(node, name, self._trial)
         elif isinstance(node, Branches):
             part = self._variant(name, node)
-        elif self._canonical.idle(name, None, self._known):
+        elif self._idle(name):
             part = self._space.default_of(node, name)
         else:
             part = resolve(node, name, self._trial)
@@ -173,13 +185,10 @@ class _Sampling:
 
     def _variant(self, name: str, node: Branches) -> Component:
         """One of several variants, of which those that come to the same count as one."""
-        options = {
-            option: Component(option, self._space.default_of(params, f"{name}.{option}"))
-            for option, params in node.options.items()
-        }
-        if self._canonical.idle(name, None, self._known):
+        options = self._options(name, node)
+        if self._idle(name):
             return self._plainest(name, options)
-        alike = {o: part for o, part in options.items() if self._canonical.idle(name, part, self._known)}
+        alike = {o: part for o, part in options.items() if self._idle(name, part)}
         first = [self._plainest(name, alike).name] if alike else []
         others = [o for o, part in options.items() if o not in alike and not self._redundant(name, part)]
         chosen = self._choose(name, [*first, *others], list(options))

@@ -25,6 +25,8 @@ from mtl_search.transfer.unfreezing import Copy
 from mtl_search.variants import Equal, build
 from mtl_search.weighting import WEIGHTINGS
 
+LEAST_EPOCHS = "joint.epochs, at least"
+"""What is known of the length of joint training before it is sampled."""
 _OF_BLOCKS = ("layer_decay", "l2_sp")
 """Parameters of a schedule that count for blocks which learn."""
 _OF_BATCHES = ("batch_size", "temperature")
@@ -146,14 +148,14 @@ class Canonical:
         """Whether a parameter of a schedule has no effect."""
         if name == "epochs":
             return False
+        if name == "temperature" and (section == "single_task" or len(self._datasets(known)) == 1):
+            return True
         if known.get(f"{section}.epochs") == 0:
             fusion = _built(FUSIONS, known["fusion"])
             reads = section == "joint" and (fusion is None or fusion.reads_batches)
             return not (reads and name in _OF_BATCHES)
         if name == "unfreezing":
             return build(TRANSFERS, known["transfer"]).frozen
-        if name == "temperature":
-            return section == "single_task" or len(self._datasets(known)) == 1
         return name in _OF_BLOCKS and self._still(section, known)
 
     def _simplify(
@@ -296,10 +298,9 @@ class _JointStage:
     forms: Canonical
     known: Known
 
-    @property
-    def epochs(self) -> int:
-        epochs: int = self.known["joint.epochs"]
-        return epochs
+    def longer_than(self, epochs: int) -> bool:
+        least: int = self.known.get(LEAST_EPOCHS, 0)
+        return least > epochs or bool(self.known["joint.epochs"] > epochs)
 
     @property
     def apart(self) -> bool:

@@ -21,9 +21,8 @@ Place = Literal["representation", "shared", "jacobian_free"]
 class JointStage(Protocol):
     """What a weighting may ask of the joint stage that it is for. Each answer may raise while it is not known yet."""
 
-    @property
-    def epochs(self) -> int:
-        """Length of the stage."""
+    def longer_than(self, epochs: int) -> bool:
+        """Whether the stage has more epochs than these."""
 
     @property
     def apart(self) -> bool:

@@ -30,7 +30,7 @@ class Dwa(Weighting):
 
     def idle(self, stage: JointStage) -> bool:
         """Where the stage ends with the second epoch: only then there are two means to compare."""
-        return stage.epochs <= 2
+        return not stage.longer_than(2)
 
     def _start(self, tasks: tuple[str, ...], device: torch.device, seed: int) -> None:
         count = len(tasks)

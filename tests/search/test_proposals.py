@@ -206,6 +206,25 @@ def test_what_is_transferred_says_which_parts_are_sampled(tmp_path: Path, worklo
     assert all((recipe["base"], recipe["transfer"]) == ({"random": {}}, {"parameters": {}}) for recipe in fresh)
 
 
+def test_no_alignment_is_sampled_where_nothing_that_it_reaches_learns(tmp_path: Path) -> None:
+    source = {"sklearn": {"name": "iris", "inputs": INPUTS}}
+    config = DataConfig.model_validate({"sources": {"first": source, "second": source}})
+    homes = zip(TASKS.items(), ("first", "second", "second"), strict=True)
+    tasks = {name: TaskConfig.model_validate({**task, "data": home}) for (name, task), home in homes}
+    backbone = Component("mlp", {"width": 4, "depth": 2})
+    apart = Workload.prepare(load_data(config, tasks, 0), backbone, 0, "fp32")
+    raw = {
+        "transfer": ["parameters", "features"],
+        "alignment": ["none", {"coral": {"strength": {"float": [0.1, 1.0]}}}],
+        "joint": {"optimizer": RATE},
+    }
+    search = Search(tmp_path / "journal", raw, apart, 20, "random").run()
+    frozen = [trial for trial in search.trials if trial.params["transfer"] == "features"]
+    assert names_of(frozen) == {"transfer", "joint.optimizer.adamw.lr"}
+    assert {next(iter(trial.user_attrs["recipe"]["alignment"])) for trial in frozen} == {"none"}
+    assert search.of("alignment", "coral")
+
+
 def test_fresh_parameters_are_not_proposed_twice(tmp_path: Path, workload: Workload) -> None:
     raw = {
         "base": ["reptile", "random"],
@@ -239,11 +258,17 @@ def test_a_sampler_without_branches_is_asked_for_everything_and_trains_canonical
     assert len(search.submitted) == len({recipe.key for recipe in search.submitted}), "a twin is not trained again"
 
 
-def test_a_space_without_idle_parts_is_sampled_as_it_always_was(workload: Workload) -> None:
+def test_a_space_without_idle_parts_is_sampled_as_it_always_was(
+    workload: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_transfers.py").write_text("from mtl_search.transfer.kinds import Parameters as Kept\n")
     raw = {
         "sharing": [{"hard": {"depth": {"int": [1, 2]}}}, {"experts": {"count": {"int": [1, 2]}}}],
         "fusion": FUSIONS,
-        "weighting": [RATIOS, "uncertainty"],
+        "base": ["random", {"pretrain": {"epochs": {"int": [1, 9]}}}],
+        "transfer": ["parameters", "own_transfers:Kept"],
+        "weighting": [RATIOS, "uncertainty", "dwa"],
         "joint": {"epochs": {"int": [3, 6]}, "optimizer": [RATE, SGD], "unfreezing": ["all", "shared"]},
     }
     space = space_of(raw)
