@@ -36,14 +36,14 @@ class TableSource(Source):
         where: Column to value: rows that hold all of these values are read, others are not.
         split_by: Column that says which split a row is of: "train", "validation" or "test".
         separator: Between the values of a CSV file; a comma (a tab for .tsv) if not given.
-        decimal: Before the decimals of a number in a CSV file.
-        thousands: Between groups of three digits of a number in a CSV file; numbers have no groups if not given.
+        decimal: The sign before the decimals of a number in a CSV file.
+        thousands: The sign between groups of three digits of a number in a CSV file; none if not given.
 
     Paths are relative to the working folder, or URLs such as ``s3://bucket/table.parquet``; ``.gz``, ``.bz2``, ``.xz``
     and ``.zst`` are unpacked. The columns of ``where`` and ``split_by`` are no inputs.
 
     Categories, labels and the values of ``where`` are what the file says: ``00501`` is not ``501``. A number under
-    ``where`` means every text that spells it, a text means itself.
+    ``where`` means every text that spells it; a text means itself.
 
     Free text becomes counts of its words (two letters or more, in lower case) and runs of words, each put in a place
     that its hash says, with a sign, and scaled to the length 1. Nothing is fitted, so a word that training never saw
