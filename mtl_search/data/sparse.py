@@ -5,7 +5,6 @@ Stands beside the dense arrays of a split, from the encoding to the training ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +98,6 @@ class SparseFeatures:
         own = slice(self._bounds[start], self._bounds[max(start, stop)])
         owners = torch.repeat_interleave(counts, output_size=own.stop - own.start)
         return self._filled(dense, owners, self._columns[own], self._values[own])
-
-    def tensor_split(self, parts: int) -> Iterator[Tensor]:
-        """As `Tensor.tensor_split`, but one part at a time: together they would be the whole split, dense."""
-        each, left = divmod(len(self), parts)
-        for part in range(parts):
-            start = part * each + min(part, left)
-            yield self[start : start + each + (part < left)]
 
     def _filled(self, dense: Tensor, owners: Tensor, columns: Tensor, values: Tensor) -> Tensor:
         """Dense rows, each with the entries that it owns."""

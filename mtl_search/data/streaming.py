@@ -70,13 +70,6 @@ class StreamedFeatures:
         start, stop, _ = rows.indices(len(self))
         return self._prepared(self._file.read(start, stop))
 
-    def tensor_split(self, parts: int) -> Iterator[Tensor]:
-        """As `Tensor.tensor_split`, but one part at a time: together they would be the whole split."""
-        each, left = divmod(len(self), parts)
-        for part in range(parts):
-            start = part * each + min(part, left)
-            yield self[start : start + each + (part < left)]
-
     def batches(self, rows: Tensor) -> Iterator[Tensor]:
         """The features of known batches, read ahead.
 

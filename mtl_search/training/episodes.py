@@ -80,6 +80,7 @@ class Episodes:
 
     def enter(self, epoch: int) -> None:
         """Everything learns from the start."""
+        self._model.train()
 
     def judged(self) -> AbstractContextManager[None]:
         """The model is judged as it is."""

@@ -68,15 +68,24 @@ def slices_of(features: Sequence[Features], world: World) -> list[list[slice]]:
     Every pass takes a part of each data set, so that there are as few passes with a data set per task as with one.
     """
     mine = [world.share_of(len(x))[1] for x in features]
-    passes = max(1, -(-sum(own.stop - own.start for own in mine) // CHUNK))
-    return [[_part(own, number, passes) for own in mine] for number in range(passes)]
+    return cut_evenly(mine, max(1, -(-sum(own.stop - own.start for own in mine) // CHUNK)))
 
 
-def passes_of(features: Sequence[Features], world: World) -> Passes:
-    """Passes that begin at the input."""
+def cut_evenly(rows: Sequence[slice], passes: int) -> list[list[slice]]:
+    """The rows of each data set, pass by pass: every pass takes as many of a data set, or one more."""
+    return [[_part(own, number, passes) for own in rows] for number in range(passes)]
+
+
+def passes_of(features: Sequence[Features], slices: Sequence[Sequence[slice]]) -> Passes:
+    """Passes that begin at the input.
+
+    Args:
+        features: By data set of the model.
+        slices: The rows of each data set, pass by pass.
+    """
     return Passes(
         (joined([x[own] for x, own in zip(features, cut, strict=True)]), [own.stop - own.start for own in cut])
-        for cut in slices_of(features, world)
+        for cut in slices
     )
 
 
@@ -98,7 +107,7 @@ def raw_outputs(
         passes: Over the split's features; those from the input if not given.
     """
     features = [split.features[name] for name in model.datasets]
-    passes = passes or passes_of(features, world)
+    passes = passes or passes_of(features, slices_of(features, world))
     counts = [world.share_of(len(x))[0] for x in features]
     parts: dict[str, list[Tensor]] = {task.name: [] for task in model.tasks}
     with evaluating(model):

@@ -21,6 +21,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
 from mtl_search.storage import Place, place
+from mtl_search.training.calibration import Calibration
 from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, intact, load_model, save_tensors
 from mtl_search.training.evaluation import joined
 from mtl_search.training.labels import Labels
@@ -28,7 +29,7 @@ from mtl_search.training.portion import portions
 from mtl_search.training.results import single_result
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
-from mtl_search.transfer.norms import batch_norms, recalibrate
+from mtl_search.transfer.norms import batch_norms
 from mtl_search.variants import build
 
 
@@ -67,7 +68,7 @@ def fused_model(
     model = workspace.model(tasks, recipe.sharing, recipe.alignment, base)
     model.load_state_dict(fuse(states, workspace.base_of(base), model, fusion, workspace.workload.seed, facts))
     if not _alike([states[task] for task in singles]):
-        recalibrate(model, workspace.calibration_batches(model))
+        Calibration(model, workspace.splits["train"], recipe.joint, workspace.world).all()
     return model
 
 

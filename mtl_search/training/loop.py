@@ -21,6 +21,7 @@ from mtl_search.recipe import Schedule, seed_from
 from mtl_search.storage import Place
 from mtl_search.training.activations import Activations
 from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
+from mtl_search.training.calibration import Calibration
 from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.control import Control
 from mtl_search.training.episodes import Episodes
@@ -111,6 +112,7 @@ class Loop:
                 model, train, schedule, weighting, self._optimizer, seed, world, base, prefix, affinity, auxiliaries
             )
         )
+        self._calibration = Calibration(model, train, schedule, world, prefix)
         self._decay = build(DECAYS, schedule.decay)
         self._progress = Progress()
         self._saved, self._next_save = -1, 0.0
@@ -138,6 +140,8 @@ class Loop:
                 self._step.enter(max(epoch, 1))  # the start is judged with what holds still in the first epoch
             losses = self._train(epoch) if epoch else {}
             with self._step.judged():
+                if self._schedule.epochs:  # without any training the model stays what it was
+                    self._calibration.learning()
                 report = self._assess(epoch, losses, started)
             if 0 < epoch < self._schedule.epochs and time.monotonic() >= self._next_save:
                 self._save(epoch)

@@ -28,6 +28,7 @@ from mtl_search.training.evaluation import Passes, joined, passes_of, slices_of
 from mtl_search.training.randomness import random_states, set_random_states
 from mtl_search.training.world import World
 
+_Purpose = Literal["training", "validation", "calibration"]
 _TRIALS = 2
 """Random batches on which what is kept is held against what the blocks give."""
 
@@ -90,20 +91,32 @@ class FrozenPrefix:
         Args:
             features: Of the split, by data set of the model.
         """
-        slices = slices_of(features, self._world)
+        return self._passes("validation", features, slices_of(features, self._world))
+
+    def calibration(self, parts: Sequence[Tensor], slices: Sequence[Sequence[slice]]) -> Passes:
+        """The passes of a calibration, over the same rows at every call.
+
+        Args:
+            parts: Features of some training rows, by data set of the model.
+            slices: The rows of each pass.
+        """
+        return self._passes("calibration", parts, slices)
+
+    def _passes(self, purpose: _Purpose, features: Sequence[Features], slices: Sequence[Sequence[slice]]) -> Passes:
+        """Passes in evaluation mode that begin after as many blocks as can be left out."""
         firsts = [own.start for own in slices[0]]
         lengths = [last.stop - first for last, first in zip(slices[-1], firsts, strict=True)]
-        for key, depth in self._ways("validation", lengths):
+        for key, depth in self._ways(purpose, [*lengths, len(slices)]):
             kept = self._store.get(key)
             if kept is None:
                 with torch.no_grad(), evaluating(self._model):
-                    kept = self._fill(key, depth, lengths, _passes(features, slices))
+                    kept = self._fill(key, depth, lengths, _pieces(features, slices))
             if kept is not None:
                 near = [self._near(part) for part in kept]
                 return Passes((_cut(near, cut, firsts) for cut in slices), depth)
-        return passes_of(features, self._world)
+        return passes_of(features, slices)
 
-    def _ways(self, purpose: Literal["training", "validation"], rows: Sequence[int]) -> Iterator[tuple[str, int]]:
+    def _ways(self, purpose: _Purpose, rows: Sequence[int]) -> Iterator[tuple[str, int]]:
         """Key and depth of what may be kept, the deepest first."""
         for depth in range(len(self._keys), 0, -1):
             key = content_key(purpose, self._keys[depth - 1], list(rows))
@@ -213,7 +226,7 @@ def _batches(features: Sequence[Features], rows: Sequence[int], device: torch.de
         yield _Piece([part.index_select(0, own) for part, own in zip(features, picked, strict=True)], starts)
 
 
-def _passes(features: Sequence[Features], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
+def _pieces(features: Sequence[Features], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
     """The passes of an evaluation."""
     for cut in slices:
         starts = [own.start - first.start for own, first in zip(cut, slices[0], strict=True)]

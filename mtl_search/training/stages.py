@@ -19,6 +19,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.storage import Place, place
 from mtl_search.training.auxiliaries import Auxiliaries
+from mtl_search.training.calibration import Calibration
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
@@ -118,7 +119,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.splits,
         base.schedule if base else stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task,
         build(WEIGHTINGS, weighting),
-        _objective(stage, model, workspace),
+        _objective(stage, model, workspace, base),
         workspace.metrics,
         seed,
         workspace.world,
@@ -199,10 +200,11 @@ def _learned_base(stage: Stage) -> LearnedBase | None:
     return base
 
 
-def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace) -> Objective:
+def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace, base: LearnedBase | None) -> Objective:
     """What picks the best epoch; in pretraining the gains over the network as it was before."""
-    if stage.kind != "pretrain":
+    if base is None:
         return stage.objective
+    Calibration(model, workspace.splits["train"], base.schedule, workspace.world).learning()  # as the loop will do
     start = evaluate(model, workspace.splits["validation"], workspace.metrics, workspace.world)
     goals = stage.objective.goals
     return Objective({task: replace(goal, baseline=start[task]["metric"]) for task, goal in goals.items()})

@@ -106,7 +106,9 @@ class Step:
         self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
 
     def enter(self, epoch: int) -> None:
-        """Let those blocks learn whose time has come; wraps the model anew where that changes anything.
+        """Put the model in training mode and let those blocks learn whose time has come.
+
+        Where that changes anything, the model is wrapped anew.
 
         Args:
             epoch: From 1.
@@ -117,6 +119,9 @@ class Step:
             self._wrapped = self._world.wrap(self._model)
             if self._prefix is not None:
                 self._prefix.hold(self._freezing.depth)
+        assert self._wrapped is not None
+        self._wrapped.train()
+        self._freezing.still_norms()
 
     def run_epoch(self, epoch: int, factor: Callable[[int], float]) -> Tensor:
         """One pass over the training split.
@@ -130,8 +135,6 @@ class Step:
         """
         self.enter(epoch)
         assert self._wrapped is not None
-        self._wrapped.train()
-        self._freezing.still_norms()
         if self._prefix is not None:
             self._source = self._prefix.training(self._features, self._train.own_rows)
         self._weight_sum.zero_()

@@ -4,7 +4,7 @@ The workload travels (numpy arrays and plain data); the workspace holds it on th
 but activations, keyed by content: they save a later stage time and change no bit of it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -28,7 +28,6 @@ from mtl_search.storage import place
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
-from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.metrics import metric_for
 from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES
@@ -85,9 +84,15 @@ class Workload:
 
     @property
     def key(self) -> str:
-        """Content key of everything a single-task model depends on but its task and schedule."""
+        """Content key of everything a single-task model depends on but its task and schedule.
+
+        That of a network with batch norm is another than it was before running statistics were calibrated.
+        """
+        calibrated = ["calibrated"] if any(name.endswith(".running_mean") for name in self.base) else []
         base = state_key({name: torch.from_numpy(np.array(value)) for name, value in self.base.items()})
-        return content_key(self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled)
+        return content_key(
+            self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled, *calibrated
+        )
 
     def network(
         self, tasks: Sequence[str], sharing: Component | None, alignment: Component | None = None
@@ -235,13 +240,6 @@ class Workspace:
             for block in (block for copies in model.blocks for block in copies.children()):
                 block.forward = compiled(block.forward)
         return model
-
-    def calibration_batches(self, model: MultiTaskModel) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-        """The training split in a few large batches, every data set of the model in each."""
-        features = [self.splits["train"].features[name] for name in model.datasets]
-        chunks = max(1, min(-(-sum(map(len, features)) // CHUNK), *map(len, features)))
-        for parts in zip(*(part.tensor_split(chunks) for part in features), strict=True):
-            yield torch.cat(parts), tuple(map(len, parts))
 
 
 def _random_base(backbone: Component, shape: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:

@@ -20,34 +20,39 @@ def has_batch_norm(modules: Iterable[nn.Module]) -> bool:
     return any(batch_norms(module) for module in modules)
 
 
-def recalibrate(model: nn.Module, batches: Iterable[Batch]) -> None:
-    """Estimate every batch norm's running mean and variance anew from training data.
+def recalibrate(
+    model: nn.Module, batches: Iterable[Batch], norms: Sequence[_BatchNorm] | None = None, **options: Any
+) -> None:
+    """Estimate batch norm's running mean and variance anew from training data.
 
-    Each layer's statistics are those of all its inputs taken together, whatever the size of the batches. Only batch
-    norm runs in training mode meanwhile (dropout does not), and parameters stay as they are. Without batch norm nothing
+    Each layer's statistics are those of all its inputs taken together, whatever the size of the batches. Only these
+    norms run in training mode meanwhile (dropout does not), and parameters stay as they are. Without batch norm nothing
     happens, and no batch is asked for.
 
     Args:
         model: Called as ``model(x, sizes)``.
         batches: Training data: prepared features and the rows of each data set in them.
+        norms: The batch norms of the model whose statistics are estimated; None for all of them.
+        options: Further arguments of the model's call.
     """
-    gauges = {module: _Gauge(module) for module in batch_norms(model)}
+    gauges = {module: _Gauge(module) for module in (batch_norms(model) if norms is None else norms)}
     if not gauges:
         return
-    handles = [module.register_forward_pre_hook(gauge) for module, gauge in gauges.items()]
+    handles = [module.register_forward_hook(gauge) for module, gauge in gauges.items()]
     seen = 0
     try:
-        with torch.no_grad(), evaluating(model):
+        # A compiled block would be compiled anew each time, for the new hooks.
+        with torch.no_grad(), evaluating(model), torch.compiler.set_stance("force_eager"):
             for module in gauges:
                 module.train()
             for x, sizes in batches:
-                model(x, sizes)
+                model(x, sizes, **options)
                 seen += 1
     finally:
         for handle in handles:
             handle.remove()
-    for module, gauge in gauges.items():
-        gauge.write(module, seen)
+        for module, gauge in gauges.items():
+            gauge.write(module, seen)
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
@@ -56,29 +61,38 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 class _Gauge:
-    """Mean and sum of squared deviations of everything that reaches one batch norm, in double precision."""
+    """Mean and sum of squared deviations of everything that reaches one batch norm, in double precision.
+
+    The norm computes them for each batch anyway: with a momentum of 1 its running statistics are those of the batch.
+    """
 
     def __init__(self, module: _BatchNorm) -> None:
+        self._momentum = module.momentum
+        self._own = [buffer.clone() for buffer in module.buffers()]
         self.count = 0
-        self.mean = torch.zeros(module.num_features, dtype=torch.float64)
-        self.squares = torch.zeros_like(self.mean)
+        self.mean, self.squares = torch.zeros(()), torch.zeros(())
+        module.reset_running_stats()
+        module.momentum = 1.0
 
-    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        x = inputs[0].double().transpose(0, 1).flatten(1)
-        if not (added := x.shape[1]):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        assert isinstance(module, _BatchNorm)
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        if not (added := inputs[0].numel() // module.num_features):
             return
         # Merging per batch, not summing squares: a mean far from 0 would drown the variance.
-        mean = x.mean(1)
-        gap = mean - self.mean.to(mean.device)
-        share = added / (self.count + added)
-        self.squares = self.squares.to(mean.device) + (x - mean[:, None]).square().sum(1)
-        self.squares += gap.square() * self.count * share
-        self.mean = self.mean.to(mean.device) + gap * share
+        mean, squares = module.running_mean.double(), module.running_var.double() * (added - 1)
+        gap, share = mean - self.mean.to(mean), added / (self.count + added)
+        self.squares = self.squares.to(mean) + squares + gap.square() * self.count * share
+        self.mean = self.mean.to(mean) + gap * share
         self.count += added
 
     def write(self, module: _BatchNorm, batches: int) -> None:
-        """Store mean and unbiased variance, as batch norm itself would."""
+        """Store mean and unbiased variance, as batch norm itself would; its own statistics where it saw too little."""
+        module.momentum = self._momentum
         if self.count < 2:
+            for buffer, value in zip(module.buffers(), self._own, strict=True):
+                buffer.copy_(value)
             return
         assert module.running_mean is not None
         assert module.running_var is not None

@@ -35,7 +35,8 @@ def test_statistics_are_those_of_the_full_data_whatever_the_batches(shape: tuple
     flat = x.double().transpose(0, 1).flatten(1)
     found = norm.state_dict()
     torch.testing.assert_close(found["running_mean"].double(), flat.mean(1))
-    torch.testing.assert_close(found["running_var"].double(), flat.var(1), rtol=1e-5, atol=1e-6)
+    # Float32 steps at a mean of 1000 are a two-thousandth of the smallest standard deviation.
+    torch.testing.assert_close(found["running_var"].double(), flat.var(1), rtol=2e-3, atol=1e-6)
     assert norm.num_batches_tracked == 4
 
 
@@ -66,6 +67,22 @@ def test_dropout_is_off_and_modes_and_hooks_come_back() -> None:
     torch.testing.assert_close(net.get_buffer("layers.1.running_mean"), x.mean(0))
     assert [module.training for module in net.modules()] == [True, True, True, False]
     assert not net.layers[1]._forward_pre_hooks
+
+
+def test_norms_that_are_not_asked_for_or_not_reached_keep_their_statistics() -> None:
+    net = Net(nn.BatchNorm1d(3, momentum=0.01), nn.BatchNorm1d(3, momentum=None))
+    idle = nn.BatchNorm1d(3)
+    net.add_module("idle", idle)
+    idle.get_buffer("running_mean").fill_(7)
+    first, second = net.layers[0], net.layers[1]
+    assert isinstance(second, nn.BatchNorm1d)
+    first.get_buffer("running_mean").fill_(5)
+    x = torch.randn(50, 3) + 2
+    recalibrate(net, [(x, None)], [second, idle])
+    assert first.get_buffer("running_mean").tolist() == [5.0] * 3
+    assert idle.get_buffer("running_mean").tolist() == [7.0] * 3
+    assert (idle.momentum, second.momentum, int(second.get_buffer("num_batches_tracked"))) == (0.1, None, 1)
+    torch.testing.assert_close(second.get_buffer("running_mean"), ((x - 5) / (1 + 1e-5) ** 0.5).mean(0))
 
 
 def test_model_without_batch_norm_asks_for_no_batch() -> None:
