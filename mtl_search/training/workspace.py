@@ -86,12 +86,14 @@ class Workload:
     def key(self) -> str:
         """Content key of everything a single-task model depends on but its task and schedule.
 
-        That of a network with batch norm is another than it was before running statistics were calibrated.
+        Stages with batch norm, or with targets in float64, come to other results than in earlier versions, and so have
+        other keys: what a storage holds of those versions is not found again.
         """
-        calibrated = ["calibrated"] if any(name.endswith(".running_mean") for name in self.base) else []
         base = state_key({name: torch.from_numpy(np.array(value)) for name, value in self.base.items()})
+        later = ["calibrated"] if any(name.endswith(".running_mean") for name in self.base) else []
+        later += ["double"] if any(task.double for task in self.data.all_tasks) else []
         return content_key(
-            self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled, *calibrated
+            self.data.key, self.backbone.to_dict(), base, self.seed, self.precision, self.compiled, *later
         )
 
     def network(

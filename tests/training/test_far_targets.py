@@ -12,7 +12,8 @@ from small_workloads import joint_stage, recipe_of, single_stages, workload_of
 
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import load_data
-from mtl_search.recipe import Component, Schedule
+from mtl_search.recipe import Component, Schedule, content_key
+from mtl_search.training.checkpoint import state_key
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import run_stage, trained_model
@@ -84,3 +85,11 @@ def test_values_in_the_targets_unit_are_as_fine_as_the_outputs() -> None:
     assert not replace(task, center=100 * task.scale).double
     assert Objective(task_goals(workspace.workload.data)).goals["y"].scale == pytest.approx(task.scale, rel=0.2)
     assert workspace.splits["train"].targets["y"].dtype == torch.float32
+
+
+def test_what_was_judged_in_float32_is_not_found_again() -> None:
+    for center, found in ((0.0, True), (1.7e9, False)):
+        workload = workspace_of(center=center).workload
+        base = state_key({name: torch.from_numpy(np.array(value)) for name, value in workload.base.items()})
+        before = (workload.data.key, workload.backbone.to_dict(), base, workload.seed, workload.precision, False)
+        assert (workload.key == content_key(*before)) == found
