@@ -39,7 +39,7 @@ def _cells(found: Affinity) -> Spec:
     for row in rows:
         row["dark"] = abs(row["value"]) > 0.6 * largest  # type: ignore[arg-type]
     y = word("a", scale={"domain": tasks})
-    angle = {"orient": "top", "labelAngle": -40, "labelLimit": 90, "labels": len(tasks) <= _MOST_COLUMNS}
+    angle = {"orient": "top", "labelAngle": -90, "labelLimit": 90, "labels": len(tasks) <= _MOST_COLUMNS}
     x = word("b", axis=angle, scale={"domain": tasks})
     kind = found.kind.replace("_", " ")
     colour = number("value", kind, scale={"scheme": DIVERGING, "domain": [-largest, largest], "reverse": True})

@@ -22,8 +22,15 @@
     if (!width || node.dataset.drawn === `${width} ${dark.matches}`) return;
     node.dataset.drawn = `${width} ${dark.matches}`;
     const config = read(dark.matches ? "dark" : "light");
-    config.axisY = { ...config.axisY, labelLimit: Math.max(width * 0.3, 80) };
-    config.legend = { ...config.legend, columns: width < 520 ? 2 : 4, labelLimit: width < 520 ? width / 2 - 40 : 200 };
+    const narrow = width < 520;
+    config.axisY = { ...config.axisY, labelLimit: Math.max(width * (narrow ? 0.36 : 0.3), 80) };
+    if (narrow) {
+      config.axisX = { ...config.axisX, titleAnchor: "end" }; // a title longer than the axis keeps its end on the page
+      // Long names often differ at their ends, so the middle goes.
+      config.axisY.labelExpr =
+        "length(datum.label) > 15 ? slice(datum.label, 0, 5) + '…' + slice(datum.label, -9) : datum.label";
+    }
+    config.legend = { ...config.legend, columns: narrow ? 2 : 4, labelLimit: narrow ? width / 2 - 40 : 200 };
     const spec = fitted(read(node.dataset.figure), width);
     await vegaEmbed(node, spec, {
       config,

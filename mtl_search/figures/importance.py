@@ -53,7 +53,7 @@ def importance(overview: Overview) -> Figure:
             tooltip=told,
         )
         return Figure(title, sentence, view([bars], rows_high(len(names))))
-    column = word("of", axis={"orient": "top", "labelAngle": 0 if len(shown) <= MANY // 2 else -40, "labelLimit": 90})
+    column = word("of", axis={"orient": "top", "labelAngle": 0 if len(shown) <= MANY // 2 else -90, "labelLimit": 90})
     cells = layer(
         rows,
         "rect",

@@ -1,8 +1,14 @@
 """The HTML report: the answer first, everything explained, nothing loaded, nothing of a user's run as code."""
 
+import json
 import re
+import shutil
+import subprocess
+import threading
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -208,3 +214,63 @@ def test_command_writes_the_page(ended: StudyFolder, tmp_path: Path, capsys: pyt
     (tmp_path / "taken").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         write_html(ended, tmp_path / "taken" / "report.html")
+
+
+def test_a_narrow_page_names_the_column_in_every_cell_and_wraps_what_is_long(page: str) -> None:
+    style = page[: page.index("</style>")]
+    assert "white-space: pre-wrap" in style
+    narrow = style[style.index("@media (max-width: 700px)") : style.index("@media print")]
+    for rule in ("thead { display: none", "tr { display: flex; flex-wrap: wrap", "content: attr(data-column)"):
+        assert rule in narrow
+    assert "overflow-x: auto" not in narrow
+    for table in re.findall(r"<table>\n<thead>.*?</table>", page, re.DOTALL):
+        head = re.findall(r"<th[^>]*>([^<]+)</th>", table)
+        cells = re.findall(r'<td data-column="([^"]+)"', table)
+        assert len(cells) == table.count("<td")
+        assert cells == head * (len(cells) // len(head))
+
+
+_MEASURE = """<!doctype html><title>none</title><iframe id="it" src="report.html" style="border:0"></iframe><script>
+const frame = document.getElementById("it"), found = [];
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+frame.onload = async () => {
+  const page = frame.contentDocument;
+  page.querySelectorAll("section details").forEach((each) => { each.open = true; });
+  for (const width of [320, 360, 640, 1280]) {
+    frame.style.width = width + "px";
+    await pause(3000);
+    const inside = [...page.querySelectorAll("main, main *:not(svg *)")].filter((each) => each.clientWidth);
+    const scrolls = inside.filter((each) => each.scrollWidth > each.clientWidth + 1 &&
+      frame.contentWindow.getComputedStyle(each).overflowX !== "visible");
+    found.push([width, page.documentElement.scrollWidth, page.querySelectorAll(".marks").length,
+      scrolls.map((each) => each.tagName + "." + each.className)]);
+  }
+  document.title = JSON.stringify(found);
+};
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_a_browser_scrolls_nothing_sideways(tmp_path: Path) -> None:
+    made = html_of(Overview(MadeUp(tmp_path / "runs", 12, 30).end().folder))
+    long = "assay_of_the_receptor_" + "y" * 40
+    (tmp_path / "report.html").write_text(re.sub(r"\btask_(\d+)", rf"{long}\1", made), encoding="utf-8")
+    (tmp_path / "measure.html").write_text(_MEASURE, encoding="utf-8")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    words += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}/browser"]
+    words += ["--hide-scrollbars", "--window-size=1400,900", "--virtual-time-budget=60000", "--dump-dom"]
+    try:
+        page = f"http://127.0.0.1:{server.server_port}/measure.html"
+        done = subprocess.run(["chromium", *words, page], capture_output=True, text=True, timeout=120, check=True)
+    finally:
+        server.shutdown()
+        server.server_close()
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    found = json.loads(unescape(title[1]))
+    assert [(width, seen) for width, seen, _, _ in found] == [(320, 320), (360, 360), (640, 640), (1280, 1280)]
+    assert {figures for _, _, figures, _ in found} == {11}
+    assert [scrolls for width, _, _, scrolls in found if width <= 640] == [[], [], []]
