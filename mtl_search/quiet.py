@@ -1,21 +1,26 @@
-"""Quiet: everything that Ray, Optuna and MLflow print goes to a log file; what the user should see goes past it.
+"""Quiet: what Ray, Optuna, MLflow and other libraries print is kept from the user.
 
-Works on file descriptors, since some of it is printed by C++ code and by threads of other libraries.
+A running study writes it to its log file. Commands that only read a study drop it.
 """
 
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import TextIO
+
+from mtl_search.errors import MtlSearchError
 
 
 @contextmanager
 def chatter_to(log: Path, past: int = 1, opening: Iterable[str] = ()) -> Iterator[TextIO]:
     """Send standard output and error of this process to a file for a while.
+
+    It works on file descriptors, since some of it is printed by C++ code and by threads of other libraries.
 
     Args:
         log: Grows by what is printed.
@@ -46,3 +51,24 @@ def chatter_to(log: Path, past: int = 1, opening: Iterable[str] = ()) -> Iterato
             for number, descriptor in enumerate(kept, 1):
                 os.dup2(descriptor, number)
                 os.close(descriptor)
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Drop what other libraries write to standard error in the block: log lines and warnings.
+
+    This package's own loggers still write there. Where the block fails with an error that is not the user's to mend,
+    all that was dropped is written before the error, since it may tell the cause.
+    """
+    user, heard, own = sys.stderr, io.StringIO(), logging.getLogger("mtl_search")
+    to_user = logging.StreamHandler(user)
+    own.addHandler(to_user)
+    try:
+        with redirect_stderr(heard):
+            yield
+    except Exception as error:
+        if not isinstance(error, MtlSearchError | BrokenPipeError):
+            user.write(heard.getvalue())
+        raise
+    finally:
+        own.removeHandler(to_user)

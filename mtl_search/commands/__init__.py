@@ -36,3 +36,5 @@ COMMANDS: dict[str, ModuleType] = {
     "schema": schema,
 }
 """Command by its verb."""
+KEEP_A_LOG = frozenset({"search", "train"})
+"""Commands that write what other libraries say to the study's log; all others drop it."""

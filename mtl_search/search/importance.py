@@ -99,7 +99,7 @@ def importance(of: str, trials: Sequence[FrozenTrial], score: Score) -> Importan
         return Importance(of, {}, reason, len(known))
     if len({value for _, value in known}) == 1:
         return Importance(of, {}, "all trials came to the same", len(known))
-    study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+    study = _quiet_study()
     for trial, value in known:
         study.add_trial(optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, value=value))
     with warnings.catch_warnings():
@@ -143,6 +143,16 @@ def partial_dependence(parameter: str, trials: Sequence[FrozenTrial], score: Sco
         expected.append(float(forest.predict(np.array(moved)).mean()))
     points = tuple((value, score) for value, (_, score) in zip(own, known, strict=True))
     return Dependence(parameter, values, tuple(expected), points, bool(getattr(distribution, "log", False)))
+
+
+def _quiet_study() -> optuna.Study:
+    """An empty study in memory. Optuna would say on standard error that it made one."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _columns(trials: Sequence[FrozenTrial]) -> list[Callable[[Mapping[str, Any]], float]]:
