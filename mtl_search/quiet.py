@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import TextIO
@@ -17,7 +17,7 @@ from mtl_search.errors import MtlSearchError
 
 
 @contextmanager
-def chatter_to(log: Path, past: int = 1, opening: Iterable[str] = ()) -> Iterator[TextIO]:
+def chatter_to(log: Path, past: int = 1) -> Iterator[TextIO]:
     """Send standard output and error of this process to a file for a while.
 
     It works on file descriptors, since some of it is printed by C++ code and by threads of other libraries.
@@ -25,7 +25,6 @@ def chatter_to(log: Path, past: int = 1, opening: Iterable[str] = ()) -> Iterato
     Args:
         log: Grows by what is printed.
         past: What the user should see goes here, 1 for standard output, 2 for standard error.
-        opening: Lines that the file gets first.
 
     Yields:
         A stream to that as it was.
@@ -35,8 +34,6 @@ def chatter_to(log: Path, past: int = 1, opening: Iterable[str] = ()) -> Iterato
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
     with log.open("a", encoding="utf-8") as file, os.fdopen(os.dup(kept[past - 1]), "w", encoding="utf-8") as user:
-        file.writelines(f"{line}\n" for line in opening)
-        file.flush()
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         logging.captureWarnings(capture=True)

@@ -1,7 +1,9 @@
 """A running study on the terminal: recipes on one line, what is done, who is at work, how long it takes."""
 
 import io
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -137,7 +139,7 @@ def test_a_long_recipe_leaves_room_for_the_rest() -> None:
     assert lines[-1].startswith("group-0 trial 1, epoch 0, 0 s word word")
     assert lines[-1].endswith("…")
     assert lines[0] == "iris: 1/8 trials 1 running, 1 complete best +1.00 % (trial 0) ▁"
-    assert lines[1] == "about 2 min 20 s left, then up to 9 repeats and the test"
+    assert lines[1] == "about 2 min 20 s left, then up to 9 repeats, controls and the test"
     assert lines[3].startswith("0 complete +1.00 % word")
 
 
@@ -146,43 +148,105 @@ def test_after_the_search_the_board_counts_repeats() -> None:
     board.ended.append(("0", "complete", "+1.00 %", ""))
     progress.trial_ended(TrialRecord(0, "complete", 1.0, seconds=20.0))
     board.repeats = {(0, 1): 8.0, (0, 2): None, (0, 3): None}
-    assert told(board)[1] == "1 of 3 repeats done; about 8 s left, then the test"
-    board.repeats = {(0, 1): 8.0}
-    assert told(board)[1] == "1 of 1 repeats done; choosing and testing the winner"
+    assert told(board)[1] == "repeats: 1 of 3, about 8 s left, then controls and the test"
+    board.repeats, board.controls = {(0, 1): 8.0}, 5
+    assert told(board)[1] == "repeats: 1 of 1, controls: 5 single-task models so far, then the test"
 
 
-def piped() -> tuple[Display, io.StringIO]:
+def piped(log: Path | None = None, config: StudyConfig = CONFIG, **more: bool) -> tuple[Display, io.StringIO]:
     stream = io.StringIO()
-    return Display(stream, CONFIG, {"petal": "rmse"}, {"sharing", "sharing.depth"}), stream
+    return Display(stream, config, {"petal": "rmse"}, {"sharing", "sharing.depth"}, log, **more), stream
 
 
-def test_piped_output_is_a_line_for_each_end() -> None:
-    display, stream = piped()
-    result = {"metrics": {"petal": 0.25}, "best_epoch": 3, "seconds": 1.5, "wall_seconds": 2.0, "best_score": 1.25}
+RESULT = {"metrics": {"petal": 0.25}, "best_epoch": 3, "seconds": 1.5, "wall_seconds": 2.0, "best_score": 1.25}
+LINES = [
+    "2 worker groups ready",
+    "single-task petal: rmse 0.25 (best epoch 3, 1.5 s); 1 of 3, about 2 s left",
+    "single-task petal, seed 2: rmse 0.25 (best epoch 3, from cache); 2 of 3, about 1 s left",
+    "single-task petal, seed 1: rmse 0.25 (best epoch 3, 1.5 s); 3 of 3",
+    "note: the rows are few",
+    "trial   0 complete     +1.25 %  40.0 s  1 of 3, about 40 s left  hard depth=1",
+    "trial   1 failed                40.0 s  2 of 3, about 20 s left  hard depth=1  [diverged]",
+    "trial   2 complete     +1.25 %  40.0 s  3 of 3                   same as trial 0",
+    "the search is over; next: up to 9 repeats, controls and the test",
+    "trial 0 again, seed 3: +1.25 %; 1 of 2, about 1 s left",
+    "trial 0 again, seed 4: failed: diverged; 2 of 2",
+    "single-task petal, seed 3: rmse 0.25 (best epoch 3, 1.5 s)",
+    "single-task, control of trial 0: fine-tuned, then its joint schedule: petal rmse 0.25 over 3 seeds",
+]
+
+
+def whole_study(display: Display) -> None:
+    display.pool_started(2)
+    display.baseline_ended(DEFAULT_MODELS, "petal", 0, RESULT, "")
+    display.baseline_ended(DEFAULT_MODELS, "petal", 2, {**RESULT, "cached": True}, "")
+    display.baseline_ended(DEFAULT_MODELS, "petal", 1, RESULT, "")
+    display.noted("the rows are few")
+    for number, state, more in (
+        (0, "complete", {}),
+        (1, "failed", {"reason": "diverged"}),
+        (2, "complete", {"duplicate_of": 0}),
+    ):
+        display.trial_started(number, recipe())
+        display.trial_reported(number, {"epoch": 1, "best_score": 0.5, "group": "group-0"})
+        value = 1.25 if state == "complete" else None
+        display.trial_ended(TrialRecord(number, state, value, recipe(), seconds=40.0, **more))
+    display.repeat_started(0, 3, recipe())
+    display.repeat_started(0, 4, recipe())
+    display.repeat_ended(0, 3, RESULT, "")
+    display.repeat_ended(0, 4, None, "diverged")
+    display.baseline_ended(DEFAULT_MODELS, "petal", 3, RESULT, "")
+    (control, _) = controls_of(TrialRecord(0, "complete", recipe=recipe()))
+    display.baseline_ended(control, "petal", 1, RESULT, "")
+    display.contender_trained(control, {"petal": 0.25}, 3)
+
+
+def three_trials(**search: object) -> StudyConfig:
+    return StudyConfig.model_validate({**CONFIG.model_dump(), "search": {"trials": 3, **search}})
+
+
+def test_piped_output_is_a_line_for_each_end_with_count_and_time_left() -> None:
+    display, stream = piped(config=three_trials())
     with display.shown():
-        display.pool_started(2)
-        display.baseline_ended(DEFAULT_MODELS, "petal", 0, result, "")
-        display.baseline_ended(DEFAULT_MODELS, "petal", 2, {**result, "cached": True}, "")
-        display.noted("the rows are few")
-        display.trial_started(0, recipe())
-        display.trial_reported(0, {"epoch": 1, "best_score": 0.5, "group": "group-0"})
-        display.trial_ended(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0))
-        display.repeat_started(0, 3, recipe())
-        display.repeat_ended(0, 3, result, "")
-        display.repeat_ended(0, 4, None, "diverged")
-        (control, _) = controls_of(TrialRecord(0, "complete", recipe=recipe()))
-        display.baseline_ended(control, "petal", 1, result, "")
-        display.contender_trained(control, {"petal": 0.25}, 3)
-    assert stream.getvalue().splitlines() == [
-        "2 worker groups ready",
-        "single-task petal: rmse 0.25 (best epoch 3, 1.5 s)",
-        "single-task petal, seed 2: rmse 0.25 (best epoch 3, from cache)",
-        "note: the rows are few",
-        "trial   0 complete     +1.25 %   3.0 s  hard depth=1",
-        "trial 0 again, seed 3: +1.25 %",
-        "trial 0 again, seed 4: failed: diverged",
-        "single-task, control of trial 0: fine-tuned, then its joint schedule: petal rmse 0.25 over 3 seeds",
-    ]
+        whole_study(display)
+    assert stream.getvalue().splitlines() == LINES
+
+
+def test_the_log_has_the_same_lines_with_the_time_beside_a_live_table_too(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    log, terminal = tmp_path / "search.log", Terminal()
+    log.write_text("Ray said something\n")
+    display = Display(terminal, three_trials(), {"petal": "rmse"}, {"sharing", "sharing.depth"}, log)
+    with display.shown():
+        whole_study(display)
+        display.say("what stays")
+    first, *lines = log.read_text(encoding="utf-8").splitlines()
+    assert first == "Ray said something"
+    stamps = [re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines]
+    assert all(stamps)
+    assert [line[20:] for line in lines] == [*LINES, "what stays"]
+    assert "trial   0 complete" not in terminal.getvalue(), "the live table shows it"
+    assert "what stays" in terminal.getvalue()
+
+
+def test_a_full_disk_under_the_log_does_not_end_the_study(tmp_path: Path) -> None:
+    display, stream = piped(log=tmp_path / "no folder" / "search.log")
+    display.say("goes on")
+    assert stream.getvalue() == "goes on\n"
+
+
+def test_a_budget_of_time_alone_and_other_drivers_leave_the_number_of_trials_open() -> None:
+    display, stream = piped(config=three_trials(trials=None, time_budget="1h"))
+    display.pool_started(1)
+    display.trial_ended(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0))
+    assert stream.getvalue().splitlines()[-1] == "trial   0 complete     +1.25 %   3.0 s  1 done, about 1 h 00 min left"
+    display, stream = piped(config=three_trials(), joined=True)
+    display.pool_started(1)
+    display.trial_ended(TrialRecord(7, "complete", 1.25, recipe(), seconds=3.0))
+    assert stream.getvalue().splitlines()[-1] == "trial   7 complete     +1.25 %   3.0 s  1 done"
 
 
 def test_a_resumed_study_counts_what_it_had_finished() -> None:

@@ -1,7 +1,6 @@
 """What other libraries say is no part of what a command says, unless it fails in a way that nobody foresaw."""
 
 import logging
-import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ import pytest
 from made_up_studies import MadeUp
 
 from mtl_search.errors import StudyError
-from mtl_search.quiet import chatter_to, without_chatter
+from mtl_search.quiet import without_chatter
 from mtl_search.report.html_page import html_of
 from mtl_search.search.overview import Overview
 
@@ -68,14 +67,3 @@ def test_what_was_dropped_is_told_before_an_error_that_nobody_foresaw(capsys: py
     with pytest.raises(ZeroDivisionError), without_chatter():
         _talk(ZeroDivisionError())
     assert capsys.readouterr().err == "this package logs\na library prints\na library logs\n"
-
-
-def test_the_log_opens_with_the_lines_given_and_takes_what_is_printed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    for number in (1, 2):
-        with chatter_to(tmp_path / "of" / "search.log", opening=[f"note: {number}"]) as user:
-            os.write(1, b"chatter\n")
-            user.write("shown\n")
-    assert (tmp_path / "of" / "search.log").read_text() == "note: 1\nchatter\nnote: 2\nchatter\n"
-    assert capfd.readouterr().out == "shown\nshown\n"

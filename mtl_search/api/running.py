@@ -1,7 +1,9 @@
 """Running: a prepared study is searched from Python, in a script or a notebook, with or without a display."""
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from mtl_search.display import Display, varying
@@ -27,25 +29,41 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
     """
     config = prepared.study.config
     told: list[str] = [f"note: {note}" for note in prepared.notes]
-    with chatter_to(StudyFolder(storage_of(config), config.name).log, opening=tuple(told)) as terminal:
+    with chatter_to(StudyFolder(storage_of(config), config.name).log) as terminal:
         if verbose:
             display = display_of(prepared, _own_output() or terminal)
             for line in told:
                 display.say(line)
             with display.shown():
                 return run_study(prepared, [display], display.say, resume=resume)
-        outcome = run_study(prepared, [], told.append, resume=resume)
+        with Path(os.devnull).open("w") as nowhere:
+            display = display_of(prepared, nowhere)
+            for line in told:
+                display.say(line)
+
+            def say(line: str) -> None:
+                told.append(line)
+                display.say(line)
+
+            outcome = run_study(prepared, [display], say, resume=resume)
     for line in told:  # not before: until here the standard error is the log
         _log.warning(line)
     return outcome
 
 
-def display_of(prepared: Prepared, stream: TextIO) -> Display:
-    """What shows a study while it runs."""
+def display_of(prepared: Prepared, stream: TextIO, *, joined: bool = False) -> Display:
+    """What shows a study while it runs, and writes how it goes to the study's log.
+
+    Args:
+        prepared: The study.
+        stream: Where the user sees it.
+        joined: Whether other drivers run the study too.
+    """
     config = prepared.study.config
+    log = StudyFolder(storage_of(config), config.name).log
     metrics = {task.name: task.metric.name for task in prepared.data.tasks}
     searched = varying(prepared.study.space.corners())
-    return Display(stream, config, metrics, searched)
+    return Display(stream, config, metrics, searched, log, joined=joined)
 
 
 def _own_output() -> TextIO | None:

@@ -106,11 +106,10 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
     folder = StudyFolder(storage_of(config), config.name)
     searched = varying(prepared.study.space.corners())
     signal.signal(signal.SIGTERM, _interrupt)
-    notes = [f"note: {note}" for note in prepared.notes]
-    with chatter_to(folder.log, 2 if json else 1, notes) as stream:
-        display = display_of(prepared, stream)
-        for note in notes:
-            display.say(note)
+    with chatter_to(folder.log, 2 if json else 1) as stream:
+        display = display_of(prepared, stream, joined=join)
+        for note in prepared.notes:
+            display.say(f"note: {note}")
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mtl_search.display.progress import Progress, seconds_left
-from mtl_search.display.words import duration, sparkline
+from mtl_search.display.progress import Progress, about_left, listed, seconds_left
+from mtl_search.display.words import sparkline
 
 ROWS = 10
 _SPARKS = 24
@@ -28,6 +28,8 @@ class Board:
         repeats_to_come: Repeats after the search at most.
         phase: What is going on before the first trial.
         baselines: What each finished single-task model came to.
+        baseline_seconds: How long the single-task models took that were trained and not found in the cache.
+        controls: Further single-task models that are done.
         repeats: Seconds of each repeat by trial and run; None while it is open.
         ended: Number, state, score and recipe of what ended last.
         recipes: Of the running trials, in words.
@@ -41,6 +43,8 @@ class Board:
     repeats_to_come: int
     phase: str = "starting worker groups"
     baselines: dict[str, str] = field(default_factory=dict)
+    baseline_seconds: list[float] = field(default_factory=list)
+    controls: int = 0
     repeats: dict[tuple[int, int], float | None] = field(default_factory=dict)
     ended: deque[Row] = field(default_factory=lambda: deque(maxlen=ROWS))
     recipes: dict[int, str] = field(default_factory=dict)
@@ -56,7 +60,7 @@ class Board:
         if self._searching or self.repeats:
             lines.append(Text(self._left(), style="dim"))
         elif self.baselines:
-            lines.append(Text(f"{len(self.baselines)} of {self.baselines_to_come} single-task models are there"))
+            lines.append(Text(f"single-task models: {self.baselines_count()}"))
             for name, text in list(self.baselines.items())[-ROWS:]:
                 lines.append(Text(f"  single-task {name}: {text}", no_wrap=True, overflow="ellipsis"))
         if self.ended:
@@ -64,6 +68,34 @@ class Board:
         if self.progress.busy:
             lines.append(_table_of(("group", "at work on", self.unit, "recipe"), list(self._groups()), "cyan"))
         return Group(*lines)
+
+    def baselines_count(self) -> str:
+        """How many single-task models are there of how many, and how long the others take.
+
+        Empty for those that are trained beyond that number, after the search.
+        """
+        missing = self.baselines_to_come - len(self.baselines)
+        left = self._seconds_left(self.baseline_seconds, missing)
+        return "" if missing < 0 else listed(f"{len(self.baselines)} of {self.baselines_to_come}", about_left(left))
+
+    def repeats_count(self) -> str:
+        """How many of the repeats that have begun or wait are done, and how long the others take."""
+        took = [seconds for seconds in list(self.repeats.values()) if seconds is not None]
+        left = self._seconds_left(took or self.progress.seconds, len(self.repeats) - len(took))
+        return listed(f"{len(took)} of {len(self.repeats)}", about_left(left))
+
+    def _seconds_left(self, took: Sequence[float], missing: int) -> float | None:
+        return seconds_left(took, [], missing, self.progress.groups) if missing > 0 else None
+
+    def after_search(self) -> str:
+        """What follows the search."""
+        return f"up to {self.repeats_to_come} repeats, controls and the test" if self.repeats_to_come else "the test"
+
+    @property
+    def search_over(self) -> bool:
+        """Whether every trial that was asked for has ended."""
+        progress = self.progress
+        return progress.trials is not None and progress.done >= progress.trials and not progress.running
 
     @property
     def _searching(self) -> bool:
@@ -89,18 +121,12 @@ class Board:
         """How long the phase takes that the study is in, and what comes after it."""
         progress = self.progress
         if self.repeats:
-            took = [seconds for seconds in list(self.repeats.values()) if seconds is not None]
-            missing = len(self.repeats) - len(took)
-            done = f"{len(took)} of {len(self.repeats)} repeats done"
-            if not missing:
-                return f"{done}; choosing and testing the winner"
-            return (
-                f"{done}; {_about(seconds_left(took or progress.seconds, [], missing, progress.groups))}then the test"
-            )
-        if progress.trials is not None and progress.done >= progress.trials and not progress.running:
+            controls = f"controls: {self.controls} single-task models so far, then the test"
+            then = "then controls and the test" if None in list(self.repeats.values()) else controls
+            return f"repeats: {listed(self.repeats_count(), then)}"
+        if self.search_over:
             return "the search is over; choosing and testing the winner"
-        repeats = f"up to {self.repeats_to_come} repeats and " if self.repeats_to_come else ""
-        return f"{_about(progress.search_left())}then {repeats}the test"
+        return listed(about_left(progress.search_left()), f"then {self.after_search()}")
 
     def _groups(self) -> Iterator[Row]:
         """A line for each group; one that is silent while trials wait for their first epoch prepares one of them."""
@@ -118,10 +144,6 @@ class Board:
                 yield name, what + spent, self.scores.get(job, ""), self.recipes.get(job, "")
             else:
                 yield name, what, "", ""
-
-
-def _about(seconds: float | None) -> str:
-    return "" if seconds is None else f"about {duration(seconds)} left, "
 
 
 def _table_of(columns: Row, rows: Sequence[Row], style: str = "") -> Table:

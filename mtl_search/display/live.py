@@ -1,7 +1,9 @@
-"""The display: a study while it runs; a live table on a terminal, plain lines where output is piped."""
+"""The display: a study while it runs; a live table on a terminal, plain lines where output is piped and in the log."""
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -30,6 +32,9 @@ class Display:
         config: The study file.
         metrics: Main metric by task.
         searched: Parameters worth showing of each recipe.
+        log: File that gets every plain line with the time, on a terminal too; None for no file.
+        joined: Whether other drivers run the study too. This one hears of its own trials only, so it cannot tell how
+            many are left.
     """
 
     def __init__(
@@ -38,11 +43,14 @@ class Display:
         config: StudyConfig,
         metrics: Mapping[str, str],
         searched: Collection[str],
+        log: Path | None = None,
+        *,
+        joined: bool = False,
     ) -> None:
         self._console = Console(file=stream, highlight=False, soft_wrap=not stream.isatty())
-        self._metrics, self._searched = metrics, searched
+        self._metrics, self._searched, self._log = metrics, searched, log
         search = config.search
-        self._progress = Progress(search.most_trials, budget=search.seconds)
+        self._progress = Progress(None if joined else search.most_trials, budget=search.seconds)
         self._board = Board(
             config.name,
             "%" if search.kind in (MEAN_IMPROVEMENT, WORST_TASK) else "",
@@ -51,6 +59,7 @@ class Display:
             search.repeats.trials * search.repeats.runs,
         )
         self._live: Live | None = None
+        self._count_width = 0
 
     @contextmanager
     def shown(self) -> Iterator["Display"]:
@@ -76,6 +85,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self._console.print(text, markup=False)
+        self._write_log(text)
 
     def pool_started(self, groups: int) -> None:
         """Worker groups are up."""
@@ -124,12 +134,16 @@ class Display:
         if result is None:
             came_to = f"failed: {reason}"
         else:
+            if not result.get("cached"):
+                self._board.baseline_seconds.append(result["seconds"])
             how = "from cache" if result.get("cached") else f"{result['seconds']:.1f} s"
             value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
             came_to = f"{value} (best epoch {result['best_epoch']}, {how})"
-        self._board.baselines[name] = came_to
-        if contender.name == DEFAULT:  # of the many others ``contender_trained`` says what they come to
-            self._note(f"single-task {name}: {came_to}")
+        if contender.name != DEFAULT:  # of the many others ``contender_trained`` says what they come to
+            self._board.controls += 1
+        else:
+            self._board.baselines[name] = came_to
+            self._note(f"single-task {name}: {'; '.join(filter(None, (came_to, self._board.baselines_count())))}")
 
     def contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None:
         """Other single-task models than the default recipe's are there."""
@@ -159,7 +173,8 @@ class Display:
         self._board.repeats[number, seed] = 0.0 if result is None else result["wall_seconds"]
         score = "" if result is None else f"{result['best_score']:+.2f} {self._board.unit}".rstrip()
         self._board.ended.append((str(number), f"seed {seed}", score, reason))
-        self._note(f"trial {number} again, seed {seed}: {score or f'failed: {reason}'}")
+        told = score or f"failed: {reason}"
+        self._note(f"trial {number} again, seed {seed}: {told}; {self._board.repeats_count()}")
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
         """Task affinity is known."""
@@ -186,12 +201,24 @@ class Display:
         self._board.ended.append((str(trial.number), trial.state, shown, trial.reason or words))
         seconds = "" if trial.seconds is None else f"{trial.seconds:.1f} s"
         reason = f"  [{trial.reason}]" if trial.reason else ""
-        self._note(f"trial {trial.number:3d} {trial.state:9} {shown:>10} {seconds:>7}  {words}{reason}")
+        count = self._progress.count()
+        self._count_width = max(self._count_width, len(count))  # so that recipes stand below each other
+        count = count.ljust(self._count_width)
+        self._note(f"trial {trial.number:3d} {trial.state:9} {shown:>10} {seconds:>7}  {count}  {words}{reason}")
+        if self._board.search_over:
+            self._note(f"the search is over; next: {self._board.after_search()}")
 
     def _note(self, line: str) -> None:
-        """A plain line, where there is no live table to show the same."""
+        """A plain line for the log, and for the user where there is no live table to show the same."""
         if self._live is None:
             self.say(line.rstrip())
+        else:
+            self._write_log(line.rstrip())
+
+    def _write_log(self, line: str) -> None:
+        if self._log is not None and line.strip():
+            with suppress(OSError), self._log.open("a", encoding="utf-8") as file:  # the log's disk may be full
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
 
 def _name(contender: Contender, task: str, seed: int) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from mtl_search.display.words import duration
 from mtl_search.search.record import TrialRecord
 
 COUNTED = ("complete", "pruned", "failed")
@@ -112,6 +113,12 @@ class Progress:
         """Whether a group is known to train a trial."""
         return any(job == number for job, _ in list(self._at.values()))
 
+    def count(self) -> str:
+        """How many trials are done of how many, and how long the others take, e.g. ``3 of 8, about 20 s left``."""
+        done = f"{self.done} done" if self.trials is None else f"{self.done} of {self.trials}"
+        over = self.trials is not None and self.done >= self.trials
+        return done if over else listed(done, about_left(self.search_left()))
+
     def search_left(self) -> float | None:
         """Seconds until the last trial ends; None where no trial has told how long one takes."""
         now = self.clock()
@@ -120,6 +127,16 @@ class Progress:
         trials = None if missing is None else seconds_left(self.seconds, had, missing, self.groups)
         time_left = None if self.budget is None else max(0.0, self.budget - (now - self._began))
         return min((left for left in (trials, time_left) if left is not None), default=None)
+
+
+def about_left(seconds: float | None) -> str:
+    """In words, e.g. ``about 20 s left``; empty where the time is not known."""
+    return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
+
+
+def listed(*parts: str) -> str:
+    """The parts that are not empty, with commas between them."""
+    return ", ".join(part for part in parts if part)
 
 
 def seconds_left(took: Sequence[float], had: Sequence[float], missing: int, groups: int) -> float | None:
