@@ -61,6 +61,19 @@ class Prepared:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A study that was run to its end.
+
+    Attributes:
+        outcome: What was found.
+        page: Address of MLflow's page with the study's runs; None where MLflow could not be reached, or has no page.
+    """
+
+    outcome: Outcome
+    page: str | None
+
+
 def storage_of(config: StudyConfig) -> Place:
     """The storage, whatever the working folder of a worker is."""
     return place(config.storage)
@@ -117,7 +130,7 @@ def _fetch(config: StudyConfig) -> Fetch:
 
 def run_study(
     prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool, join: bool = False
-) -> Outcome:
+) -> Ended:
     """Search, track, and register the best model.
 
     Args:
@@ -128,7 +141,7 @@ def run_study(
         join: Whether other drivers may run the study too; begins it where there is none.
 
     Returns:
-        What was found.
+        What was found, and where MLflow shows it.
 
     Raises:
         StudyError: Another driver runs the study, it exists, or nothing succeeded.
@@ -166,7 +179,7 @@ def run_study(
             if drivers is not None and not drivers.concludes:
                 say("another driver has concluded the study")
                 delivered(tracker)
-                return outcome
+                return Ended(outcome, tracker.page)
             deliver_left(folder.path / "tracking", uri, experiment, config.name)
             log_figures(folder, tracker, say)
             overview = Overview(folder)
@@ -181,7 +194,7 @@ def run_study(
                 register(folder, uri, tracker, say)
             if drivers is not None:
                 drivers.concluded()
-    return outcome
+            return Ended(outcome, tracker.page)
 
 
 def _data_card(prepared: Prepared) -> dict[str, object]:

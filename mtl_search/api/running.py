@@ -35,7 +35,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
             for line in told:
                 display.say(line)
             with display.shown():
-                return run_study(prepared, [display], display.say, resume=resume)
+                return run_study(prepared, [display], display.say, resume=resume).outcome
         with Path(os.devnull).open("w") as nowhere:
             display = display_of(prepared, nowhere)
             for line in told:
@@ -45,7 +45,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
                 told.append(line)
                 display.say(line)
 
-            outcome = run_study(prepared, [display], say, resume=resume)
+            outcome = run_study(prepared, [display], say, resume=resume).outcome
     for line in told:  # not before: until here the standard error is the log
         _log.warning(line)
     return outcome

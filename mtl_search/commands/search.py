@@ -12,7 +12,7 @@ from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study,
 
 if TYPE_CHECKING:
     from mtl_search.config import StudyConfig
-    from mtl_search.launch import Prepared
+    from mtl_search.launch import Ended, Prepared
     from mtl_search.search.folder import StudyFolder
 
 HELP = "search for the best multi-task model, and register it"
@@ -113,31 +113,35 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")
-                outcome = run_study(prepared, [display], display.say, resume=resume, join=join)
+                ended = run_study(prepared, [display], display.say, resume=resume, join=join)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
-        for line in summary(config.name, outcome, searched, _commands(config, folder, outcome.recipe)):
+        for line in summary(config.name, ended.outcome, searched, _commands(config, folder, ended)):
             display.say(line)
     if json:
         print_line(to_json(study_document(folder)))
     return 0
 
 
-def _commands(config: "StudyConfig", folder: "StudyFolder", recipe: Mapping[str, Any]) -> list[str]:
+def _commands(config: "StudyConfig", folder: "StudyFolder", ended: "Ended") -> list[str]:
     """How to go on, a line each."""
     from mtl_search.launch import tracking_uri
     from mtl_search.passwords import without_passwords
     from mtl_search.search.going_on import export_line, output_flag
 
     flag, uri = output_flag(config), without_passwords(tracking_uri(config))
-    served = "://" in uri and not uri.startswith("http")
-    return [
-        f"export it:  {export_line(config, recipe)}",
+    page = None if ended.page is None else without_passwords(ended.page)
+    lines = [
+        f"export it:  {export_line(config, ended.outcome.recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
-        f"look at it: {f'mlflow ui --backend-store-uri {uri}' if served else uri}",
-        f"log:        {folder.log}",
     ]
+    if "://" in uri and not uri.startswith("http"):
+        lines.append(f"look at it: mlflow ui --backend-store-uri {uri}")
+        lines += [f"            then open {page}"] if page is not None else []
+    else:
+        lines.append(f"look at it: {page or uri}")
+    return [*lines, f"log:        {folder.log}"]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

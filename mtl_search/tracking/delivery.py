@@ -79,9 +79,10 @@ class Delivery(threading.Thread):
         """MLflow's id of the run of a key, once it is known."""
         return self._destination.runs.get(key)
 
-    def page(self, key: str) -> str | None:
-        """Address of the run's page, where a server shows it."""
-        return self._destination.page(key)
+    @property
+    def page(self) -> str | None:
+        """Address of the page with the experiment's runs, once it is known."""
+        return self._destination.page
 
     def run(self) -> None:
         """Body of the thread."""

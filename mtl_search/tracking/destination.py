@@ -1,6 +1,6 @@
 """One experiment on one MLflow server: finds or makes this journal's runs there, and applies operations to them.
 
-Behind the delivery thread, and the only file that talks to MLflow. Everything here may be done twice with the same
+Behind the delivery thread; only this file and ``pages`` talk to MLflow. Everything here may be done twice with the same
 outcome, because a delivery that was cut off starts again a little earlier: runs are found by their tags, and metrics
 and parameters that are already there stay as they are.
 """
@@ -19,16 +19,12 @@ from mtl_search.errors import MtlSearchError
 from mtl_search.tracking.database import artifacts_beside, make_database
 from mtl_search.tracking.entities import clean, cut, dataset_input, points, run_tags
 from mtl_search.tracking.journal import PARENT, Event, Operation
+from mtl_search.tracking.pages import describe_experiment, kind_tag, runs_page
 from mtl_search.tracking.sharing import in_turn
 
 _PAGE = 1000
 """Runs that MLflow is asked for at a time."""
 _MAX_PARAM = 6000  # characters; MLflow refuses or cuts what is longer
-_EXPERIMENT_TAGS = {
-    "mlflow.note.content": "Studies of `mtl_search`. A top-level run is a study; nested in it are trials, single-task "
-    "models and repeats. To compare trials, filter by `tags.kind = 'trial'` and sort by `improvement`.",
-    "mlflow.experimentKind": "custom_model_development",  # else the pages ask the reader what kind it is
-}
 _HTTP = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the delivery retries; MLflow's retries take minutes and warn on stderr
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -92,13 +88,12 @@ class Destination:
         client = MlflowClient(self.uri)
         found = client.get_experiment_by_name(self.experiment)
         if found is None:
-            self._experiment_id = client.create_experiment(
-                self.experiment, artifacts_beside(self.uri), dict(_EXPERIMENT_TAGS)
-            )
+            made = client.create_experiment(self.experiment, artifacts_beside(self.uri), kind_tag())
+            found = client.get_experiment(made)
         elif found.lifecycle_stage != "active":
             raise MtlSearchError(f"experiment {self.experiment!r} is deleted in MLflow: restore it or name another one")
-        else:
-            self._experiment_id = found.experiment_id
+        self._experiment_id = found.experiment_id
+        describe_experiment(client, found)
         self.runs, self._open = {}, set()
         self.total = len(list(self._search(client, most=1)))
         self._all_known = self._turns is None and not self.total  # nobody else makes any
@@ -139,14 +134,10 @@ class Destination:
             if not token or most is not None:
                 return
 
-    def page(self, key: str) -> str | None:
-        """Address of a run's page; None where there is no server or no such run yet."""
-        run = self.runs.get(key)
-        if run is None or not self.uri.startswith(("http://", "https://")):
-            return None
-        # Without the last part, a browser that is new to the server shows its pages for language models instead.
-        view = "workflowType=machine_learning"
-        return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run}?{view}"
+    @property
+    def page(self) -> str | None:
+        """Address of the page with the experiment's runs; None where none is known, or before the first ``connect``."""
+        return runs_page(self.uri, self._experiment_id) if self._experiment_id else None
 
     def apply(self, operation: Operation) -> None:
         """Applies one operation.

@@ -204,9 +204,10 @@ class Tracker:
         """MLflow's id of a run; None until its start was delivered."""
         return self._delivery.run_id(key or PARENT) if self._delivery is not None else None
 
-    def page(self, key: str | None) -> str | None:
-        """Address of a run's page, to show to the user; None without a server, or until its start was delivered."""
-        return self._delivery.page(key or PARENT) if self._delivery is not None else None
+    @property
+    def page(self) -> str | None:
+        """Address of the page with the experiment's runs, to show to the user; None until something was delivered."""
+        return self._delivery.page if self._delivery is not None else None
 
     @property
     def problem(self) -> str | None:
