@@ -64,7 +64,7 @@ def bind_variants(raw: Any, family: Family, place: str, tasks: Sequence[str], pr
         raw: ``name``, ``{name: {...}}``, or a list of those.
         family: Constructor by variant's name.
         place: Key path for errors.
-        tasks: Names that a per-task domain is spread over.
+        tasks: Names that a per-task domain is spread over; none where they are not known, and then any name goes.
         problems: Grows by what is wrong.
     """
     if is_domain(raw):
@@ -176,7 +176,7 @@ def _bind_value(
     raw: Any, annotation: Any, default: Any, place: str, tasks: Sequence[str], problems: list[Problem]
 ) -> Node:
     spread = spread_of(annotation)
-    if spread is not None and tasks:
+    if spread is not None and (tasks or (isinstance(raw, Mapping) and not is_domain(raw))):
         return _bind_spread(raw, annotation, spread, default, place, tasks, problems)
     check = _checker(annotation, problems, DOMAIN_FORMS)
     return parse_domain(raw, place, check, default, problems) if is_domain(raw) else check(raw, place)
@@ -185,7 +185,7 @@ def _bind_value(
 def _bind_spread(
     raw: Any, annotation: Any, spread: Spread, default: Any, place: str, tasks: Sequence[str], problems: list[Problem]
 ) -> Node:
-    number = get_args(get_args(annotation)[0])[0]
+    number, known = get_args(get_args(annotation)[0])[0], bool(tasks)
     tasks = tasks[1:] if spread.skip_first else tasks
     if is_domain(raw):
         domain = parse_domain(raw, place, _checker(number, problems), default, problems)
@@ -196,7 +196,7 @@ def _bind_spread(
     nodes: dict[str, Node] = {}
     for task, value in raw.items():
         where = f"{place}.{task}"
-        if task not in tasks:
+        if known and task not in tasks:
             rule = "must name a task" + (" after the first, which is the reference" if spread.skip_first else "")
             problems.append(Problem(where, rule, task, tuple(tasks)))
         elif is_domain(value):

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from mtl_search.recipe import Component
 from mtl_search.rules import rule_problems
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.stoppers import STOPPERS
-from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace
+from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace, idle_sections
+from mtl_search.task_forms import SECTIONS, read_tasks
+from mtl_search.task_places import TaskPlaces
 from mtl_search.variants import build
 from mtl_search.weighting import Weighting
 
@@ -42,11 +44,13 @@ class LoadedStudy:
         config: Its sections, with every variant's parameters checked and defaults filled in.
         space: Its search space.
         file: Where it was read; None where it came as plain values.
+        places: Where the file has the tasks that it did not write out.
     """
 
     config: StudyConfig
     space: SearchSpace
     file: Path | None = None
+    places: TaskPlaces = field(default_factory=TaskPlaces)
 
 
 def find_study(name: str) -> Path:
@@ -65,7 +69,11 @@ def find_study(name: str) -> Path:
 
 
 def load_study(
-    source: str | Mapping[str, Any], overrides: Mapping[str, Any] | None = None, *, tried: bool = False
+    source: str | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    tried: bool = False,
+    read_data: bool = True,
 ) -> LoadedStudy:
     """Read and check a study file.
 
@@ -73,7 +81,9 @@ def load_study(
         source: Path, shipped name, or the file's plain values.
         overrides: Values by key path (``search.trials``) that replace the file's.
         tried: Whether the space is a recipe that a study has tried, each part of which stands written: then a part
-            without effect beside the others is no mistake.
+            without effect beside the others is left out.
+        read_data: Whether the data may be read for the columns that tasks stand for. If not, as where the study is
+            sent elsewhere, one task stands in for those, and rules that need the tasks' names are not checked.
 
     Raises:
         ConfigError: Every rule of form that is broken.
@@ -82,13 +92,12 @@ def load_study(
     raw = source if file is None else read_yaml(file)
     if isinstance(raw, Mapping):
         raw = _override(dict(raw), overrides or {})
-    config, problems = parse_config(raw)
-    plain = raw if isinstance(raw, Mapping) else {}
+    read = read_tasks(raw if isinstance(raw, Mapping) else {}, read_data=read_data)
+    tasks, sources = (read.names(section) for section in SECTIONS)
+    plain = _without_idle(read.plain, idle_sections(tasks, sources)) if tried else read.plain
+    config, problems = parse_config(plain if isinstance(raw, Mapping) else raw)
+    problems = read.complete(problems)
     bound = _bind_sections(plain, problems)
-    tasks, sources = (
-        [str(task) for task in plain[name]] if isinstance(plain.get(name), Mapping) else []
-        for name in ("tasks", "source_tasks")
-    )
     space_raw = plain.get("space", {})
     space = None
     if isinstance(space_raw, Mapping):
@@ -106,8 +115,16 @@ def load_study(
     ):
         problems += rule_problems(config, space, sound=not problems)
     if problems or config is None or space is None:
-        raise ConfigError(problems)
-    return LoadedStudy(config, space, file)
+        raise ConfigError(read.places.translate(problems))
+    return LoadedStudy(config, space, file, read.places)
+
+
+def _without_idle(plain: Mapping[str, Any], idle: Sequence[str]) -> dict[str, Any]:
+    """The sections of a study, without those parts of its space that would have no effect."""
+    space = plain.get("space")
+    if not isinstance(space, Mapping):
+        return dict(plain)
+    return {**plain, "space": {part: value for part, value in space.items() if part not in idle}}
 
 
 def _bind_sections(raw: Mapping[str, Any], problems: list[Problem]) -> dict[str, Any]:

@@ -99,8 +99,9 @@ def prepare(study: LoadedStudy) -> Prepared:
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if in_a_job() and (problems := outliving_problems(config, uri)):
         raise ConfigError(problems)
-    data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
-    task_goals(data, data.all_tasks)
+    with study.places.translated():
+        data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
+        task_goals(data, data.all_tasks)
     resources = config.resources
     parts = [config.backbone, *(part for recipe in study.space.corners() for part in recipe.components)]
     objects = Luggage.of(part.name for part in parts)

@@ -10,8 +10,10 @@ from pydantic import TypeAdapter
 from mtl_search.binding import SCHEDULE_FAMILIES, Families, Family, signature_of, spread_of
 from mtl_search.config import StudyConfig
 from mtl_search.errors import ConfigError, Problem, shown
+from mtl_search.reading import DEFAULTS
 from mtl_search.recipe import Schedule
 from mtl_search.space import COMPONENTS, SCHEDULES
+from mtl_search.task_forms import SECTIONS
 
 _DOMAIN = {"$ref": "#/$defs/Domain"}
 _WORDS = {int: "whole number", float: "number", bool: "true or false", str: "text", NoneType: "null", Any: "anything"}
@@ -111,7 +113,41 @@ def study_schema(families: Families) -> dict[str, Any]:
         "minProperties": 1,
     }
     schema["properties"]["backbone"] = {"$ref": "#/$defs/backbone_variant"}
+    _add_task_forms(schema)
     return schema
+
+
+def _add_task_forms(schema: dict[str, Any]) -> None:
+    """Add what a section of tasks may be: named tasks, an entry with ``columns``, or a list of both.
+
+    Where the file has ``task_defaults``, no task needs a key that they may give.
+    """
+    definitions, properties = schema["$defs"], schema["properties"]
+    task = definitions["TaskConfig"]
+    some = {key: value for key, value in task.items() if key != "required"}
+    keys = {key: value for key, value in task["properties"].items() if key != "target"}
+    text, texts = {"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    pattern = {
+        **some,
+        "title": "TaskPattern",
+        "description": "A task for each column that ``columns`` matches, named after it.",
+        "properties": {"columns": {"anyOf": [text, texts]}, "names": {"anyOf": [text, texts]}, **keys},
+        "required": ["columns"],
+    }
+    definitions |= {"TaskPattern": {**pattern, "required": ["columns", "kind"]}, "TaskDefaults": some}
+    definitions |= {"TaskPatternWithDefaults": pattern}
+    whole = {section: _task_forms(section, "TaskConfig", "TaskPattern") for section in SECTIONS}
+    for section in SECTIONS:
+        properties[section] = _task_forms(section, "TaskDefaults", "TaskPatternWithDefaults")
+    properties[DEFAULTS] = {"$ref": "#/$defs/TaskDefaults"}
+    schema |= {"if": {"not": {"required": [DEFAULTS]}}, "then": {"properties": whole}}
+
+
+def _task_forms(section: str, task: str, pattern: str) -> dict[str, Any]:
+    named = {"type": "object", "additionalProperties": {"$ref": f"#/$defs/{task}"}}
+    some = named if section == "source_tasks" else {**named, "minProperties": 1}
+    one = {"$ref": f"#/$defs/{pattern}"}
+    return {"anyOf": [some, one, {"type": "array", "items": {"anyOf": [named, one]}, "minItems": 1}]}
 
 
 def _searched() -> set[str]:

@@ -9,7 +9,6 @@ from typing import Any
 from mtl_search.catalog import LoadedStudy, load_study
 from mtl_search.errors import NOTHING, ConfigError, Problem, StudyError
 from mtl_search.search.folder import StudyFolder
-from mtl_search.space import idle_sections
 
 
 def holds_a_study(raw: object) -> bool:
@@ -60,10 +59,6 @@ def load_one_recipe(
         ConfigError: Every rule of form that is broken, a domain in the recipe among them.
     """
     space = study.get("space", {}) if recipe is None else recipe
-    if isinstance(space, Mapping) and recipe is not None:
-        names = (study.get(part) for part in ("tasks", "source_tasks"))
-        tasks, sources = (tuple(each) if isinstance(each, Mapping) else () for each in names)
-        space = {part: value for part, value in space.items() if part not in idle_sections(tasks, sources)}
     search = study.get("search", {})
     if isinstance(search, Mapping):
         kept = {key: value for key, value in search.items() if key != "time_budget"}

@@ -6,7 +6,7 @@ out of it.
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,17 @@ _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     ("resources", "activations"): ActivationsConfig,
     ("tracking",): TrackingConfig,
 }
+DEFAULTS = "task_defaults"
+_STUDY_KEYS = tuple(
+    key for name in StudyConfig.model_fields for key in ((name, DEFAULTS) if name == "source_tasks" else (name,))
+)
+"""Sections of a study file: those of its configuration, and the defaults that ``task_forms`` puts into its tasks."""
 _LONG = 100
 _STAND_INS = {"name": "study", "backbone": "any"}
 _STAND_IN_TASK = {"kind": "multilabel", "target": "any"}
 """Values under which the rules between the other sections can still be checked."""
+_Keys = Callable[[Sequence[Any]], tuple[str, ...]]
+"""Keys of the section that a path leads to."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -122,35 +129,52 @@ def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:
     """
     if not isinstance(raw, Mapping):
         rule = "the study file must be a mapping of sections" + (", not empty" if raw is None else "")
-        return None, [Problem("", rule, NOTHING if raw is None else raw, tuple(StudyConfig.model_fields))]
+        return None, [Problem("", rule, NOTHING if raw is None else raw, _STUDY_KEYS)]
     try:
         config = StudyConfig.model_validate(dict(raw))
     except ValidationError as error:
-        problems = _problems_of(error, raw)
+        problems = _problems_of(error, raw, _known_keys)
         return None, problems + _further_problems(error, raw, {problem.place for problem in problems})
     return config, config.cross_problems()
 
 
-def _problems_of(error: ValidationError, raw: Mapping[str, Any]) -> list[Problem]:
+def form_problems(model: type[BaseModel], values: Mapping[str, Any], place: str) -> list[Problem]:
+    """Broken rules of form in one section.
+
+    Args:
+        model: What the section must be.
+        values: Its plain values.
+        place: Its key path.
+    """
+    try:
+        model.model_validate(dict(values))
+    except ValidationError as error:
+        known = tuple(model.model_fields)
+        found = _problems_of(error, values, lambda _: known)
+        return [Problem(f"{place}.{problem.place}", problem.rule, problem.value, problem.choices) for problem in found]
+    return []
+
+
+def _problems_of(error: ValidationError, raw: Mapping[str, Any], known: _Keys) -> list[Problem]:
     """Pydantic's findings with key paths as the user wrote them, one problem a place."""
     by_place: dict[str, list[Any]] = {}
     for entry in error.errors(include_url=False):
         by_place.setdefault(_place(_path(entry, raw)), []).append(entry)
-    return [_problem_of(place, entries, raw) for place, entries in by_place.items()]
+    return [_problem_of(place, entries, raw, known) for place, entries in by_place.items()]
 
 
-def _problem_of(place: str, entries: Sequence[Any], raw: Mapping[str, Any]) -> Problem:
+def _problem_of(place: str, entries: Sequence[Any], raw: Mapping[str, Any], known: _Keys) -> Problem:
     first = entries[0]
     path, value, kind = _path(first, raw), first["input"], first["type"]
     if kind == "missing":
         return Problem(place, "is required")
     if kind in ("extra_forbidden", "invalid_key"):
-        return Problem(place, "is not a known key", NOTHING, _known_keys(path[:-1]))
+        return Problem(place, "is not a known key", NOTHING, known(path[:-1]))
     if "[key]" in first["loc"]:
         return Problem(place, f"its name {NAME_RULE}", path[-1])
     if isinstance(value, Mapping) and len(str(value)) > _LONG:
         value = list(value)
-    return Problem(place, joined_rules(entries), value, _known_keys(path) if kind == "model_type" else ())
+    return Problem(place, joined_rules(entries), value, known(path) if kind == "model_type" else ())
 
 
 def _path(entry: Any, raw: Mapping[str, Any]) -> list[Any]:
@@ -176,7 +200,7 @@ def _place(path: Sequence[Any]) -> str:
 def _known_keys(path: Sequence[Any]) -> tuple[str, ...]:
     """Keys of the section that a path leads to."""
     pattern = tuple("*" if path[0] == "tasks" and depth == 1 else str(part) for depth, part in enumerate(path))
-    return tuple(_SECTIONS[pattern].model_fields)
+    return tuple(_SECTIONS[pattern].model_fields) if pattern else _STUDY_KEYS
 
 
 def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[str]) -> list[Problem]:

@@ -22,13 +22,14 @@ FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alig
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset(
         {"passwords", "errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
-        | {"fields", "search_config", "config", "picking", "reading", "remote", "storage"}
+        | {"fields", "search_config", "config", "picking", "reading", "remote", "storage", "task_places"}
     ),
     FAMILIES,
     frozenset({"training", "families"}),
     frozenset({"execution"}),
     frozenset({"search"}),
-    frozenset({"rules", "catalog", "display", "quiet", "tracking", "report", "figures", "export", "extension"}),
+    frozenset({"rules", "catalog", "task_forms", "display", "quiet", "tracking", "report", "figures", "export"})
+    | {"extension"},
     frozenset({"listing", "launch", "publishing", "one_recipe", "outliving", "submitting", "compatibility"}),
     frozenset({"api"}),
     frozenset({"commands"}),

@@ -168,3 +168,45 @@ def test_schema_and_study_reader_refuse_the_same_mistakes(place: str, value: obj
     assert not VALIDATOR.is_valid(study)
     with pytest.raises(Exception, match=place.rpartition(".")[0] or place):
         load_study(study)
+
+
+PATTERN = {"columns": "assay_*", "kind": "binary", "metric": "auroc", "data": "mat"}
+GRADE = {"target": "G3", "data": "mat"}
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"tasks": PATTERN},
+        {"tasks": {**PATTERN, "columns": ["a*", "y"], "names": ["one", "two"]}},
+        {"tasks": [PATTERN, {"grade": {"kind": "regression", **GRADE}}, {**PATTERN, "names": "titles"}]},
+        {"tasks": {"columns": {"kind": "regression", **GRADE}}},
+        {"tasks": {"grade": GRADE}, "task_defaults": {"kind": "regression"}},
+        {"tasks": [{"columns": "y"}, {"grade": GRADE}], "task_defaults": {"kind": "regression", "metric": "mae"}},
+        {"source_tasks": [PATTERN, {"early": {"kind": "regression", **GRADE}}]},
+        {"source_tasks": {}},
+    ],
+)
+def test_schema_takes_tasks_in_every_form(sections: dict[str, Any]) -> None:
+    VALIDATOR.validate(RICH | sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"tasks": {}},
+        {"tasks": []},
+        {"tasks": ["grade"]},
+        {"tasks": {"columns": "y"}},
+        {"tasks": {**PATTERN, "columns": 3}},
+        {"tasks": {**PATTERN, "target": "y"}},
+        {"tasks": {**PATTERN, "metrik": "auroc"}},
+        {"tasks": {"grade": GRADE}},
+        {"tasks": {"grade": {"kind": "regresion"}}, "task_defaults": {"target": "y"}},
+        {"tasks": {"grade": GRADE}, "task_defaults": {"knd": "regression"}},
+    ],
+)
+def test_schema_and_study_reader_refuse_the_same_mistakes_in_tasks(sections: dict[str, Any]) -> None:
+    assert not VALIDATOR.is_valid(RICH | sections)
+    with pytest.raises(Exception, match=r"^task"):
+        load_study(RICH | sections)

@@ -64,7 +64,8 @@ def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address
 
     path, told = find_study(arguments.study), sys.stderr if arguments.json else sys.stdout
     use_folder_of(path)
-    begun = submit(load_study(str(path), overrides), _options(arguments), address, lambda line: print(line, file=told))
+    study = load_study(str(path), overrides, read_data=False)  # the data may lie where the cluster alone sees it
+    begun = submit(study, _options(arguments), address, lambda line: print(line, file=told))
     print(f"job {begun.job} at {begun.server.url} goes on without this shell. To come back:", file=told)
     for line in begun.ways_back:
         print(f"  {line}", file=told)

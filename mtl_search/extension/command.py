@@ -104,8 +104,9 @@ def extend_model(folder: Path, file: Path, to: Path, say: Say) -> Extended:
     check_formats(formats)
     check_target(to)
     known = Known(champion.preparation, {task.name: task for task in champion.tasks})
-    data = load_data(request.config.data, request.config.tasks, request.config.seed, known=known)
-    goals = task_goals(data)
+    with request.places.translated():
+        data = load_data(request.config.data, request.config.tasks, request.config.seed, known=known)
+        goals = task_goals(data)
     for note in data.notes:
         say(f"note: {note}")
     say(f"{champion.name}: {', '.join(task.name for task in champion.tasks)}; new: {', '.join(request.new)}")

@@ -1,7 +1,7 @@
 """Request: the file that `extend` is given, checked against the model; every error at once.
 
-It has ``data``, ``tasks`` and ``seed`` in the form of a study file, and a section ``extend`` with ``method`` and
-``schedule``.
+It has ``data``, ``tasks``, ``task_defaults`` and ``seed`` in the form of a study file, and a section ``extend`` with
+``method`` and ``schedule``.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.fields import parse_component
 from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.reading import parse_config, read_yaml
+from mtl_search.reading import DEFAULTS, parse_config, read_yaml
 from mtl_search.recipe import Component, Schedule
 from mtl_search.space import SearchSpace
+from mtl_search.task_forms import read_tasks
+from mtl_search.task_places import TaskPlaces
 from mtl_search.variants import build
 
-_SECTIONS = ("data", "tasks", "seed", "extend")
+_SECTIONS = ("data", "tasks", DEFAULTS, "seed", "extend")
 _EXTEND = ("method", "schedule")
 _METHOD, _SCHEDULE = "extend.method", "extend.schedule"
 _IDLE = {
@@ -44,6 +46,7 @@ class Request:
         schedule: How long and how to train.
         new: Names of the new tasks, in the file's order.
         growths: Where each joins the model.
+        places: Where the file has the tasks that it did not write out.
     """
 
     config: StudyConfig
@@ -52,6 +55,7 @@ class Request:
     schedule: Schedule
     new: tuple[str, ...]
     growths: tuple[Growth, ...]
+    places: TaskPlaces
 
 
 def read_request(path: Path, model: MultiTaskModel) -> Request:
@@ -69,11 +73,11 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
         rule = "the extend file must be a mapping of sections" + (", not empty" if raw is None else "")
         raise ConfigError([Problem("", rule, NOTHING if raw is None else raw, _SECTIONS)])
     problems = [Problem(str(key), "is not a known key", NOTHING, _SECTIONS) for key in raw if key not in _SECTIONS]
-    known = {key: raw[key] for key in ("data", "tasks", "seed") if key in raw}
-    config, found = parse_config({**known, "name": "extension", "backbone": "any"})
-    problems += found
-    sources = _bound_sources(known.get("data"), problems)
-    tasks = [str(name) for name in known["tasks"]] if isinstance(known.get("tasks"), Mapping) else []
+    read = read_tasks({key: raw[key] for key in ("data", "tasks", DEFAULTS, "seed") if key in raw})
+    config, found = parse_config({**read.plain, "name": "extension", "backbone": "any"})
+    problems += read.complete(found)
+    sources = _bound_sources(read.plain.get("data"), problems)
+    tasks = read.names("tasks")
     new = tuple(name for name in tasks if all(name != task.name for task in model.tasks))
     if tasks and not new:
         names = tuple(task.name for task in model.tasks)
@@ -98,9 +102,9 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
             Problem("data.stream", "has no effect here: the rows that a model is extended on are in memory", True)
         )
     if problems or config is None or method is None or schedule is None:
-        raise ConfigError(problems)
+        raise ConfigError(read.places.translate(problems))
     data = config.data.model_copy(update=sources)
-    return Request(config.model_copy(update={"data": data}), component, method, schedule, new, growths)
+    return Request(config.model_copy(update={"data": data}), component, method, schedule, new, growths, read.places)
 
 
 def _bound_sources(data: Any, problems: list[Problem]) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""Task places: where a study file has the keys of a task that it did not write out, for the problems told about them.
+
+``task_forms`` makes tasks of patterns and defaults. What is found wrong with those tasks later is told at the place in
+the file that they come from, once for all tasks that come from there.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from mtl_search.errors import Problem, ProblemsError
+
+_NAMED = 3
+"""Tasks that a problem names; it counts the others."""
+
+
+@dataclass(frozen=True)
+class TaskPlaces:
+    """See the module.
+
+    Attributes:
+        written: By section, task and key: the key's place in the file, and whether other tasks take it from there too.
+            The key "" stands for the task itself.
+    """
+
+    written: Mapping[tuple[str, str, str], tuple[str, bool]] = field(default_factory=dict)
+
+    def translate(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The problems at the places that the file has; what several tasks have from one place is said once."""
+        found: dict[str, tuple[Problem, dict[str, None]]] = {}
+        for problem in problems:
+            place, task = self._found(problem.place)
+            moved = Problem(place, problem.rule, problem.value, problem.choices)
+            _, tasks = found.setdefault(str(moved), (moved, {}))
+            tasks |= {task: None} if task else {}
+        return [_of_tasks(problem, list(tasks)) for problem, tasks in found.values()]
+
+    @contextmanager
+    def translated(self) -> Iterator[None]:
+        """Translate the problems of what the block raises."""
+        try:
+            yield
+        except ProblemsError as error:
+            if not self.written:
+                raise
+            raise type(error)(self.translate(error.problems)) from error
+
+    def _found(self, place: str) -> tuple[str, str]:
+        """The place in the file, and the task where that place does not tell which one is meant."""
+        section, _, rest = place.partition(".")
+        name, _, inner = rest.partition(".")
+        key = re.split(r"[.\[]", inner)[0]
+        for known, left in ((key, inner[len(key) :]), ("", f".{inner}" if inner else "")):
+            if (section, name, known) in self.written:
+                written, shared = self.written[section, name, known]
+                return f"{written}{left}", name if shared else ""
+        return place, ""
+
+
+def _of_tasks(problem: Problem, tasks: Sequence[str]) -> Problem:
+    """A problem that says which tasks have it."""
+    if not tasks:
+        return problem
+    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+    said = f"(task{'s' if len(tasks) > 1 else ''} {', '.join(tasks[:_NAMED])}{more})"
+    return Problem(problem.place, f"{problem.rule} {said}", problem.value, problem.choices)
