@@ -70,6 +70,7 @@ def run_child(file: Path) -> None:
     """One study in this process; its epochs and times as JSON on the last line."""
     from mtl_search.catalog import load_study
     from mtl_search.launch import prepare, storage_of
+    from mtl_search.search.data_card import data_card
     from mtl_search.search.folder import StudyFolder
     from mtl_search.search.study import Study
 
@@ -78,7 +79,7 @@ def run_child(file: Path) -> None:
     read = time.monotonic() - started
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    folder.begin(config, resume=False)
+    folder.begin(config, data_card(prepared.workload), resume=False)
     outcome = Study(config, prepared.study.space, prepared.workload, folder, []).run()
     results = [json.loads(path.read_text()) for path in sorted(folder.path.rglob("result.json"))]
     told = {

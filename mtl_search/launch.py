@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mtl_search.passwords import without_passwords
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.rules import schedule_notes
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
+from mtl_search.search.data_card import check_same_rows, data_card
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -36,7 +37,6 @@ from mtl_search.storage import Place, place
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
-from mtl_search.training.files import write_json
 from mtl_search.training.metrics import metric_notes, task_goals
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch
@@ -124,6 +124,25 @@ def prepare(study: LoadedStudy) -> Prepared:
     return Prepared(study, data, workload, tuple(notes))
 
 
+def check_rows_of(folder: StudyFolder, prepared: Prepared) -> None:
+    """See that a study of one recipe is trained on the rows of the study that the recipe was found in.
+
+    Args:
+        folder: The study that the recipe was found in.
+        prepared: The study of one recipe, whose seed may differ and with it the cut into splits.
+
+    Raises:
+        StudyError: The rows have changed since.
+        DataError: The rows can no longer be cut as they were.
+    """
+    config, workload = folder.read_config(), prepared.workload
+    if config.seed != workload.seed:
+        data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
+        workload = replace(workload, data=data)
+    way_out = "train the recipe itself on the new rows: mtl-search train RECIPE.yaml --study FILE"
+    check_same_rows(folder.name, folder.read_data(), data_card(workload), way_out)
+
+
 def _fetch(config: StudyConfig) -> Fetch:
     """Where a study's bases get earlier models from."""
     return partial(trunk, storage=storage_of(config), uri=tracking_uri(config))
@@ -154,8 +173,7 @@ def run_study(
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
     with folder.locked(shared=join) as ownership:
-        config = folder.begin(config, resume=resume, join=join)
-        write_json(folder.data_file, _data_card(prepared))
+        config = folder.begin(config, data_card(prepared.workload), resume=resume, join=join)
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with ExitStack() as stack:
             objectives = len(config.search.objectives)
@@ -196,21 +214,6 @@ def run_study(
             if drivers is not None:
                 drivers.concluded()
             return Ended(outcome, tracker.page)
-
-
-def _data_card(prepared: Prepared) -> dict[str, object]:
-    """What export needs to know of the data, without the data."""
-    data = prepared.data
-    return {
-        "tasks": [task.to_dict() for task in data.tasks],
-        "source_tasks": [task.to_dict() for task in data.source_tasks],
-        "preparation": data.preparation.to_dict(),
-        "sample": data.sample,
-        "description": data.describe(),
-        "key": data.key,
-        "datasets": list(data.datasets),
-        "blocks": prepared.workload.blocks,
-    }
 
 
 def use_folder_of(study_file: Path) -> None:

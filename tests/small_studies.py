@@ -11,6 +11,7 @@ from tiny_studies import SOURCE, TASKS
 from mtl_search.catalog import load_study
 from mtl_search.launch import prepare
 from mtl_search.recipe import Recipe
+from mtl_search.search.data_card import data_card
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
@@ -81,7 +82,7 @@ def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher) -> Out
     """Run a study in this process, on the Ray it is connected to, or go on with it."""
     prepared = prepare(load_study({**raw, "storage": str(storage)}))
     folder = folder_of(storage)
-    folder.begin(prepared.study.config, resume=folder.exists)
+    folder.begin(prepared.study.config, data_card(prepared.workload), resume=folder.exists)
     return Study(prepared.study.config, prepared.study.space, prepared.workload, folder, watchers).run()
 
 

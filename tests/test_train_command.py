@@ -110,5 +110,5 @@ def test_a_study_of_another_folder_is_trained_beside_it(tmp_path: Path, monkeypa
     add_arguments(parser)
     here = str(tmp_path / "here")
     for words, storage in (([], made.storage), (["--output", here], here)):
-        loaded = _loaded(parser.parse_args(["--best", str(made.path), *words]))
+        loaded, _ = _loaded(parser.parse_args(["--best", str(made.path), *words]))
         assert loaded.config.storage == str(storage)

@@ -9,7 +9,7 @@ from mtl_search.api.result import StudyResult
 from mtl_search.api.running import run_prepared
 from mtl_search.catalog import LoadedStudy, find_study, load_study
 from mtl_search.errors import ConfigError, Problem, StudyError
-from mtl_search.launch import prepare, storage_of, use_folder_of
+from mtl_search.launch import check_rows_of, prepare, storage_of, use_folder_of
 from mtl_search.objects import is_object, known
 from mtl_search.one_recipe import holds_a_study, load_one_recipe
 from mtl_search.reading import read_yaml
@@ -82,15 +82,18 @@ def train(
 
     Raises:
         ConfigError: Every rule that is broken.
-        StudyError: There is no such study or trial, or one of the new study's name exists and is not to be resumed.
+        StudyError: There is no such study or trial, its rows have changed since, or one of the new study's name exists
+            and is not to be resumed.
     """
-    base, plain, objects = _chosen(recipe, study, trial, sections.get("storage", STORAGE))
+    base, plain, objects, found_in = _chosen(recipe, study, trial, sections.get("storage", STORAGE))
+    if {"data", "tasks", "source_tasks"} & sections.keys():
+        found_in = None
     given = hand_over({**base, **sections} | ({} if plain is None else {"space": plain}))
     given = HandedOver(given.plain, {**objects, **given.objects})
     with known(given.objects):
         fixed = None if plain is None else given.plain["space"]
         loaded = load_one_recipe(given.plain, fixed, name=sections.get("name"), epochs=epochs)
-        return _run(loaded, given, resume, verbose)
+        return _run(loaded, given, resume, verbose, found_in)
 
 
 def _chosen(
@@ -98,23 +101,25 @@ def _chosen(
     study: StudyResult | Study | None,
     trial: int | None,
     storage: str | Path,
-) -> tuple[dict[str, Any], dict[str, Any] | None, Mapping[str, object]]:
-    """A study's sections, the recipe (None for the one that its space holds), and the objects that they name."""
+) -> tuple[dict[str, Any], dict[str, Any] | None, Mapping[str, object], StudyFolder | None]:
+    """A study's sections, the recipe (None: the space holds it), their objects, and where the recipe was found."""
     recipe = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
     plain = None if recipe is None else _values(recipe, "recipe file")
     if plain is not None and holds_a_study(plain):
         if study is not None:
             raise ConfigError([Problem("study", "has no effect: the recipe's file is a study of its own")])
-        return plain, None, {}
+        return plain, None, {}, None
     ran = study if isinstance(study, StudyResult) else _opened(study, storage)
     if trial is not None and (plain is not None or ran is None):
         raise ConfigError([Problem("trial", "must go with a study that was run, and without a recipe", trial)])
     if ran is not None:
         use_folder_of(Path.cwd() / ran.name)
         base = ran.config.model_dump(mode="json") | {"storage": str(ran.storage)}
-        return base, ran.recipe_of(trial) if plain is None else plain, ran.objects
+        if plain is not None:
+            return base, plain, ran.objects, None
+        return base, ran.recipe_of(trial), ran.objects, StudyFolder(ran.storage, ran.name)
     assert not isinstance(study, StudyResult)
-    return _sections(study), plain, {}
+    return _sections(study), plain, {}, None
 
 
 def open_study(
@@ -147,8 +152,13 @@ def open_study(
     return StudyResult(folder, found)
 
 
-def _run(loaded: LoadedStudy, given: HandedOver, resume: bool, verbose: bool) -> StudyResult:
-    run_prepared(prepare(loaded), resume=resume, verbose=verbose)
+def _run(
+    loaded: LoadedStudy, given: HandedOver, resume: bool, verbose: bool, found_in: StudyFolder | None = None
+) -> StudyResult:
+    prepared = prepare(loaded)
+    if found_in is not None:
+        check_rows_of(found_in, prepared)
+    run_prepared(prepared, resume=resume, verbose=verbose)
     config = loaded.config
     return StudyResult(StudyFolder(storage_of(config), config.name), given.objects)
 

@@ -36,17 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.launch import prepare
+    from mtl_search.launch import check_rows_of, prepare
 
-    prepared = prepare(_loaded(arguments))
+    loaded, found_in = _loaded(arguments)
+    prepared = prepare(loaded)
+    if found_in is not None:
+        check_rows_of(found_in, prepared)
     words = {name: getattr(arguments, name) for name in ("best", "trial", "study", "epochs", "name", "seed", "output")}
     options = [f"--{name} {value}" for name, value in words.items() if value is not None]
     again = " ".join(["mtl-search train", *options, *([arguments.recipe] if arguments.recipe else []), "--resume"])
     return carry_out(prepared, again, resume=arguments.resume)
 
 
-def _loaded(arguments: argparse.Namespace) -> "LoadedStudy":
-    """The study of one recipe that the arguments ask for.
+def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | None]":
+    """The study of one recipe that the arguments ask for, and the study that the recipe was found in.
 
     Raises:
         ConfigError: They do not say which recipe, or of which study; or the recipe breaks a rule.
@@ -57,14 +60,15 @@ def _loaded(arguments: argparse.Namespace) -> "LoadedStudy":
     from mtl_search.reading import read_yaml
 
     recipe: Mapping[str, Any] | None
+    found_in: StudyFolder | None = None
     if arguments.best is not None or arguments.trial is not None:
         name = arguments.best if arguments.best is not None else arguments.recipe
         if name is None or (arguments.best is not None and arguments.recipe is not None):
             raise ConfigError([Problem("train", "needs one study: --best STUDY, or --trial N STUDY")])
         if arguments.study is not None:
             raise ConfigError([Problem("--study", "has no effect: the recipe's own study counts", arguments.study)])
-        folder = study_folder(arguments, name)
-        study, recipe = _written(folder), recipe_of(folder, arguments.trial)
+        found_in = study_folder(arguments, name)
+        study, recipe = _written(found_in), recipe_of(found_in, arguments.trial)
         use_folder_of(Path(name))
     elif arguments.recipe is None:
         raise ConfigError([Problem("train", "needs a recipe: RECIPE.yaml, --best STUDY, or --trial N STUDY")])
@@ -81,7 +85,8 @@ def _loaded(arguments: argparse.Namespace) -> "LoadedStudy":
     names = {"seed": "seed", "output": "storage"}
     chosen = {place: getattr(arguments, name) for name, place in names.items()}
     overrides = {place: value for place, value in chosen.items() if value is not None}
-    return load_one_recipe(study, recipe, name=arguments.name, epochs=arguments.epochs, overrides=overrides)
+    loaded = load_one_recipe(study, recipe, name=arguments.name, epochs=arguments.epochs, overrides=overrides)
+    return loaded, found_in
 
 
 def _study(arguments: argparse.Namespace) -> dict[str, Any]:

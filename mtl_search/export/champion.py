@@ -26,7 +26,6 @@ from mtl_search.recipe import Component, Recipe
 from mtl_search.search.folder import StudyFolder
 from mtl_search.storage import Place, place
 from mtl_search.training.checkpoint import MODEL_FILE, load_tensors
-from mtl_search.training.files import read_json
 from mtl_search.transfer import AUXILIARIES
 from mtl_search.variants import build
 
@@ -177,12 +176,9 @@ def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None
 def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Place | None = None) -> Champion:
     """The model that an outcome tells of; its parameters from the file, or where the outcome says."""
     config = folder.read_config()
-    data_file = folder.data_file
-    if not data_file.exists():
-        raise StudyError(f"study {folder.name} lacks the file that describes its data: {data_file}")
+    data = folder.read_data()
     file = file or _home(folder, place(outcome["folder"]), outcome["number"]) / MODEL_FILE
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
-    data = read_json(data_file)
     recipe = Recipe.from_dict(outcome["recipe"])
     if build(AUXILIARIES, recipe.auxiliary).trains:
         targets, sources = ([task["name"] for task in data[part]] for part in ("tasks", "source_tasks"))

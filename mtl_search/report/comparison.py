@@ -12,7 +12,6 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.statistics import Estimate, difference
-from mtl_search.training.files import read_json
 
 _TOO_GOOD = "its improvement is the best of its trials, and so too good on average"
 
@@ -161,7 +160,7 @@ def _sides(folders: Sequence[StudyFolder]) -> Iterator[Side]:
         yield Side(
             folder.name if names.count(folder.name) == 1 else f"{folder.name} in {folder.storage}",
             config,
-            read_json(folder.data_file),
+            folder.read_data(),
             folder.records(config.search.storage),
             None if written is None else Outcome.from_dict(written),
         )

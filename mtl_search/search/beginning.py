@@ -13,6 +13,8 @@ from mtl_search.search_config import EQUAL, MEAN_IMPROVEMENT, RELIABILITY, Basel
 
 _DECIDING = ("data", "tasks", "source_tasks", "backbone", "space", "seed")
 """Sections that decide what a trial's result means."""
+_ORDERED = ("tasks", "source_tasks", "data.sources")
+"""Sections whose order counts too: the cut into splits asks the tasks in turn, and a model has its heads in order."""
 
 
 _DECIDING_IN_SEARCH = {
@@ -44,6 +46,11 @@ def resumed_config(study: str, before: Mapping[str, Any], config: StudyConfig) -
     now = config.model_dump(mode="json")
     changed = [part for part in _DECIDING if _deciding(before, part) != _deciding(now, part)]
     changed += [
+        f"order of {part}"
+        for part in _ORDERED
+        if _names(before, part) != _names(now, part) and sorted(_names(before, part)) == sorted(_names(now, part))
+    ]
+    changed += [
         f"search.{name}"
         for name, earlier in _DECIDING_IN_SEARCH.items()
         if before["search"].get(name, earlier) != now["search"][name]
@@ -62,3 +69,11 @@ def _deciding(config: Mapping[str, Any], part: str) -> str:
     if part == "data" and isinstance(section, Mapping):
         section = {name: value for name, value in section.items() if name != "stream"}
     return content_key(section)
+
+
+def _names(config: Mapping[str, Any], part: str) -> list[str]:
+    """Names in a section, in the order of the study file."""
+    section: Any = config
+    for key in part.split("."):
+        section = (section or {}).get(key)
+    return list(section or ())

@@ -1,6 +1,6 @@
 """A study's folder in the storage, or its copy here (see ``mirror``): where all lies, and who holds it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +13,14 @@ from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError, shown
 from mtl_search.fields import NAME_RULE, is_name
 from mtl_search.search.beginning import resumed_config
+from mtl_search.search.data_card import check_same_rows
 from mtl_search.search.mirror import Mirror, mirror_of
 from mtl_search.search.optuna_journal import cut_torn_line, leave_storage, open_storage
 from mtl_search.search.ownership import Ownership, owner_of
 from mtl_search.search.record import TrialRecord, records_of, tried
+from mtl_search.search_config import JOURNAL
 from mtl_search.storage import Place, place, probe
-from mtl_search.training.files import read_json, write_json
+from mtl_search.training.files import read_json, write_json, write_json_once
 
 
 @dataclass(frozen=True)
@@ -167,30 +169,85 @@ class StudyFolder:
         """Who runs the study now, in words; None where nobody does."""
         return owner_of(self.home, self.path / "lock")
 
-    def begin(self, config: StudyConfig, *, resume: bool, join: bool = False) -> StudyConfig:
-        """Take up the study: write its configuration, or hold a resumed one's against what was written.
+    def begin(self, config: StudyConfig, card: Mapping[str, Any], *, resume: bool, join: bool = False) -> StudyConfig:
+        """Take up the study: write what it is made with, or hold a resumed one's file and rows against what is there.
+
+        The study's data card is written once and never replaced. The configuration is replaced after every check.
+
+        Args:
+            config: The study file.
+            card: The rows as they are now, see ``data_card``.
+            resume: Whether to go on with a study of this name.
+            join: Whether to run the study together with other drivers.
 
         Returns:
             The configuration to go on with.
 
         Raises:
-            StudyError: It exists and is not to be resumed, or it was begun with other data, tasks or space.
+            StudyError: The study exists and is not to be resumed, or it was begun with other rows, tasks or space, or
+                its trials lie in another database.
         """
-        if self.exists:
-            before = read_json(self.config_file)
-            if not (resume or join):
-                raise StudyError(
-                    f"study {self.name} exists in {self.storage}: add --resume to go on with it "
-                    "(--trials N extends it), or give the new study another name"
-                )
-            config = resumed_config(self.name, before, config)
-        write_json(self.config_file, config.model_dump(mode="json"))
+        if self.exists and not (resume or join):
+            raise StudyError(
+                f"study {self.name} exists in {self.storage}: add --resume to go on with it "
+                "(--trials N extends it), or give the new study another name"
+            )
+        if not self.exists:
+            self._check_new(config.search.storage)
+            # Of drivers that join at the same moment, one begins the study.
+            write_json_once(self.config_file, config.model_dump(mode="json"))
+        before = read_json(self.config_file)
+        config = resumed_config(self.name, before, config)
+        self._check_trials(config.search.storage, before["search"]["storage"])
+        write_json_once(self.data_file, card)  # not there yet: the study is new, or was killed right here
+        check_same_rows(self.name, read_json(self.data_file), card, "give the new study another name")
+        if (snapshot := config.model_dump(mode="json")) != before:
+            write_json(self.config_file, snapshot)
         if join:
             return config
         # This process holds the study: a lock in Optuna's journal is one that a killed driver left, as is half a line.
         Path(f"{self._journal}.lock").unlink(missing_ok=True)
         cut_torn_line(self._journal)
         return config
+
+    def _check_new(self, database: str) -> None:
+        """See that a new study finds no trials of another one.
+
+        Raises:
+            StudyError: The database holds a study of this name.
+        """
+        # A driver that joins at the same moment may have begun this very study since.
+        if database != JOURNAL and self._holds(database) and not self.exists:
+            raise StudyError(
+                f"search.storage: {shown(database)} holds a study {self.name} that was begun in another storage than "
+                f"{self.storage}; give that one as storage, or give the new study another name"
+            )
+
+    def _check_trials(self, database: str, before: str) -> None:
+        """See that the study's trials are where they are looked for.
+
+        Raises:
+            StudyError: They are not.
+        """
+        if (database != before or self.trials.exists()) and not self._holds(database):
+            raise StudyError(
+                f"search.storage: {shown(database)} holds no study {self.name}, which has its trials in "
+                f"{shown(before)}; name the database that has them, or give the new study another name"
+            )
+
+    def _holds(self, database: str) -> bool:
+        """Whether Optuna's storage has this study."""
+        if database == JOURNAL:  # reading a long one takes seconds
+            return self._journal.exists() and self._journal.stat().st_size > 0
+        storage = self.optuna_storage(database)
+        try:
+            storage.get_study_id_from_name(self.name)
+        except KeyError:
+            return False
+        else:
+            return True
+        finally:
+            leave_storage(storage)
 
     def read_config(self) -> StudyConfig:
         """The configuration the study was begun with.
@@ -203,6 +260,17 @@ class StudyFolder:
             known = f" (there: {', '.join(there)})" if there else ""
             raise StudyError(f"no study {self.name!r} in {self.storage}{known}")
         return StudyConfig.model_validate(read_json(self.config_file))
+
+    def read_data(self) -> dict[str, Any]:
+        """The card of the rows that the study was begun with, see ``data_card``.
+
+        Raises:
+            StudyError: There is none.
+        """
+        if not self.data_file.exists():
+            raise StudyError(f"study {self.name} lacks the file that describes its data: {self.data_file}")
+        card: dict[str, Any] = read_json(self.data_file)
+        return card
 
     def read_outcome(self) -> dict[str, Any] | None:
         """What the study found, if it has ended well."""

@@ -99,6 +99,26 @@ def write_json(path: Place, data: Any) -> None:
     _write(path, json.dumps(data, indent=1))
 
 
+def write_json_once(path: Path, data: Any) -> None:
+    """Write plain JSON values unless the file is there; of several writers at the same moment the first one counts.
+
+    Raises:
+        StorageError: There is no room, or the storage refuses.
+    """
+    if path.exists():
+        return
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        write_json(aside, data)
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return
+    except OSError:  # a file system without hard links
+        write_json(path, data)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_sealed(path: Place, data: dict[str, Any]) -> None:
     """The same with a digest of the text as a first entry, which ``read_json`` holds it against."""
     text = json.dumps(data, indent=1)

@@ -178,7 +178,7 @@ def test_training_one_recipe_says_what_it_lacks(
 
 def test_opening_a_study_says_what_it_has_no_use_for(tmp_path: Path) -> None:
     given = load_study({**hand_over(study(backbone="mlp", data={"sklearn": {"name": "iris"}})).plain})
-    StudyFolder(tmp_path, "small").begin(given.config, resume=False)
+    StudyFolder(tmp_path, "small").begin(given.config, {}, resume=False)
     with pytest.raises(ConfigError, match="backbone: has no effect: the study's backbone was not handed over"):
         mtl_search.open_study("small", storage=tmp_path, backbone=blocks())
     opened = mtl_search.open_study("small", storage=tmp_path)

@@ -38,7 +38,7 @@ def test_drawing_a_study_whose_search_has_not_begun_makes_none(tmp_path: Path) -
     config = small_study(objective=["kind", "petal"]).config
     folder = StudyFolder(tmp_path, config.name)
     folder.path.mkdir(parents=True)
-    folder.begin(config, resume=False)
+    folder.begin(config, {}, resume=False)
     overview = Overview(folder)
     assert (overview.records, overview.params, overview.searched) == ([], {}, [])
     assert len(folder.optuna_study("journal", objectives=2).directions) == 2
@@ -55,12 +55,12 @@ def test_a_journal_whose_last_line_was_torn_by_a_kill_is_read_and_goes_on(tmp_pa
     config = small_study().config
     folder = StudyFolder(tmp_path, config.name)
     folder.path.mkdir(parents=True)
-    folder.begin(config, resume=False)
+    folder.begin(config, {}, resume=False)
     journal = journal_of_two_trials(folder)
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":5,"worker')
     assert [trial.value for trial in folder.read_trials("journal")] == [1.0, 2.0]
-    folder.begin(config, resume=True)
+    folder.begin(config, {}, resume=True)
     assert journal.read_bytes() == whole
     study = folder.optuna_study("journal")
     study.tell(study.ask(), 3.0)
