@@ -4,6 +4,7 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 ``catalog`` binds the parameters of its variants.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
@@ -213,6 +214,7 @@ class StudyConfig(Section):
             for name in self.source_tasks
             if name in self.tasks
         ]
+        problems += answer_problems({name: task.kind for name, task in self.tasks.items()})
         used = {task.data or datasets[0] for task in (*self.tasks.values(), *self.source_tasks.values())}
         problems += [
             Problem(f"data.sources.{name}", "has no effect: no task uses this data set")
@@ -237,6 +239,25 @@ class StudyConfig(Section):
                 Problem("resources.precision", "has no effect without resources.gpus_per_worker", precision)
             )
         return problems
+
+
+def answer_problems(kinds: Mapping[str, str]) -> list[Problem]:
+    """Tasks whose predictions would stand in the column that another task's probabilities have.
+
+    Args:
+        kinds: The kind of every task that a model answers, by name.
+    """
+    columns = {probabilities_of(name): name for name, kind in kinds.items() if kind != "regression"}
+    return [
+        Problem(f"tasks.{name}", f"must not be named like the column of probabilities of task {columns[name]}", name)
+        for name in kinds
+        if name in columns
+    ]
+
+
+def probabilities_of(task: str) -> str:
+    """The column in which a served model gives the probabilities of a task's labels."""
+    return f"{task}_probabilities"
 
 
 def _task_problems(place: str, name: str, task: TaskConfig, datasets: tuple[str, ...]) -> list[Problem]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.config import StudyConfig
+from mtl_search.data.task import DEFAULT_METRICS
 from mtl_search.domains import Choice
 from mtl_search.errors import Problem
 from mtl_search.fusion import FUSIONS
@@ -19,6 +20,9 @@ from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.bases import LearnedBase
 from mtl_search.variants import build, variant
 
+_GAIN = "gain"
+"""Stands in the names of metrics (``test/gain/TASK``) where other metrics have a task's name (``test/TASK/METRIC``)."""
+
 
 def rule_problems(config: StudyConfig, space: SearchSpace, *, sound: bool) -> list[Problem]:
     """Every rule between sections that a study file breaks.
@@ -28,7 +32,7 @@ def rule_problems(config: StudyConfig, space: SearchSpace, *, sound: bool) -> li
         space: Its search space.
         sound: Whether every variant in it can be constructed; what needs that is left out if not.
     """
-    problems = [*_search_problems(config, space), *_source_problems(config, space)]
+    problems = [*_search_problems(config, space), *_source_problems(config, space), *_tracking_problems(config)]
     return [*problems, *_transfer_problems(space), *_idle_problems(space)] if sound else problems
 
 
@@ -97,6 +101,15 @@ def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         rule = "have no effect: neither a base (pretrain, ...) nor space.auxiliary learns from them"
         return [Problem("source_tasks", rule, tuple(config.source_tasks))]
     return []
+
+
+def _tracking_problems(config: StudyConfig) -> list[Problem]:
+    """Tasks of which MLflow would keep two figures under one name: a gain, and the metric of a task called so."""
+    if (task := config.tasks.get(_GAIN)) is None:
+        return []
+    metric = DEFAULT_METRICS[task.kind] if task.metric is None else task.metric.name
+    rule = f"must not be the name of a task beside the task {_GAIN}, which has this metric: MLflow keeps both as one"
+    return [Problem(f"tasks.{metric}", rule)] if metric in config.tasks else []
 
 
 def _transfer_problems(space: SearchSpace) -> list[Problem]:

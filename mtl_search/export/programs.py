@@ -7,7 +7,7 @@ first of them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,11 @@ Program = Callable[[Encoded], tuple[np.ndarray, ...]]
 def input_names(encoded: int) -> tuple[str, ...]:
     """Names of the encoded inputs, in order, by how many there are."""
     return ("values",) if encoded == 1 else ("numbers", "codes", "text")[:encoded]
+
+
+def output_names(tasks: Sequence[str], inputs: Sequence[str]) -> list[str]:
+    """Names of an ONNX file's outputs: the tasks'; of a task that is named like an input ``<task>.output``."""
+    return [f"{task}.output" if task in inputs else task for task in tasks]
 
 
 def trace(champion: Champion) -> ExportedProgram:
@@ -72,22 +77,22 @@ def require_onnx() -> None:
 
 
 def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None:
-    """Write a program as ONNX; inputs as `input_names`, outputs named by task.
+    """Write a program as ONNX; inputs as `input_names`, outputs as `output_names`.
 
     Raises:
         ExportError: The program has an operator that ONNX lacks.
     """
+    inputs = input_names(len(champion.encode(champion.sample)))
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())
+    outputs = output_names([task.name for task in champion.tasks], inputs)
     with explaining("the ONNX exporter cannot take this model"):
-        torch.onnx.export(
-            program,
-            f=path,
-            dynamo=True,
-            verbose=False,
-            input_names=input_names(len(champion.encode(champion.sample))),
-            output_names=[task.name for task in champion.tasks],
-            external_data=weights > _INLINE_LIMIT,
-        )
+        exported = torch.onnx.export(program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs)
+        assert exported is not None
+        for node in exported.model.graph.all_nodes():  # the exporter's own names, such as `linear`, may be tasks' too
+            for value in node.outputs:
+                if value.name in outputs and not value.is_graph_output():
+                    value.name = f"{value.name}.inner"
+        exported.save(path, external_data=weights > _INLINE_LIMIT)
 
 
 def open_pt2(path: Path) -> Program:

@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema, TensorSpec
 
+from mtl_search.config import answer_problems, probabilities_of
 from mtl_search.data import encoding
 from mtl_search.export.champion import Champion, Columns
 from mtl_search.export.failure import ExportError, explaining
@@ -34,9 +35,8 @@ def labels_document(champion: Champion) -> dict[str, Any]:
     Raises:
         ExportError: Two tasks would answer in the same column.
     """
-    answers = [f"{task.name}_probabilities" for task in champion.tasks if task.labels]
-    if clash := sorted({task.name for task in champion.tasks}.intersection(answers)):
-        raise ExportError(f"tasks.{clash[0]}: must not have the name of another task's column of probabilities")
+    if clashes := answer_problems({task.name: task.kind for task in champion.tasks}):
+        raise ExportError(str(clashes[0]))  # of a study that an earlier version ran
     return {
         "mark": MARK,
         "study": champion.name,
@@ -81,7 +81,7 @@ def signature_of(champion: Champion) -> ModelSignature:
         said = DataType.double if task.kind == "regression" else DataType.string
         outputs.append(ColSpec(Array(said) if task.kind == "multilabel" else said, task.name))
         if task.labels:
-            outputs.append(ColSpec(Map(DataType.double), f"{task.name}_probabilities"))
+            outputs.append(ColSpec(Map(DataType.double), probabilities_of(task.name)))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
@@ -160,7 +160,7 @@ def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[n
             if task.kind == "regression":
                 parts.append(np.asarray(answer[task.name], dtype=np.float64))
                 continue
-            rows = np.asarray([[row[label] for label in task.labels] for row in answer[f"{task.name}_probabilities"]])
+            rows = np.asarray([[row[label] for label in task.labels] for row in answer[probabilities_of(task.name)]])
             parts.append(rows[:, 1] if task.kind == "binary" else rows)
         return tuple(parts)
 

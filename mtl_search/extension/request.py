@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_search.binding import bind_component
-from mtl_search.config import StudyConfig
+from mtl_search.config import StudyConfig, answer_problems
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.extension import EXTENSIONS, Extension
@@ -82,6 +82,10 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
     if tasks and not new:
         names = tuple(task.name for task in model.tasks)
         problems.append(Problem("tasks", "must have a task that the model does not have", tasks, names))
+    if config is not None and new:
+        kinds = {task.name: str(task.kind) for task in model.tasks}
+        found = answer_problems(kinds | {name: config.tasks[name].kind for name in new})
+        problems += [problem for problem in found if problem not in problems]
     section = raw.get("extend")
     if section is not None and not isinstance(section, Mapping):
         problems.append(Problem("extend", "must be a mapping", section, _EXTEND))

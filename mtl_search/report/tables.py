@@ -9,6 +9,7 @@ import yaml
 from mtl_search.display import recipe_words, varying
 from mtl_search.passwords import without_passwords
 from mtl_search.report.findings import percent
+from mtl_search.report.terminal import titles_of
 from mtl_search.search.going_on import export_line, output_flag, resume_line, train_line
 from mtl_search.search.outcome import TaskOutcome
 from mtl_search.search.overview import Overview
@@ -146,7 +147,8 @@ def trials_of(overview: Overview) -> Table:
         "worker held, and what of its recipe differs between trials. One that was stopped early counts with its best "
         "epoch."
     )
-    head = ("trial", "state", overview.judged_by, *few, "seconds", "MiB", "recipe")
+    before, after = ("trial", "state", overview.judged_by), ("seconds", "MiB", "recipe")
+    head = (*before, *titles_of(few, (*before, *after)), *after)
     best = None if overview.outcome is None else overview.outcome.number
     marked = frozenset(place for place, record in enumerate(overview.records) if record.number == best)
     return Table(f"All {len(rows)} trials", sentence, head, tuple(rows), marked)

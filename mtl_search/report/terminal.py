@@ -94,7 +94,8 @@ def _trials(trials: Sequence[TrialRecord], tasks: Sequence[str]) -> Table:
     searched = varying([trial.recipe for trial in trials if trial.recipe is not None])
     measured = [name for name in ("seconds", "worker_seconds", "peak_mib") if any(getattr(t, name) for t in trials)]
     titles = {"seconds": "seconds", "worker_seconds": "worker-s", "peak_mib": "peak MiB"}
-    numbers = ("trial", "objective", *tasks, *(titles[name] for name in measured))
+    others = ("trial", "state", "objective", *titles.values(), "recipe")
+    numbers = ("objective", *titles_of(tasks, others), *(titles[name] for name in measured))
     rows = []
     for trial in trials:
         words = recipe_words(trial.recipe, searched) if trial.recipe is not None else ""
@@ -111,7 +112,12 @@ def _trials(trials: Sequence[TrialRecord], tasks: Sequence[str]) -> Table:
                 f"{words}  [{trial.reason}]" if trial.reason else words,
             ]
         )
-    return table_of(("trial", "state", *numbers[1:], "recipe"), rows, numbers)
+    return table_of(("trial", "state", *numbers, "recipe"), rows, ("trial", *numbers))
+
+
+def titles_of(tasks: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Titles of the tasks' columns in a table; a task that is named like one of the other columns is called a task."""
+    return [f"task {task}" if task in others else task for task in tasks]
 
 
 def _tables(outcome: Outcome) -> Iterator[tuple[str, Table]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
@@ -129,6 +130,20 @@ class Restless(nn.Module):
 class Undecided(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
+
+
+def test_tasks_may_be_named_like_inputs_and_operators_of_the_onnx_file(tmp_path: Path) -> None:
+    targets = {"numbers": "Weight", "linear": "Waist", "codes": "Pulse"}
+    raw = {
+        "name": "named",
+        "data": {"source": {"sklearn": {"name": "linnerud"}}},
+        "tasks": {name: {"kind": "regression", "target": target} for name, target in targets.items()},
+        "backbone": {"mlp": {"width": 8, "depth": 2}},
+    }
+    report = export_model(finish(tmp_path / "storage", raw, depth=0).folder, tmp_path / "model", ("onnx",))
+    session = onnxruntime.InferenceSession(report.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_outputs()] == ["numbers.output", "linear", "codes.output"]
+    assert report.differences["model.onnx"].keys() == targets.keys()
 
 
 def restless(input_shape: tuple[int, ...]) -> list[nn.Module]:

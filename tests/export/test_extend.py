@@ -17,6 +17,7 @@ from finished_studies import Finished, finish
 from sklearn.datasets import load_digits
 
 from mtl_search.cli import main
+from mtl_search.errors import ConfigError
 from mtl_search.export import ExportError, ExportReport, export_model
 from mtl_search.export.batches import check_batches
 from mtl_search.export.programs import open_pt2
@@ -323,6 +324,16 @@ def test_a_mistake_is_told_with_place_rule_and_value(extend: Run, changes: dict[
 def test_several_mistakes_are_told_at_once(extend: Run) -> None:
     changes = {"taks": 1, "tasks.pulse.kind": "number", "extend.schedule.epochs": -1, "extend.method.frozen.depth": 9}
     assert {line.removeprefix("error: ").partition(":")[0] for line in extend(changes)} == set(changes)
+
+
+def test_a_new_task_is_not_named_like_a_column_that_the_model_answers_in(
+    census_model: ExportReport, tmp_path: Path
+) -> None:
+    tasks = {"area_probabilities": {"kind": "regression", "target": "score"}}
+    file = write(tmp_path / "later.yaml", {"data": {"source": {"table": {"path": "later.csv"}}}, "tasks": tasks})
+    rule = r"tasks\.area_probabilities: must not be named like the column of probabilities of task area"
+    with pytest.raises(ConfigError, match=rule):
+        extend_model(census_model.folder, file, tmp_path / "new", print)
 
 
 def test_folder_that_cannot_be_extended_is_told(fitness: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from made_up_studies import HARMFUL, MadeUp
 from mtl_search.api.frames import trials_frame
 from mtl_search.cli import main
 from mtl_search.errors import StorageError
+from mtl_search.report import print_report
 from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
 from mtl_search.report.tables import commands_of, trials_of
@@ -274,3 +275,15 @@ def test_a_browser_scrolls_nothing_sideways(tmp_path: Path) -> None:
     assert [(width, seen) for width, seen, _, _ in found] == [(320, 320), (360, 360), (640, 640), (1280, 1280)]
     assert {figures for _, _, figures, _ in found} == {11}
     assert [scrolls for width, _, _, scrolls in found if width <= 640] == [[], [], []]
+
+
+def test_columns_of_tasks_are_told_from_the_other_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = MadeUp(tmp_path, 2, 6)
+    config = read_json(made.folder.config_file)
+    config["tasks"] = dict(zip(("seconds", "task_1"), config["tasks"].values(), strict=True))
+    write_json(made.folder.config_file, config)
+    head = trials_of(Overview(made.folder)).head
+    assert head[3:] == ("task seconds", "task_1", "seconds", "MiB", "recipe")
+    print_report(made.folder)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(" trial")]
+    assert line.split() == ["trial", "state", "objective", "task", "seconds", "task_1", "worker-s", "recipe"]
