@@ -25,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in lines:
             sys.stderr.write(f"error: {line}\n")
         return error.exit_code
+    except PermissionError as error:  # of another user's files
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: cannot be read or written ({error.strerror})\n")
+        return MtlSearchError.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read the output has had enough, as `| head` has

@@ -199,7 +199,6 @@ def is_export(to: Path) -> bool:
 
 def _swap(new: Path, to: Path, old: Path) -> None:
     """Put the new files in place; a file of an earlier export that has no new form goes, since it is another model."""
-    new.chmod(0o755)
     if not to.exists():
         new.rename(to)
         return

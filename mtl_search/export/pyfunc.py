@@ -145,6 +145,9 @@ def _forget_this_machine(folder: Path) -> None:
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
     record.save(str(folder / "MLmodel"))
+    mode = (folder / "MLmodel").stat().st_mode
+    for path in folder.rglob("*.py"):  # copied with the mode that this package's files have
+        path.chmod(mode)
 
 
 def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[np.ndarray, ...]]:

@@ -28,7 +28,8 @@ _FULL = {errno.ENOSPC: "no space is left", errno.EDQUOT: "the quota is used up",
 def replacing(path: Place) -> Iterator[Path]:
     """Give a temporary path of this machine to write to, and put it in place if the block succeeds.
 
-    A reader, or a kill in between, sees the old content or the new, never a part.
+    A reader, or a kill in between, sees the old content or the new, never a part. The file may be read and written by
+    whom the umask allows it, whatever the writer.
 
     Raises:
         StorageError: There is no room, or the storage refuses.
@@ -38,7 +39,10 @@ def replacing(path: Place) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
             try:
+                temporary.touch()
+                mode = temporary.stat().st_mode
                 yield temporary
+                temporary.chmod(mode)  # safetensors puts a file of its own in place, for this user's eyes alone
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -65,6 +69,8 @@ def reading(path: Place) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
+    except PermissionError as error:
+        raise StorageError(f"{path} cannot be read ({error.strerror})") from error
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
 
