@@ -5,10 +5,7 @@ same key, and one with other parameters, settings or code has another.
 """
 
 import hashlib
-import sys
-import sysconfig
 from collections.abc import Mapping
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -18,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.variants import is_library
 
 _LENGTH = 12
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
-_LIBRARIES = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
-_OWN_PACKAGE = __name__.partition(".")[0]
 
 
 def content_of(value: object, place: str) -> str:
@@ -114,7 +110,7 @@ class _Digest:
 
     def _add_class(self, value: type) -> None:
         self._write("class", value.__module__, value.__qualname__)
-        if _is_library(value.__module__):
+        if is_library(value.__module__):
             return
         self.add(value.__bases__)
         for name, part in vars(value).items():
@@ -129,7 +125,7 @@ class _Digest:
 
     def _add_function(self, value: FunctionType) -> None:
         self._write("function", value.__module__, value.__qualname__)
-        if not _is_library(value.__module__):
+        if not is_library(value.__module__):
             self.add(value.__code__)
             self.add([value.__defaults__, value.__kwdefaults__])
             self.add([cell.cell_contents for cell in value.__closure__ or () if cell.cell_contents is not value])
@@ -155,11 +151,3 @@ def _alone(value: object) -> str:
     digest = _Digest()
     digest.add(value)
     return digest.key()
-
-
-def _is_library(module: str) -> bool:
-    """Whether code is told by its name alone: that of this package, of libraries and of Python itself."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or module.partition(".")[0] == _OWN_PACKAGE:
-        return module in sys.builtin_module_names or file is not None
-    return any(Path(file).resolve().is_relative_to(place) for place in _LIBRARIES)

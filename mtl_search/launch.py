@@ -4,7 +4,6 @@ Puts together what the layers below keep apart; the command line calls it, and s
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
+from mtl_search.search.own_modules import keep_folders
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.storage import Place, place
@@ -174,6 +174,7 @@ def run_study(
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
     with folder.locked(shared=join) as ownership:
         config = folder.begin(config, data_card(prepared.workload), resume=resume, join=join)
+        keep_folders(folder, config.model_dump(mode="json"))
         names = {task.name: task.metric.name for task in prepared.data.all_tasks}
         with ExitStack() as stack:
             objectives = len(config.search.objectives)
@@ -214,10 +215,3 @@ def run_study(
             if drivers is not None:
                 drivers.concluded()
             return Ended(outcome, tracker.page)
-
-
-def use_folder_of(study_file: Path) -> None:
-    """Let ``python:`` sources and backbones be found beside the study file and in the working folder."""
-    for folder in (str(Path.cwd()), str(study_file.resolve().parent)):
-        if folder not in sys.path:
-            sys.path.insert(0, folder)

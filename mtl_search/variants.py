@@ -3,7 +3,10 @@
 import copy
 import importlib
 import inspect
+import sys
+import sysconfig
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
@@ -13,6 +16,16 @@ from mtl_search.recipe import Component
 T = TypeVar("T")
 Equal = tuple[type[T], Mapping[str, Any]]
 """A class of a family and parameters of its constructor; those left out have their defaults."""
+_LIBRARIES = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
+_OWN_PACKAGE = __name__.partition(".")[0]
+
+
+def is_library(module: str) -> bool:
+    """Whether an imported module is of this package, of a library or of Python itself, and not a user's own."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or module.partition(".")[0] == _OWN_PACKAGE:
+        return module in sys.builtin_module_names or file is not None
+    return any(Path(file).resolve().is_relative_to(place) for place in _LIBRARIES)
 
 
 def import_object(name: str, place: str) -> Any:

@@ -9,12 +9,13 @@ from mtl_search.api.result import StudyResult
 from mtl_search.api.running import run_prepared
 from mtl_search.catalog import LoadedStudy, find_study, load_study
 from mtl_search.errors import ConfigError, Problem, StudyError
-from mtl_search.launch import check_rows_of, prepare, storage_of, use_folder_of
+from mtl_search.launch import check_rows_of, prepare, storage_of
 from mtl_search.objects import is_object, known
 from mtl_search.one_recipe import holds_a_study, load_one_recipe
 from mtl_search.reading import read_yaml
 from mtl_search.recipe import Recipe
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.own_modules import use_folders, use_folders_of
 
 Study = str | Path | Mapping[str, Any]
 """A study file, the name of a shipped one, or its sections."""
@@ -113,7 +114,6 @@ def _chosen(
     if trial is not None and (plain is not None or ran is None):
         raise ConfigError([Problem("trial", "must go with a study that was run, and without a recipe", trial)])
     if ran is not None:
-        use_folder_of(Path.cwd() / ran.name)
         base = ran.config.model_dump(mode="json") | {"storage": str(ran.storage)}
         if plain is not None:
             return base, plain, ran.objects, None
@@ -143,6 +143,7 @@ def open_study(
     """
     folder = StudyFolder.at(study, storage)
     config = folder.read_config()
+    use_folders_of(folder)
     found = {name_of(each, f"objects[{number}]"): each for number, each in enumerate(objects)}
     if backbone is not None:
         if not is_object(config.backbone.name):
@@ -168,7 +169,7 @@ def _sections(config: Study | None) -> dict[str, Any]:
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
     path = find_study(str(config))
-    use_folder_of(path)
+    use_folders(path.parent)
     return _values(path, "study file")
 
 

@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
     from mtl_search.extension.command import extend_model
-    from mtl_search.launch import use_folder_of
+    from mtl_search.search.own_modules import use_folders
 
     folder, file = Path(arguments.model), Path(arguments.file)
-    use_folder_of(file)
+    use_folders(file.parent)
     to = Path(arguments.output) if arguments.output else folder.with_name(f"{folder.resolve().name}-extended")
     extended = extend_model(folder, file, to, print_line)
     for line in [*extended.lines(), *extended.report.lines()]:

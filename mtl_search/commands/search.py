@@ -59,11 +59,11 @@ def run(arguments: argparse.Namespace) -> int:
 def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address: str) -> int:
     """Run the study as a job of a cluster, and tell what it prints until it ends or this shell goes away."""
     from mtl_search.catalog import find_study, load_study
-    from mtl_search.launch import use_folder_of
+    from mtl_search.search.own_modules import use_folders
     from mtl_search.submitting import document_in, exit_code_of, say_now, submit
 
     path, told = find_study(arguments.study), sys.stderr if arguments.json else sys.stdout
-    use_folder_of(path)
+    use_folders(path.parent)
     study = load_study(str(path), overrides, read_data=False)  # the data may lie where the cluster alone sees it
     begun = submit(study, _options(arguments), address, lambda line: print(line, file=told))
     print(f"job {begun.job} at {begun.server.url} goes on without this shell. To come back:", file=told)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mtl_search.launch import Prepared
     from mtl_search.search.folder import StudyFolder
 
+STUDY_SUFFIXES = (".yaml", ".yml")
 STUDY_FILE = "a study file, or the name of a shipped one (see search_spaces/)"
 STUDY_NAME = "a study's name, its study file, or its folder"
 JSON = "print one JSON document on standard output, and everything else on standard error"
@@ -28,10 +29,11 @@ def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
         ConfigError: Every rule that is broken.
     """
     from mtl_search.catalog import find_study, load_study
-    from mtl_search.launch import prepare, use_folder_of
+    from mtl_search.launch import prepare
+    from mtl_search.search.own_modules import use_folders
 
     path = find_study(name)
-    use_folder_of(path)
+    use_folders(path.parent)
     return prepare(load_study(str(path), overrides))
 
 
@@ -46,10 +48,15 @@ def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "Stu
         StudyError: There is no such study.
     """
     from mtl_search.search.folder import StudyFolder
+    from mtl_search.search.own_modules import use_folders, use_folders_of
 
+    given = Path(name or arguments.study)
     name, storage = named_study(name or arguments.study)
     folder = StudyFolder.at(name, arguments.output or storage)
     folder.read_config()
+    use_folders_of(folder)
+    if given.suffix in STUDY_SUFFIXES:
+        use_folders(given.parent)
     return folder
 
 
@@ -62,7 +69,7 @@ def named_study(given: str) -> tuple[str, str]:
     from mtl_search.reading import read_yaml
 
     path = Path(given)
-    if path.suffix not in (".yaml", ".yml"):
+    if path.suffix not in STUDY_SUFFIXES:
         return given, "mtl_search_runs"
     raw = read_yaml(path)
     plain = raw if isinstance(raw, dict) else {}

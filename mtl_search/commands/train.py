@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_search.commands.search import carry_out
-from mtl_search.commands.shared import OUTPUT, study_folder
+from mtl_search.commands.shared import OUTPUT, STUDY_SUFFIXES, study_folder
 from mtl_search.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
         ConfigError: They do not say which recipe, or of which study; or the recipe breaks a rule.
         StudyError: There is no such study or trial.
     """
-    from mtl_search.launch import use_folder_of
     from mtl_search.one_recipe import holds_a_study, load_one_recipe, recipe_of
     from mtl_search.reading import read_yaml
+    from mtl_search.search.own_modules import use_folders
 
     recipe: Mapping[str, Any] | None
     found_in: StudyFolder | None = None
@@ -69,7 +69,6 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
             raise ConfigError([Problem("--study", "has no effect: the recipe's own study counts", arguments.study)])
         found_in = study_folder(arguments, name)
         study, recipe = _written(found_in), recipe_of(found_in, arguments.trial)
-        use_folder_of(Path(name))
     elif arguments.recipe is None:
         raise ConfigError([Problem("train", "needs a recipe: RECIPE.yaml, --best STUDY, or --trial N STUDY")])
     else:
@@ -78,7 +77,7 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
         if holds_a_study(recipe):
             if arguments.study is not None:
                 raise ConfigError([Problem("--study", "has no effect: the file is a study of its own", str(file))])
-            use_folder_of(file)
+            use_folders(file.parent)
             study, recipe = dict(recipe), None
         else:
             study = _study(arguments)
@@ -93,19 +92,19 @@ def _study(arguments: argparse.Namespace) -> dict[str, Any]:
     """Plain values of the study that a recipe file belongs to: from its file, or from what was written when it ran."""
     from mtl_search.catalog import find_study
     from mtl_search.errors import StudyError
-    from mtl_search.launch import use_folder_of
     from mtl_search.reading import read_yaml
+    from mtl_search.search.own_modules import use_folders
 
     if arguments.study is None:
         rule = "is needed beside a recipe file: the study, or its file, with data, tasks and backbone"
         raise ConfigError([Problem("--study", rule)])
-    use_folder_of(Path(arguments.study))
-    if Path(arguments.study).suffix not in (".yaml", ".yml"):
+    if Path(arguments.study).suffix not in STUDY_SUFFIXES:
         try:
             return _written(study_folder(arguments, arguments.study))
         except StudyError:
             pass  # a shipped study that was never run, perhaps
     path = find_study(arguments.study)
+    use_folders(path.parent)
     return dict(_mapping(read_yaml(path), path))
 
 

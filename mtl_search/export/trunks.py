@@ -19,6 +19,7 @@ from mtl_search.export.reopening import rebuilt, reopen
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.passwords import without_passwords
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.own_modules import use_folders_of
 from mtl_search.storage import Place, place
 from mtl_search.tracking.destination import quick_http
 
@@ -52,7 +53,9 @@ def _champion(name: str, storage: Place, uri: str) -> Champion:
     path = place(name)
     if isinstance(path, Path) and is_export(path):
         return reopen(path)
-    return load_champion(StudyFolder.at(name, storage))
+    folder = StudyFolder.at(name, storage)
+    use_folders_of(folder)
+    return load_champion(folder)
 
 
 def _location(name: str, client: MlflowClient) -> str:

@@ -115,6 +115,11 @@ class StudyFolder:
         return self.path / "bases.json"
 
     @property
+    def modules_file(self) -> Path:
+        """Folders in which the modules lie that the study file names; not there where it names none."""
+        return self.path / "modules.json"
+
+    @property
     def affinity_file(self) -> Path:
         """Task affinity and the groups it makes, by the kind it was measured with; there once it is known."""
         return self.path / "affinity.json"
