@@ -53,9 +53,9 @@ def _champion(name: str, storage: Place, uri: str) -> Champion:
     path = place(name)
     if isinstance(path, Path) and is_export(path):
         return reopen(path)
-    folder = StudyFolder.at(name, storage)
-    use_folders_of(folder)
-    return load_champion(folder)
+    study = StudyFolder.at(name, storage)
+    use_folders_of(study)
+    return load_champion(study)
 
 
 def _location(name: str, client: MlflowClient) -> str:
