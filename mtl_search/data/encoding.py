@@ -201,7 +201,7 @@ def numbers_of(name: str, values: np.ndarray) -> np.ndarray:
     for row, value in enumerate(values.tolist()):
         if isinstance(value, (int, float, np.number)):
             numbers[row] = value
-        elif not is_missing(value) and value != "":  # NA is neither equal nor unequal to anything
+        elif not is_missing(value) and value != "":  # in this order: pandas' NA equals nothing
             raise ValueError(f"column {name!r}: must hold numbers, got {value!r} in row {row}")
     return numbers
 

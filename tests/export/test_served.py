@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
+from mtl_search.data.encoding import numbers_of
 from mtl_search.export import ExportReport, export_model
 
 ROWS = [
@@ -87,6 +88,29 @@ def test_whole_numbers_texts_and_left_out_columns_are_taken(table: PyFuncModel) 
         assert table.predict(same).to_dict("records") == wanted
     given = table.predict(frame.assign(age=None, job=None)).to_dict("records")
     assert table.predict(frame.drop(columns=["age", "job"])).to_dict("records") == given
+
+
+@pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
+def test_gaps_of_pandas_nullable_columns_are_gaps(table: PyFuncModel, backend: Any) -> None:
+    plain = pd.DataFrame(columns_of(ROWS))
+    nullable = plain.assign(code=[1, 1, None]).convert_dtypes(dtype_backend=backend)
+    assert all(pd.api.types.is_extension_array_dtype(dtype) for dtype in nullable.dtypes)
+    assert nullable.isna().to_numpy().sum() == plain.isna().to_numpy().sum() == 5
+    pd.testing.assert_frame_equal(table.predict(nullable), table.predict(plain))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("Int64", [39, pd.NA, 61]),
+        ("Float64", [39.0, pd.NA, 61.0]),
+        ("boolean", [True, pd.NA, False]),
+        (object, [39, pd.NaT, 61]),
+    ],
+)
+def test_a_gap_is_a_gap_in_every_type_of_a_numeric_column(values: list[Any], dtype: Any) -> None:
+    column = pd.Series(values, dtype=dtype).to_numpy()
+    np.testing.assert_array_equal(numbers_of("age", column), [values[0], np.nan, values[2]])
 
 
 def test_rows_that_cannot_be_used_are_refused_by_column_rule_and_value(
