@@ -7,6 +7,7 @@ installed: it imports torch, numpy, pandas and mlflow only, and takes the encodi
 
 import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
+_GAPS = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "<NA>", "#N/A"]  # in CSV, as in training
+_READERS = "mtl_search_readers"  # where the server's module keeps how CSV is read: a model's columns to its reader
 _ROWS = 1024  # of one pass, so that a large request does not need memory in proportion
 
 
@@ -35,6 +38,7 @@ class ServedModel(PythonModel):
         encoding = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(encoding)
         self.hold(document, program, encoding.encode_sparse)
+        _read_csv_as(self._spec)
 
     def hold(self, document: dict[str, Any], program: Callable[..., Any], encode: Callable[..., Any]) -> None:
         """Answer by this program from now on.
@@ -124,6 +128,58 @@ def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, 
     else:
         said = [labels[int(np.argmax(row))] for row in outputs]
     return {name: said, f"{name}_probabilities": probabilities}
+
+
+def _read_csv_as(spec: dict[str, Any]) -> None:
+    """Let MLflow's scoring server, where this process is one, read the CSV that it is sent as the model's columns.
+
+    The server's own reader refuses every model with a column of type ``any``, and would take 007 in a column of
+    categories for the number 7. JSON and data frames do not come this way.
+    """
+    server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
+    if server is None or spec["kind"] == "array":
+        return
+    if not hasattr(server, _READERS):
+        setattr(server, _READERS, {})
+        theirs, readers = server.parse_csv_input, getattr(server, _READERS)
+
+        def parse_csv_input(csv_input: Any, schema: Any = None) -> pd.DataFrame:
+            names = list(readers)[-1] if schema is None else tuple(schema.input_names())
+            rows: pd.DataFrame = readers[names](csv_input) if names in readers else theirs(csv_input, schema)
+            return rows
+
+        server.parse_csv_input = parse_csv_input
+    columns = (*spec["numeric"], *spec["categorical"], *spec.get("text", {}).get("columns", []))
+    getattr(server, _READERS).pop(columns, None)  # the last one is the model that was loaded last
+    getattr(server, _READERS)[columns] = lambda csv_input: _rows_in(csv_input, spec)
+
+
+def _rows_in(csv_input: Any, spec: dict[str, Any]) -> pd.DataFrame:
+    """The rows of a CSV request: numbers as numbers, categories and text as they are written."""
+    texts = [*spec["categorical"], *spec.get("text", {}).get("columns", [])]
+    gaps = dict.fromkeys(spec["numeric"], _GAPS) | {name: [""] for name in texts}
+    try:
+        rows = pd.read_csv(
+            csv_input, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=gaps, low_memory=False
+        )
+        if not isinstance(rows.index, pd.RangeIndex):  # pandas took surplus values for names of rows
+            raise ValueError("the rows hold more values than the header names")
+    except ValueError as error:  # among them pandas' own errors
+        raise MlflowException.invalid_parameter_value(f"the request must hold CSV with a header: {error}") from error
+    for name, categories in spec["categorical"].items():
+        if name in rows:
+            known = set(categories)
+            rows[name] = [_category(text, known) for text in rows[name].to_numpy(dtype=object)]
+    return rows
+
+
+def _category(text: Any, known: set[str]) -> Any:
+    """A category as it was trained; 1.0 for 1, which a table writes where the column has gaps."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if text not in known and number.is_integer() and str(number) == text else text
 
 
 set_model(ServedModel())

@@ -1,5 +1,6 @@
 """The MLflow model takes the rows that people have, and answers in plain values, without this package."""
 
+import io
 import json
 import os
 import shutil
@@ -14,8 +15,9 @@ import pandas as pd
 import pytest
 from finished_studies import Finished
 from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
+from mlflow.types import ColSpec, Schema
 
 from mtl_search.data.encoding import numbers_of
 from mtl_search.export import ExportReport, export_model
@@ -88,6 +90,48 @@ def test_whole_numbers_texts_and_left_out_columns_are_taken(table: PyFuncModel) 
         assert table.predict(same).to_dict("records") == wanted
     given = table.predict(frame.assign(age=None, job=None)).to_dict("records")
     assert table.predict(frame.drop(columns=["age", "job"])).to_dict("records") == given
+
+
+def asked(model: PyFuncModel, csv: str) -> Any:
+    """What MLflow's server answers to a request of CSV."""
+    answer = scoring_server.invocations(
+        csv.encode(), "text/csv; charset=utf-8", model, model.metadata.get_input_schema()
+    )
+    assert answer.status == 200
+    return json.loads(answer.response)["predictions"]
+
+
+def test_csv_gives_the_same_answer(table: PyFuncModel, tmp_path: Path) -> None:
+    wanted = table.predict(pd.DataFrame(ROWS)).to_dict("records")
+    csv = "age,hours,job,code,member\n39,40,nurse,1,True\n,38.5,,1,False\n61,,astronaut,,\n"
+    assert asked(table, csv) == wanted
+    assert asked(table, pd.DataFrame(ROWS).to_csv()) == wanted, "with names of rows, and whole numbers as 1.0"
+    assert asked(table, csv.replace("61,,", "61,NA,")) == wanted
+    left_out = asked(table, "hours,code\n40,01\n")
+    assert left_out == table.predict(pd.DataFrame({"hours": [40], "code": ["01"]})).to_dict("records")
+    (tmp_path / "rows.csv").write_text(csv)
+    assert table.predict(scoring_server.parse_csv_input(tmp_path / "rows.csv")).to_dict("records") == wanted
+
+
+@pytest.mark.parametrize(
+    ("csv", "message"),
+    [
+        ("", "must hold CSV with a header: No columns"),
+        ("age,hours\n1,2,3\n", "must hold CSV with a header: the rows hold more values than the header names"),
+        ('"a', "must hold CSV with a header: "),
+        ("age,hours\nx,2\n", "column 'age': must hold numbers, got 'x' in row 0"),
+    ],
+)
+def test_csv_that_cannot_be_used_is_refused(table: PyFuncModel, csv: str, message: str) -> None:
+    with pytest.raises(MlflowException, match=message) as told:
+        asked(table, csv)
+    assert told.value.get_http_status_code() == 400
+
+
+def test_csv_of_another_model_is_read_as_ever(table: PyFuncModel) -> None:
+    schema = Schema([ColSpec("double", "a"), ColSpec("string", "b")])
+    rows = scoring_server.parse_csv_input(io.StringIO("a,b\n1,007\n"), schema)
+    assert rows.to_dict("records") == [{"a": 1.0, "b": "007"}]
 
 
 @pytest.mark.parametrize("backend", ["numpy_nullable", "pyarrow"])
