@@ -15,7 +15,7 @@ from mtl_search.extension import EXTENSIONS
 from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.fields import parse_component
 from mtl_search.fusion import Fusion
-from mtl_search.reading import parse_config, read_yaml
+from mtl_search.reading import parse_config, read_yaml, with_text_keys
 from mtl_search.recipe import Component
 from mtl_search.rules import rule_problems
 from mtl_search.search.samplers import SAMPLERS
@@ -89,14 +89,14 @@ def load_study(
         ConfigError: Every rule of form that is broken.
     """
     file = find_study(source) if isinstance(source, str) else None
-    raw = source if file is None else read_yaml(file)
+    raw, problems = with_text_keys(source if file is None else read_yaml(file))
     if isinstance(raw, Mapping):
         raw = _override(dict(raw), overrides or {})
     read = read_tasks(raw if isinstance(raw, Mapping) else {}, read_data=read_data)
     tasks, sources = (read.names(section) for section in SECTIONS)
     plain = _without_idle(read.plain, idle_sections(tasks, sources)) if tried else read.plain
-    config, problems = parse_config(plain if isinstance(raw, Mapping) else raw)
-    problems = read.complete(problems)
+    config, found = parse_config(plain if isinstance(raw, Mapping) else raw)
+    problems += read.complete(found)
     bound = _bind_sections(plain, problems)
     space_raw = plain.get("space", {})
     space = None

@@ -22,16 +22,18 @@ from mtl_search.config import (
     TaskConfig,
     TrackingConfig,
 )
-from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
+from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules, shown
 from mtl_search.fields import NAME_RULE
-from mtl_search.search_config import RepeatsConfig, SearchConfig
+from mtl_search.search_config import BaselineConfig, RepeatsConfig, SearchConfig
 
 _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): StudyConfig,
     ("data",): DataConfig,
     ("data", "split"): SplitConfig,
     ("tasks", "*"): TaskConfig,
+    ("source_tasks", "*"): TaskConfig,
     ("search",): SearchConfig,
+    ("search", "baseline"): BaselineConfig,
     ("search", "repeats"): RepeatsConfig,
     ("resources",): ResourcesConfig,
     ("resources", "activations"): ActivationsConfig,
@@ -118,6 +120,33 @@ def read_yaml(path: Path, what: str = "study file") -> object:
         raise ConfigError([Problem("", f"the {what} must not be nested so deeply", str(path))]) from error
 
 
+def with_text_keys(raw: Any, place: str = "") -> tuple[Any, list[Problem]]:
+    """Plain values without the keys that YAML does not take for text, such as ``1``, ``true`` and ``null``.
+
+    Args:
+        raw: Plain values.
+        place: Their key path.
+
+    Returns:
+        The values, and a problem for every such key, wherever it stands.
+    """
+    problems: list[Problem] = []
+    if isinstance(raw, list):
+        found = [with_text_keys(value, f"{place}[{index}]") for index, value in enumerate(raw)]
+        return [value for value, _ in found], [problem for _, some in found for problem in some]
+    if not isinstance(raw, Mapping):
+        return raw, problems
+    kept = {}
+    for key, value in raw.items():
+        where = f"{place}.{key if isinstance(key, str) else shown(key)}".removeprefix(".")
+        if isinstance(key, str):
+            kept[key], some = with_text_keys(value, where)
+            problems += some
+        else:
+            problems.append(Problem(where, "must be text, as every key: write it in quotes", key))
+    return kept, problems
+
+
 def parse_config(raw: object) -> tuple[StudyConfig | None, list[Problem]]:
     """Check the form of a study file's plain values.
 
@@ -199,8 +228,11 @@ def _place(path: Sequence[Any]) -> str:
 
 def _known_keys(path: Sequence[Any]) -> tuple[str, ...]:
     """Keys of the section that a path leads to."""
-    pattern = tuple("*" if path[0] == "tasks" and depth == 1 else str(part) for depth, part in enumerate(path))
-    return tuple(_SECTIONS[pattern].model_fields) if pattern else _STUDY_KEYS
+    if not path:
+        return _STUDY_KEYS
+    if len(path) == 2 and path[0] in ("tasks", "source_tasks"):
+        path = (path[0], "*")
+    return tuple(_SECTIONS[tuple(path)].model_fields)
 
 
 def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[str]) -> list[Problem]:

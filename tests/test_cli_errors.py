@@ -82,6 +82,17 @@ def test_a_mistake_in_the_study_file_is_told_in_these_words(validate: Run, mista
     assert validate(changes) == told
 
 
+@pytest.mark.parametrize(("key", "words"), [("true", "true"), ("1", "1"), ("null", "null"), ("~", "null")])
+def test_a_key_that_is_no_text_is_told_at_the_top_too(
+    validate: Run, capsys: pytest.CaptureFixture[str], key: str, words: str
+) -> None:
+    validate({}, code=0)
+    with Path("study.yaml").open("a") as file:
+        file.write(f"{key}: 1\n")
+    assert main(["validate", "study.yaml"]) == 2
+    assert capsys.readouterr().err == f"error: {words}: must be text, as every key: write it in quotes, got {words}\n"
+
+
 def damaged(name: str, data: bytes) -> Callable[[], int]:
     return lambda: Path(name).write_bytes(data)
 

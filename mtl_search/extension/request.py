@@ -18,7 +18,7 @@ from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.fields import parse_component
 from mtl_search.models.growing import Growth
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.reading import DEFAULTS, parse_config, read_yaml
+from mtl_search.reading import DEFAULTS, parse_config, read_yaml, with_text_keys
 from mtl_search.recipe import Component, Schedule
 from mtl_search.space import SearchSpace
 from mtl_search.task_forms import read_tasks
@@ -68,11 +68,11 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
     Raises:
         ConfigError: Every rule that is broken.
     """
-    raw = read_yaml(path, "extend file")
+    raw, problems = with_text_keys(read_yaml(path, "extend file"))
     if not isinstance(raw, Mapping):
         rule = "the extend file must be a mapping of sections" + (", not empty" if raw is None else "")
         raise ConfigError([Problem("", rule, NOTHING if raw is None else raw, _SECTIONS)])
-    problems = [Problem(str(key), "is not a known key", NOTHING, _SECTIONS) for key in raw if key not in _SECTIONS]
+    problems += [Problem(key, "is not a known key", NOTHING, _SECTIONS) for key in raw if key not in _SECTIONS]
     read = read_tasks({key: raw[key] for key in ("data", "tasks", DEFAULTS, "seed") if key in raw})
     config, found = parse_config({**read.plain, "name": "extension", "backbone": "any"})
     problems += read.complete(found)

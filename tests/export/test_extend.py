@@ -290,6 +290,7 @@ MISTAKES = [
     ({"taks": {}}, "taks: is not a known key (choices: data, tasks, seed, extend)"),
     ({"backbone": "mlp"}, "backbone: is not a known key (choices: data, tasks, seed, extend)"),
     ({"extend.shedule": {}}, "extend.shedule: is not a known key (choices: method, schedule)"),
+    ({"extend.schedule": {True: 1}}, "extend.schedule.true: must be text, as every key: write it in quotes, got true"),
     ({"extend": 3}, "extend: must be a mapping, got 3 (choices: method, schedule)"),
     ({"extend.method": "forzen"}, "extend.method: must be a known variant or package.module:Name, got 'forzen'"),
     ({"extend.method": {"frozen": {"deep": 1}}}, "extend.method.frozen.deep: is not a parameter of frozen"),
