@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mtl_search.binding import bind_component
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.column_patterns import input_problems, matched_targets, names_of, not_predicted
-from mtl_search.data.datasets import DataSet, read_datasets
+from mtl_search.data.datasets import DataSet, build_sources, read_datasets
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.reading import DEFAULTS, form_problems
@@ -309,4 +309,5 @@ class _Reader:
             self.unknown = True  # whoever binds the data section speaks of it
             return None
         one = config.model_copy(update={"source": bound} if single else {"sources": {name: bound}})
-        return read_datasets(one, self.problems).get(name)
+        # Only the names of the columns count here; whoever reads the values for good says what there is to note.
+        return read_datasets(one, build_sources(one, self.problems), {name: ()}, self.problems, []).get(name)
