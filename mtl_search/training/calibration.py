@@ -10,7 +10,7 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_search.data.batching import BatchPlan, DeviceSplit
+from mtl_search.data.batching import BatchPlan, DeviceSplit, Features
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule
 from mtl_search.training.evaluation import cut_evenly, passes_of
@@ -63,12 +63,12 @@ class Calibration:
     def _apply(self, norms: Sequence[_BatchNorm]) -> None:
         if not norms:
             return
-        parts = [x.index_select(0, rows) for x, rows in zip(self._features, self._rows, strict=True)]
+        features = [_Picked(x, rows) for x, rows in zip(self._features, self._rows, strict=True)]
         # Two rows of every data set in every pass: one has no spread.
-        most = max(1, min(len(part) // 2 for part in parts))
-        passes = min(-(-sum(map(len, parts)) // self._schedule.batch_size), most)
-        slices = cut_evenly([slice(0, len(part)) for part in parts], passes)
-        found = passes_of(parts, slices) if self._prefix is None else self._prefix.calibration(parts, slices)
+        most = max(1, min(len(x) // 2 for x in features))
+        passes = min(-(-sum(map(len, features)) // self._schedule.batch_size), most)
+        slices = cut_evenly([slice(0, len(x)) for x in features], passes)
+        found = passes_of(features, slices) if self._prefix is None else self._prefix.calibration(features, slices)
         with self._world.autocast():
             recalibrate(self._model, found.batches, norms, entry=found.entry)
 
@@ -78,3 +78,16 @@ class Calibration:
         sizes = dict(zip(self._model.datasets, map(len, self._features), strict=True))
         plan = BatchPlan(sizes, {}, {}, max(ROWS, len(sizes)), self._schedule.temperature)
         return [rows.to(self._world.device) for rows in next(plan.epoch(0)).rows]
+
+
+class _Picked:
+    """Some rows of a data set, taken when a pass asks for them: images of all of them would be a large copy."""
+
+    def __init__(self, features: Features, rows: Tensor) -> None:
+        self._features, self._rows = features, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self._features.index_select(0, self._rows[rows])

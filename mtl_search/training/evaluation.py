@@ -6,6 +6,7 @@ and every rank ends with the same numbers.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +23,16 @@ from mtl_search.training.world import World
 
 CHUNK = 4096
 """Rows of one forward pass in evaluation."""
+
+
+class Rows(Protocol):
+    """Features of some rows, of which a pass takes a part."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def __getitem__(self, rows: slice, /) -> Tensor:
+        """Rows from start to stop, (n, *feature_shape), on the training device."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,7 @@ def cut_evenly(rows: Sequence[slice], passes: int) -> list[list[slice]]:
     return [[_part(own, number, passes) for own in rows] for number in range(passes)]
 
 
-def passes_of(features: Sequence[Features], slices: Sequence[Sequence[slice]]) -> Passes:
+def passes_of(features: Sequence[Rows], slices: Sequence[Sequence[slice]]) -> Passes:
     """Passes that begin at the input.
 
     Args:
