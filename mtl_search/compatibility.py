@@ -3,17 +3,33 @@
 ``launch`` asks for them once the data is there, before anything trains.
 """
 
+from collections.abc import Mapping
+
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.catalog import LoadedStudy
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.training.objective import Goal
 from mtl_search.training.pairs import Pairs
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer import BASES
 from mtl_search.transfer.bases import LearnedBase, MetaLearned
 from mtl_search.transfer.bases.base import Fetch
 from mtl_search.variants import build
+
+
+def objective_problems(study: LoadedStudy, goals: Mapping[str, Goal]) -> list[Problem]:
+    """Rules between the objective and what the validation labels let judge.
+
+    Args:
+        study: The study file.
+        goals: By task, from ``task_goals``.
+    """
+    rule = "must be a task whose metric is defined on the validation labels"
+    judged = tuple(name for name in study.config.tasks if goals[name].judged)
+    wanted = [name for name in study.config.search.objectives if name in study.config.tasks]
+    return [Problem("search.objective", rule, name, judged) for name in wanted if name not in judged]
 
 
 def fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:

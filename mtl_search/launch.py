@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from mtl_search.catalog import LoadedStudy
-from mtl_search.compatibility import base_problems, fit_problems
+from mtl_search.compatibility import base_problems, fit_problems, objective_problems
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.data.label_notes import label_notes
@@ -37,7 +37,7 @@ from mtl_search.storage import Place, place
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
-from mtl_search.training.metrics import metric_notes, task_goals
+from mtl_search.training.metrics import judged_by, metric_notes, task_goals
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch
 from mtl_search.transfer.norms import has_batch_norm
@@ -101,12 +101,16 @@ def prepare(study: LoadedStudy) -> Prepared:
         raise ConfigError(problems)
     with study.places.translated():
         data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
-        task_goals(data, data.all_tasks)
+        goals = task_goals(data, data.all_tasks)
     resources = config.resources
     parts = [config.backbone, *(part for recipe in study.space.corners() for part in recipe.components)]
     objects = Luggage.of(part.name for part in parts)
     workload = Workload.prepare(data, config.backbone, config.seed, resources.precision, resources.compile, objects)
-    problems = [*fit_problems(study, workload), *base_problems(study, workload, _fetch(config))]
+    problems = [
+        *objective_problems(study, goals),
+        *fit_problems(study, workload),
+        *base_problems(study, workload, _fetch(config)),
+    ]
     if problems:
         raise ConfigError(problems)
     notes = [
@@ -175,7 +179,7 @@ def run_study(
     with folder.locked(shared=join) as ownership:
         config = folder.begin(config, data_card(prepared.workload), resume=resume, join=join)
         keep_folders(folder, config.model_dump(mode="json"))
-        names = {task.name: task.metric.name for task in prepared.data.all_tasks}
+        names = judged_by(prepared.data)
         with ExitStack() as stack:
             objectives = len(config.search.objectives)
             shared = Drivers(folder.optuna_study(config.search.storage, objectives)) if join else None

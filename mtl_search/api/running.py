@@ -11,6 +11,7 @@ from mtl_search.launch import Prepared, run_study, storage_of
 from mtl_search.quiet import chatter_to
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
+from mtl_search.training.metrics import judged_by
 
 _log = logging.getLogger("mtl_search")
 
@@ -61,7 +62,7 @@ def display_of(prepared: Prepared, stream: TextIO, *, joined: bool = False) -> D
     """
     config = prepared.study.config
     log = StudyFolder(storage_of(config), config.name).log
-    metrics = {task.name: task.metric.name for task in prepared.data.tasks}
+    metrics = judged_by(prepared.data)
     searched = varying(prepared.study.space.corners())
     return Display(stream, config, metrics, searched, log, joined=joined)
 

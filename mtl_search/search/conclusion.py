@@ -27,6 +27,7 @@ from mtl_search.search.repeats import Repeats
 from mtl_search.search.verdict import Judge, Rerun, Verdict
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.files import write_json
+from mtl_search.training.metrics import judged_by
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage, evaluation_of, finished
 from mtl_search.training.workspace import Workload
@@ -86,7 +87,7 @@ class Conclusion:
         stage = replace(joint.payload, folder=self._folder_of(winner))
         self._make_sure(pool, winner, winner.recipe)
         tests = self._tests(pool, stage, repeats.stages.get(winner.number, {}))
-        names = {task.name: task.metric.name for task in self.workload.data.tasks}
+        names = judged_by(self.workload.data)
         findings = Findings(self._objective, self.baselines, self.reliability, verdict, tests, names)
         outcome = replace(findings.outcome(stage, self._folder_of), proposal=self._proposal(verdict))
         write_json(self.folder.outcome_file, outcome.to_dict())

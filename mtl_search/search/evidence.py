@@ -21,6 +21,7 @@ _MOST_TASKS = 6
 def caveats(outcome: Outcome) -> list[str]:
     """What a reader should hold against the headline, a sentence each."""
     return [
+        *_unjudged(outcome),
         *_undecided(outcome),
         *_over_first(outcome),
         *_over_rows(outcome),
@@ -36,6 +37,14 @@ def single_runs(outcome: Outcome) -> str:
     number = len(outcome.alike)
     trials = f"{number} trials that were not run again lie" if number > 1 else "a trial that was not run again lies"
     return f"{trials} within the {outcome.reach:.1f} points by which one run may be off"
+
+
+def _unjudged(outcome: Outcome) -> list[str]:
+    if not outcome.unjudged:
+        return []
+    return [
+        f"not judged, since their metric is not defined on the validation labels: {_listed(list(outcome.unjudged))}"
+    ]
 
 
 def _undecided(outcome: Outcome) -> list[str]:
@@ -81,7 +90,11 @@ def _under_trained(outcome: Outcome) -> list[str]:
 
 def _light(outcome: Outcome) -> list[str]:
     heaviest = max(task.weight for task in outcome.tasks.values())
-    light = [f"{name} ({task.weight:.2g})" for name, task in outcome.tasks.items() if task.weight < heaviest / 4]
+    light = [
+        f"{name} ({task.weight:.2g})"
+        for name, task in outcome.tasks.items()
+        if task.judged and task.weight < heaviest / 4
+    ]
     if not light:
         return []
     return [

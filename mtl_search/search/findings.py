@@ -189,6 +189,7 @@ class Findings:
             under_trained=task in self.baselines.under_trained(),
             weight=goal.weight,
             limit=goal.limit,
+            judged=goal.judged,
             standard_error=self.reliability[task].standard_error,
             labels=self.reliability[task].labels,
             repeated=self.verdict.gains.get(task),

@@ -14,7 +14,7 @@ class TaskOutcome:
     """One task of the best multi-task model against its single-task model.
 
     Attributes:
-        metric: Name of the main metric.
+        metric: Name of the main metric; ``loss`` for a task that is not judged.
         higher_is_better: Its direction.
         validation: The multi-task model's metric on validation; ``baseline``: the single-task model's.
         gain: Relative gain on validation in percent; positive is better whatever the direction.
@@ -31,6 +31,7 @@ class TaskOutcome:
         under_trained: Whether the baseline was still getting better in its last epoch.
         weight: How much the gain counts in the mean over tasks.
         limit: Largest gain in percent that counts; None for no limit.
+        judged: Whether the metric is defined on the validation labels.
         standard_error: Of the single-task model's metric over draws of the validation rows; None where it is not known.
         labels: On validation; None where it is not known.
         repeated: Gain on validation over fresh runs of the winner; None where it was not run again.
@@ -56,6 +57,7 @@ class TaskOutcome:
     under_trained: bool = False
     weight: float = 1.0
     limit: float | None = None
+    judged: bool = True
     standard_error: float | None = None
     labels: int | None = None
     repeated: Estimate | None = None
@@ -165,12 +167,17 @@ class Outcome:
     @property
     def undefined(self) -> tuple[str, ...]:
         """Tasks whose metric is not defined on the test labels: figures on test leave them out."""
-        return tuple(name for name, task in self.tasks.items() if task.test_gain is None)
+        return tuple(name for name, task in self.tasks.items() if task.test_gain is None and task.judged)
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """Tasks whose metric is not defined on the validation labels: they count in no figure."""
+        return tuple(name for name, task in self.tasks.items() if not task.judged)
 
     @property
     def untested(self) -> str:
         """Why it could not be told whether a task does worse than alone; empty where it could."""
-        tasks = self.tasks.values()
+        tasks = [task for task in self.tasks.values() if task.judged]
         if self.worse:
             return ""
         if any(task.repeated is None or task.repeated.low is None for task in tasks):
@@ -191,7 +198,10 @@ class Outcome:
     def objective(self) -> Objective:
         """Improvement against the baselines that count in the end; judges any trial's metrics."""
         return Objective(
-            {n: Goal(t.higher_is_better, t.baseline, t.scale, t.weight, t.limit) for n, t in self.tasks.items()}
+            {
+                name: Goal(task.higher_is_better, task.baseline, task.scale, task.weight, task.limit, task.judged)
+                for name, task in self.tasks.items()
+            }
         )
 
     def to_dict(self) -> dict[str, Any]:

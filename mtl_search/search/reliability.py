@@ -66,6 +66,8 @@ def reliability_of(
         wanted: As in ``search.objective_weights``.
         task: The task's name.
     """
+    if not goal.judged:
+        return Reliability(None, math.inf, 0.0, None, labels)
     assert goal.baseline is not None
     divisor = max(abs(goal.baseline), FLOOR * goal.scale)
     first, second = np.array(resampled[0]), np.array(resampled[-1])
@@ -100,7 +102,10 @@ def measure_reliability(
     Raises:
         JobError: A model could not be judged.
     """
-    stages = {task: [evaluation_of(stage, "validation", DRAWS) for stage in runs[:2]] for task, runs in models.items()}
+    stages = {
+        task: [evaluation_of(stage, "validation", DRAWS) for stage in runs[:2]] if objective.goals[task].judged else []
+        for task, runs in models.items()
+    }
     jobs = [Job(stage.key, stage) for runs in stages.values() for stage in runs]
     found = dict(zip((job.key for job in jobs), pool.results(jobs), strict=True))
     return {
@@ -130,7 +135,7 @@ def baseline_notes(under_trained: Mapping[str, int], tasks: Mapping[str, Reliabi
             "under-trained: raise single_task.epochs"
         )
     heaviest = max((found.weight for found in tasks.values()), default=0.0)
-    light = {task: found for task, found in tasks.items() if found.weight < _LIGHT * heaviest}
+    light = {task: found for task, found in tasks.items() if 0 < found.weight < _LIGHT * heaviest}
     if light:
         said = [
             f"{task} (weight {found.weight:.2g}, {found.labels} validation labels)" for task, found in light.items()
@@ -153,10 +158,10 @@ def _listed(words: Sequence[str]) -> str:
 
 def weighed(objective: Objective, tasks: Mapping[str, Reliability]) -> Objective:
     """The objective with each task's weight and limit; with equal weights where no task is reliable at all."""
-    if not any(tasks[task].weight for task in objective.goals):
+    if not any(tasks[task].weight for task, goal in objective.goals.items() if goal.judged):
         tasks = {task: replace(found, weight=1.0) for task, found in tasks.items()}
     goals = {
-        task: replace(goal, weight=tasks[task].weight, limit=tasks[task].limit)
+        task: replace(goal, weight=tasks[task].weight, limit=tasks[task].limit) if goal.judged else goal
         for task, goal in objective.goals.items()
     }
     return replace(objective, goals=goals)

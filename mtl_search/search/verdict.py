@@ -139,7 +139,7 @@ class Judge:
             tuple(rerun.trial.number for rerun, mark in zip(rest, marks, strict=True) if mark),
             tuple(t.number for t in others if least is not None and self._objective.score(t.metrics) >= least),
             reach,
-            tuple(worse(evidence)),
+            tuple(worse({task: found for task, found in evidence.items() if self._objective.goals[task].judged})),
         )
 
     def _cheapest_that_may_win(self, reruns: Sequence[Rerun], others: Sequence[TrialRecord]) -> TrialRecord | None:

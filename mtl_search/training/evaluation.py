@@ -51,7 +51,7 @@ class Passes:
 def evaluate(
     model: MultiTaskModel,
     split: DeviceSplit,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Metric | None],
     world: World,
     passes: Passes | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -60,7 +60,8 @@ def evaluate(
     Args:
         model: Not wrapped; every rank holds the same parameters.
         split: The split, whole, on every rank.
-        metrics: Main metric by task, on the world's device; those of the model's tasks that are named here are judged.
+        metrics: Main metric by task, on the world's device; those of the model's tasks that are named here are judged,
+            by their loss where there is no metric.
         world: The group that evaluates together.
         passes: Over the split's features; those from the input if not given.
 
@@ -137,10 +138,8 @@ def _part(own: slice, number: int, passes: int) -> slice:
     return slice(own.start + rows * number // passes, own.start + rows * (number + 1) // passes)
 
 
-def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric) -> dict[str, float]:
+def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric | None) -> dict[str, float]:
     targets, mask = split.targets[task.name], split.masks[task.name]
-    loss = loss_sum(task.loss, raw, targets, mask) / mask.sum()
-    return {
-        "metric": value_of(task, metric, probabilities(task, raw), targets, mask),
-        "loss": float(loss),
-    }
+    loss = float(loss_sum(task.loss, raw, targets, mask) / mask.sum())
+    value = loss if metric is None else value_of(task, metric, probabilities(task, raw), targets, mask)
+    return {"metric": value, "loss": loss}

@@ -88,7 +88,7 @@ class Loop:
         schedule: Schedule,
         weighting: Weighting,
         objective: Objective,
-        metrics: Mapping[str, Metric],
+        metrics: Mapping[str, Metric | None],
         seed: int,
         world: World,
         folder: Place,

@@ -177,6 +177,9 @@ class Reach(NamedTuple):
     partial: bool = False
 
 
+LOSS = "loss"
+"""What a task is judged by whose metric is not defined on its validation labels."""
+_NOT_JUDGED = "the task is not judged, and its loss picks the best epoch"
 _TELLS = "must tell perfect predictions from wrong ones"
 
 
@@ -228,10 +231,8 @@ def metric_notes(data: StudyData) -> list[str]:
         for split in ("validation", "test"):
             found = reach_on(task, data, split)
             if found.broken:
-                notes.append(
-                    f"{place} is not defined on the {split} labels ({found.reason}): "
-                    f"no {split} figure of this task will be reported"
-                )
+                what = "no test figure of this task will be reported" if split == "test" else _NOT_JUDGED
+                notes.append(f"{place} is not defined on the {split} labels ({found.reason}): {what}")
             elif found.partial:
                 notes.append(
                     f"{place} gives perfect predictions only {found.perfect:.3g} on the {split} labels, "
@@ -243,36 +244,53 @@ def metric_notes(data: StudyData) -> list[str]:
 def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str, Goal]:
     """Direction and natural scale of every task's main metric; baselines come later.
 
+    A task whose metric is not defined on its validation labels is not judged.
+
     Args:
         data: The study's.
         tasks: Some of its tasks or source tasks; None for its tasks.
 
     Raises:
-        ConfigError: A metric that does not exist, does not fit its task, or tells nothing on its validation labels; all
-            of them at once.
+        ConfigError: A metric that does not exist or does not fit its task, or no task that can be judged; all at once.
     """
     problems: list[Problem] = []
-    goals = {}
+    goals, unjudged = {}, []
     for task in data.tasks if tasks is None else tasks:
         try:
             goals[task.name] = _goal(task, data)
         except ConfigError as error:
             problems += error.problems
+        else:
+            unjudged += [] if goals[task.name].judged else [task]
+    if not problems and len(unjudged) == len(goals):
+        problems = [_undefined(task, "validation", reach_on(task, data, "validation")) for task in unjudged]
     if problems:
         raise ConfigError(problems)
     return goals
 
 
+def judged_by(data: StudyData) -> dict[str, str]:
+    """The name of what judges each task on validation: its metric, or ``loss`` where that is not defined there."""
+    return {
+        task.name: LOSS if reach_on(task, data, "validation").broken else task.metric.name for task in data.all_tasks
+    }
+
+
 def _goal(task: Task, data: StudyData) -> Goal:
     """A task's goal; its scale is 1 for scores and, for errors of a regression task, that of the training mean."""
     found = reach_on(task, data, "validation")
+    if found.broken and (in_training := reach_on(task, data, "train")).broken:  # other validation rows would not help
+        raise ConfigError([_undefined(task, "training", in_training)])
     if found.broken:
-        rule = f"{found.broken} on the validation labels ({found.reason})"
-        advice = "take another metric, or other validation rows"
-        raise ConfigError([Problem(f"tasks.{task.name}.metric", f"{rule}: {advice}", task.metric.name)])
+        return Goal(higher_is_better=False, weight=0.0, judged=False)
     higher = bool(metric_for(task).higher_is_better)
     natural = task.kind == "regression" and not higher and math.isfinite(found.trivial)
     return Goal(higher, scale=abs(found.trivial) if natural else 1.0)
+
+
+def _undefined(task: Task, split: str, found: Reach) -> Problem:
+    rule = f"{found.broken} on the {split} labels ({found.reason}): take another metric, or other {split} rows"
+    return Problem(f"tasks.{task.name}.metric", rule, task.metric.name)
 
 
 def _perfect(task: Task, labels: Tensor) -> Tensor:

@@ -24,6 +24,8 @@ class Goal:
         weight: How much the task's gain counts in the mean over tasks; 0 leaves it out.
         limit: Largest gain, in percent and in either direction, that counts; None for no limit. It is set where the
             baseline is so close to zero that a ratio to it says nothing.
+        judged: Whether the metric is defined on the validation labels. If not, the loss stands in for it and picks the
+            best epoch of the task's single-task models, and the task has no weight.
     """
 
     higher_is_better: bool
@@ -31,6 +33,7 @@ class Goal:
     scale: float = 1.0
     weight: float = 1.0
     limit: float | None = None
+    judged: bool = True
 
     def gain(self, value: float) -> float:
         """Relative gain over the baseline in percent; positive is better, whatever the metric's direction.
@@ -48,9 +51,9 @@ class Goal:
         return value if self.higher_is_better else -value
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, without a weight of 1 and without a limit of None."""
-        plain = asdict(self)
-        return {name: value for name, value in plain.items() if (name, value) not in (("weight", 1.0), ("limit", None))}
+        """Plain JSON values, without what is at its default among weight, limit and judged."""
+        later = {"weight": 1.0, "limit": None, "judged": True}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 @dataclass(frozen=True)

@@ -224,13 +224,15 @@ def evaluation_of(stage: Stage, split: str, draws: int) -> Stage:
 def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
     """Metrics of a finished model on a split, by task: ``metrics``, and on each draw of rows ``resampled``.
 
-    A task whose metric is not defined on the labels of the split is left out.
+    A task whose metric is not defined on the labels of the split, or of the validation split, is left out.
     """
     model, split = trained_model(stage, workspace), workspace.split(stage.split)
-    metrics = {task.name: workspace.metrics[task.name] for task in model.tasks}
-    for task in model.tasks:
-        if reach(task, metrics[task.name], split.targets[task.name], split.masks[task.name]).broken:
-            del metrics[task.name]
+    metrics = {
+        task.name: metric
+        for task in model.tasks
+        if (metric := workspace.metrics[task.name]) is not None
+        and not reach(task, metric, split.targets[task.name], split.masks[task.name]).broken
+    }
     found = evaluate_resampled(model, split, metrics, workspace.world, stage.draws)
     found = {task: judged for task, judged in found.items() if math.isfinite(judged["metric"])}
     return {

@@ -28,7 +28,7 @@ from mtl_search.storage import place
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
-from mtl_search.training.metrics import metric_for
+from mtl_search.training.metrics import metric_for, reach_on
 from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
@@ -171,7 +171,7 @@ class Workspace:
 
     Attributes:
         splits: Training and validation split on the device.
-        metrics: Main metric by task on the device.
+        metrics: Main metric by task on the device; None where it is not defined on the validation labels.
         base: Random starting parameters of the blocks on the device.
         activations: What frozen blocks gave for the rows of the splits; kept from stage to stage, and changes none.
     """
@@ -182,7 +182,10 @@ class Workspace:
         self.workload, self.world, self._windows = workload, world, windows
         self.splits = {name: self._split(name) for name in ("train", "validation")}
         tasks = workload.data.all_tasks
-        self.metrics: dict[str, Metric] = {task.name: metric_for(task).to(world.device) for task in tasks}
+        self.metrics: dict[str, Metric | None] = {
+            task.name: None if reach_on(task, workload.data, "validation").broken else metric_for(task).to(world.device)
+            for task in tasks
+        }
         self.base = self._on_device(workload.base)
         self._read: tuple[str, dict[str, Tensor]] = ("", self.base)
         self._seeded: tuple[int, Workspace] = (0, self)

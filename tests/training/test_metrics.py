@@ -17,7 +17,16 @@ from mtl_search.data import StudyData
 from mtl_search.data.task import Kind, Task
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
-from mtl_search.training.metrics import ALIASES, in_raw_units, measure, metric_for, metric_notes, task_goals, value_of
+from mtl_search.training.metrics import (
+    ALIASES,
+    in_raw_units,
+    judged_by,
+    measure,
+    metric_for,
+    metric_notes,
+    task_goals,
+    value_of,
+)
 
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q"), "regression": ()}
 
@@ -204,14 +213,13 @@ def test_all_metrics_that_do_not_fit_are_named_at_once(every_kind: StudyData) ->
 
 
 @pytest.mark.parametrize("metric", ["auroc", "average_precision", "f1"])
-def test_a_metric_that_needs_both_labels_is_refused_where_validation_has_one(
+def test_a_task_whose_metric_needs_both_labels_is_not_judged_where_validation_has_one(
     every_kind: StudyData, metric: str
 ) -> None:
     validation = every_kind.splits["validation"]["main"]
     only = replace(validation, targets={**validation.targets, "odd": np.zeros_like(validation.targets["odd"])})
     data = replace(with_metric(every_kind, odd=metric), splits={**every_kind.splits, "validation": {"main": only}})
-    with pytest.raises(ConfigError, match=r"tasks\.odd\.metric: must tell perfect predictions from wrong ones"):
-        task_goals(data)
+    assert [name for name, goal in task_goals(data).items() if not goal.judged] == ["odd"]
 
 
 def with_labels(data: StudyData, split: str, task: str, labels: np.ndarray) -> StudyData:
@@ -224,20 +232,29 @@ def with_labels(data: StudyData, split: str, task: str, labels: np.ndarray) -> S
 
 
 @pytest.mark.parametrize(
-    ("metric", "labels", "rule"),
+    ("metric", "labels", "reason"),
     [
-        ("r2", [0.5], r"must give one number on the validation labels \(Needs at least two samples"),
-        ("r2", [0.5, 0.5, 0.5], r"must tell perfect predictions .* \(they are all the same\): take another metric"),
-        ("spearman", [0.5, 0.5], "must tell perfect predictions"),
+        ("r2", [0.5], "Needs at least two samples to calculate r2 score"),
+        ("r2", [0.5, 0.5, 0.5], "they are all the same"),
+        ("spearman", [0.5, 0.5], "it gives 0 for perfect and for wrong ones"),
     ],
 )
-def test_a_metric_that_needs_a_spread_is_refused_where_validation_has_none(
-    every_kind: StudyData, metric: str, labels: list[float], rule: str
+def test_a_task_whose_metric_needs_a_spread_is_not_judged_where_validation_has_none(
+    every_kind: StudyData, metric: str, labels: list[float], reason: str
 ) -> None:
     data = with_labels(with_metric(every_kind, ink=metric), "validation", "ink", np.array(labels, np.float32))
-    with pytest.raises(ConfigError, match=rf"tasks\.ink\.metric: {rule}"):
-        task_goals(data)
-    assert task_goals(with_metric(data, ink="mae"))["ink"].scale > 0
+    goals = task_goals(data)
+    assert (goals["ink"].judged, goals["ink"].weight, goals["ink"].higher_is_better) == (False, 0.0, False)
+    assert [name for name, goal in goals.items() if goal.judged] == ["digit", "odd", "halves"]
+    assert judged_by(data)["ink"] == "loss"
+    assert (
+        f"tasks.ink.metric: {metric} is not defined on the validation labels ({reason}): "
+        "the task is not judged, and its loss picks the best epoch"
+    ) in metric_notes(data)
+    assert task_goals(with_metric(data, ink="mae"))["ink"].judged
+    alone = replace(data, tasks=tuple(task for task in data.tasks if task.name == "ink"))
+    with pytest.raises(ConfigError, match=r"tasks\.ink\.metric: must .* on the validation labels"):
+        task_goals(alone)
 
 
 def test_a_metric_that_is_not_defined_on_test_is_told_and_not_refused(every_kind: StudyData) -> None:
