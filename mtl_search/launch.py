@@ -6,7 +6,7 @@ Puts together what the layers below keep apart; the command line calls it, and s
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,18 +14,15 @@ from mtl_search.catalog import LoadedStudy
 from mtl_search.compatibility import base_problems, fit_problems, objective_problems
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
-from mtl_search.data.label_notes import label_notes
 from mtl_search.errors import ConfigError, StudyError
 from mtl_search.execution.addresses import in_a_job
 from mtl_search.export.trunks import trunk
-from mtl_search.models.backbones import BACKBONES
 from mtl_search.objects import Luggage
 from mtl_search.outliving import outliving_problems
 from mtl_search.passwords import without_passwords
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
-from mtl_search.rules import schedule_notes
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
-from mtl_search.search.data_card import check_same_rows, data_card
+from mtl_search.search.data_card import data_card
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -34,14 +31,13 @@ from mtl_search.search.own_modules import keep_folders
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.storage import Place, place
+from mtl_search.study_notes import study_notes
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
-from mtl_search.training.metrics import judged_by, metric_notes, task_goals
+from mtl_search.training.metrics import judged_by, task_goals
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch
-from mtl_search.transfer.norms import has_batch_norm
-from mtl_search.variants import build
 
 
 @dataclass(frozen=True)
@@ -113,38 +109,7 @@ def prepare(study: LoadedStudy) -> Prepared:
     ]
     if problems:
         raise ConfigError(problems)
-    notes = [
-        *data.notes,
-        *label_notes(data.describe()["tasks"]),
-        *metric_notes(data),
-        *schedule_notes(config, study.space),
-    ]
-    blocks = build(BACKBONES, config.backbone).blocks(data.preparation.feature_shape)
-    if has_batch_norm(blocks) and config.resources.most_workers > 1 and not config.resources.gpus_per_worker:
-        notes.append(
-            "the backbone has batch norm: CPU workers do not synchronise its statistics, so results differ "
-            "a little from those of one worker (GPU workers do synchronise)"
-        )
-    return Prepared(study, data, workload, tuple(notes))
-
-
-def check_rows_of(folder: StudyFolder, prepared: Prepared) -> None:
-    """See that a study of one recipe is trained on the rows of the study that the recipe was found in.
-
-    Args:
-        folder: The study that the recipe was found in.
-        prepared: The study of one recipe, whose seed may differ and with it the cut into splits.
-
-    Raises:
-        StudyError: The rows have changed since.
-        DataError: The rows can no longer be cut as they were.
-    """
-    config, workload = folder.read_config(), prepared.workload
-    if config.seed != workload.seed:
-        data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
-        workload = replace(workload, data=data)
-    way_out = "train the recipe itself on the new rows: mtl-search train RECIPE.yaml --study FILE"
-    check_same_rows(folder.name, folder.read_data(), data_card(workload), way_out)
+    return Prepared(study, data, workload, tuple(study_notes(study, data)))
 
 
 def _fetch(config: StudyConfig) -> Fetch:

@@ -30,7 +30,9 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"search"}),
     frozenset({"rules", "catalog", "task_forms", "display", "quiet", "tracking", "report", "figures", "export"})
     | {"extension"},
-    frozenset({"listing", "launch", "publishing", "one_recipe", "outliving", "submitting", "compatibility"}),
+    frozenset(
+        {"study_notes", "listing", "launch", "publishing", "one_recipe", "outliving", "submitting", "compatibility"}
+    ),
     frozenset({"api"}),
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),

@@ -27,6 +27,18 @@ def key_of(notes: Mapping[str, Any]) -> str:
     return str(notes.get("key") or content_key(notes["recipe"])) if "recipe" in notes else ""
 
 
+def redundant_transfers(space: SearchSpace) -> list[str]:
+    """Kinds of transfer whose recipes the space has without them too: fresh parameters are those of the plain base."""
+    sections = space.sections
+    if next(iter(BASES)) not in sections["base"].options:
+        return []
+    transfers = {
+        option: Component(option, space.default_of(params, f"transfer.{option}"))
+        for option, params in sections["transfer"].options.items()
+    }
+    return [option for option, part in transfers.items() if build(TRANSFERS, part).fresh]
+
+
 class Proposals:
     """Recipes of a space.
 
@@ -190,7 +202,8 @@ class _Sampling:
             return self._plainest(name, options)
         alike = {o: part for o, part in options.items() if self._idle(name, part)}
         first = [self._plainest(name, alike).name] if alike else []
-        others = [o for o, part in options.items() if o not in alike and not self._redundant(name, part)]
+        dropped = {*alike, *(redundant_transfers(self._space) if name == "transfer" else ())}
+        others = [option for option in options if option not in dropped]
         chosen = self._choose(name, [*first, *others], list(options))
         return alike.get(chosen) or Component(chosen, resolve(node.options[chosen], f"{name}.{chosen}", self._trial))
 
@@ -201,11 +214,6 @@ class _Sampling:
         if set(part) == set(whole):
             return str(self._trial.suggest_categorical(name, tuple(whole)))
         return str(self._trial.suggest_categorical(f"{name}({', '.join(part)})", tuple(part)))
-
-    def _redundant(self, name: str, part: Component) -> bool:
-        """Whether the space has without a variant whatever it has with it: fresh parameters are the random base."""
-        bases = self._space.sections["base"].options
-        return name == "transfer" and build(TRANSFERS, part).fresh and next(iter(BASES)) in bases
 
     @staticmethod
     def _plainest(name: str, options: Mapping[str, Component]) -> Component:

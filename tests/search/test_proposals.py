@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 from searched_spaces import Listener
 
-from mtl_search.catalog import FAMILIES
+from mtl_search.catalog import FAMILIES, load_study
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import load_data
 from mtl_search.execution.jobs import JobState, Update
+from mtl_search.launch import prepare
 from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import prepare_study
@@ -234,6 +235,8 @@ def test_fresh_parameters_are_not_proposed_twice(tmp_path: Path, workload: Workl
     search = Search(tmp_path / "journal", raw, workload, 20, "random").run()
     assert {trial.params["transfer(parameters, features)"] for trial in search.trials} == {"parameters", "features"}
     assert len(search.study.get_trials()) == 20
+    (note,) = prepare(load_study("transfer")).notes
+    assert note == "space.transfer.structure comes to the same as space.base.random, which stands for both"
 
 
 def test_single_task_training_is_not_sampled_where_nothing_starts_from_it(tmp_path: Path, workload: Workload) -> None:
