@@ -65,6 +65,10 @@ class DataConfig(Section):
         return dict(self.sources) if self.sources is not None else {"main": self.source}  # type: ignore[dict-item]
 
 
+Label = Annotated[int, Field(gt=-(2**64), lt=2**64)]
+"""A whole number in a column, such as an id."""
+
+
 class TaskConfig(Section):
     """One learning task: what is predicted, from which data set, and how it is scored."""
 
@@ -73,8 +77,8 @@ class TaskConfig(Section):
     data: str | None = None
     metric: Variant | None = None
     loss: str | None = None
-    missing: bool | int | float | str | None = None
-    positive: bool | int | float | str | None = None
+    missing: bool | Label | float | str | None = None
+    positive: bool | Label | float | str | None = None
 
 
 class ActivationsConfig(Section):
@@ -85,12 +89,17 @@ class ActivationsConfig(Section):
     disk_mib: NonNegativeInt = 4096
 
 
+_MOST_WORKERS = 10_000
+
+
 def _check_workers(raw: object) -> object:
     numbers = [
         number
         for number in (raw if isinstance(raw, list | tuple) else [raw])
         if isinstance(number, int) and not isinstance(number, bool) and number >= 1
     ]
+    if any(number > _MOST_WORKERS for number in numbers):
+        raise ValueError(f"must be at most {_MOST_WORKERS}")
     if numbers == [raw]:
         return raw
     if len(numbers) == 2 and numbers == list(cast("list[int]", raw)) and numbers[0] < numbers[1]:
@@ -104,8 +113,13 @@ Workers = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2},
+                {"type": "integer", "minimum": 1, "maximum": _MOST_WORKERS},
+                {
+                    "type": "array",
+                    "items": {"type": "integer", "minimum": 1, "maximum": _MOST_WORKERS},
+                    "minItems": 2,
+                    "maxItems": 2,
+                },
             ]
         }
     ),

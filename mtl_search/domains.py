@@ -12,6 +12,8 @@ from typing import Any
 from mtl_search.errors import NOTHING, Problem
 
 DOMAIN_FORMS = "a domain ({float: [low, high]}, {int: [low, high]} or {choice: [...]})"
+_LARGEST_WHOLE = 2**53
+"""Up to here samplers, which calculate with floats, tell whole numbers apart."""
 _KINDS = {"float": ("log", "default"), "int": ("log", "default"), "choice": ("default",)}
 
 
@@ -136,6 +138,8 @@ def _interval(
         problems.append(Problem(f"{place}.{kind}", f"must be two {what} numbers [low, high]", ends))
         return None
     low, high = ends
+    if whole and max(abs(low), abs(high)) > _LARGEST_WHOLE:
+        problems.append(Problem(f"{place}.{kind}", f"must have ends of at most {_LARGEST_WHOLE} in size", ends))
     log = raw.get("log") is True
     if low >= high:
         problems.append(Problem(f"{place}.{kind}", "must have its low end below its high end", ends))

@@ -3,7 +3,9 @@
 First stop of every hop of the data path: whatever is wrong with a file, a data set or a recipe leaves as one of these.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +41,34 @@ _RULES = {
     "too_short": "must hold {min_length} or more entries",
     "too_long": "must hold {max_length} or fewer entries",
 }
+
+
+_ASKED = re.compile(r"allocate ([\d.]+) (bytes|[KMGTPE]iB)|overflowed with sizes=")
+"""What torch and numpy say of memory that they did not get."""
+
+
+@contextmanager
+def within_memory(place: str, value: object) -> Iterator[None]:
+    """A block whose memory depends on a value of the study file.
+
+    Args:
+        place: The value's key path.
+        value: The value.
+
+    Raises:
+        ConfigError: An allocator refused what the block asked for.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        asked = _ASKED.search(str(error))
+        if asked is None and not isinstance(error, MemoryError):
+            raise
+        size = ""
+        if asked is not None and asked[1]:
+            amount = f"{float(asked[1]) / 2**30:,.1f} GiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
+            size = f" ({amount} at once)"
+        raise ConfigError([Problem(place, f"must need no more memory than there is{size}", value)]) from error
 
 
 def shown(value: object) -> str:

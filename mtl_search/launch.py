@@ -6,7 +6,7 @@ Puts together what the layers below keep apart; the command line calls it, and s
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from mtl_search.catalog import LoadedStudy
 from mtl_search.compatibility import base_problems, fit_problems, objective_problems
 from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
-from mtl_search.errors import ConfigError, StudyError
+from mtl_search.errors import NOTHING, ConfigError, StudyError, within_memory
 from mtl_search.execution.addresses import in_a_job
 from mtl_search.export.trunks import trunk
 from mtl_search.objects import Luggage
@@ -22,7 +22,7 @@ from mtl_search.outliving import outliving_problems
 from mtl_search.passwords import without_passwords
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
-from mtl_search.search.data_card import data_card
+from mtl_search.search.data_card import check_same_rows, data_card
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
@@ -95,21 +95,42 @@ def prepare(study: LoadedStudy) -> Prepared:
     uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if in_a_job() and (problems := outliving_problems(config, uri)):
         raise ConfigError(problems)
-    with study.places.translated():
+    with within_memory("data", NOTHING), study.places.translated():
         data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
         goals = task_goals(data, data.all_tasks)
-    resources = config.resources
+    resources, backbone = config.resources, config.backbone
     parts = [config.backbone, *(part for recipe in study.space.corners() for part in recipe.components)]
     objects = Luggage.of(part.name for part in parts)
-    workload = Workload.prepare(data, config.backbone, config.seed, resources.precision, resources.compile, objects)
-    problems = [
-        *objective_problems(study, goals),
-        *fit_problems(study, workload),
-        *base_problems(study, workload, _fetch(config)),
-    ]
+    with within_memory(f"backbone.{backbone.name}", dict(backbone.params)):
+        workload = Workload.prepare(data, backbone, config.seed, resources.precision, resources.compile, objects)
+    with within_memory("space", NOTHING):
+        problems = [
+            *objective_problems(study, goals),
+            *fit_problems(study, workload),
+            *base_problems(study, workload, _fetch(config)),
+        ]
     if problems:
         raise ConfigError(problems)
     return Prepared(study, data, workload, tuple(study_notes(study, data)))
+
+
+def check_rows_of(folder: StudyFolder, prepared: Prepared) -> None:
+    """See that a study of one recipe is trained on the rows of the study that the recipe was found in.
+
+    Args:
+        folder: The study that the recipe was found in.
+        prepared: The study of one recipe, whose seed may differ and with it the cut into splits.
+
+    Raises:
+        StudyError: The rows have changed since.
+        DataError: The rows can no longer be cut as they were.
+    """
+    config, workload = folder.read_config(), prepared.workload
+    if config.seed != workload.seed:
+        data = load_data(config.data, config.tasks, config.seed, config.source_tasks)
+        workload = replace(workload, data=data)
+    way_out = "train the recipe itself on the new rows: mtl-search train RECIPE.yaml --study FILE"
+    check_same_rows(folder.name, folder.read_data(), data_card(workload), way_out)
 
 
 def _fetch(config: StudyConfig) -> Fetch:

@@ -11,7 +11,7 @@ from mtl_search.binding import SCHEDULE_FAMILIES, Families, Family, signature_of
 from mtl_search.config import StudyConfig
 from mtl_search.errors import ConfigError, Problem, shown
 from mtl_search.reading import DEFAULTS
-from mtl_search.recipe import Schedule
+from mtl_search.recipe import LARGEST, Schedule
 from mtl_search.space import COMPONENTS, SCHEDULES
 from mtl_search.task_forms import SECTIONS
 
@@ -68,7 +68,7 @@ def _type_words(annotation: Any) -> str:
 def _bounds(marks: Sequence[Any]) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     found = [(sign, getattr(mark, key, None)) for mark in marks for key, sign in signs.items()]
-    return " and ".join(f"{sign} {bound}" for sign, bound in found if bound is not None)
+    return " and ".join(f"{sign} {bound}" for sign, bound in found if bound not in (None, LARGEST))
 
 
 def study_schema(families: Families) -> dict[str, Any]:

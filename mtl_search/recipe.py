@@ -13,8 +13,16 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 
 Scalar = bool | int | float | str | None
 
-PositiveInt = Annotated[int, Ge(1)]
-NonNegativeInt = Annotated[int, Ge(0)]
+LARGEST = 2**31 - 1
+"""Of a whole number that has no bound of its own."""
+PositiveInt = Annotated[int, Ge(1), Le(LARGEST)]
+NonNegativeInt = Annotated[int, Ge(0), Le(LARGEST)]
+Count = Annotated[int, Ge(1), Le(1000)]
+"""Of things that are made one by one, such as the blocks of a backbone."""
+CountOrZero = Annotated[int, Ge(0), Le(1000)]
+WidthOrZero = Annotated[int, Ge(0), Le(2**24)]
+Width = Annotated[int, Ge(1), Le(2**24)]
+"""Of a layer; memory grows with it, and often with its square."""
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]

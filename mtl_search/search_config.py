@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mtl_search.fields import Section, Variant
-from mtl_search.recipe import Component, NonNegativeInt, PositiveInt
+from mtl_search.recipe import Component, Count, CountOrZero, PositiveInt
 
 MEAN_IMPROVEMENT = "mean_improvement"
 WORST_TASK = "worst_task"
@@ -53,14 +53,14 @@ TimeSpan = Annotated[str, BeforeValidator(_check_span)]
 class RepeatsConfig(Section):
     """Which trials are run again over fresh seeds before one of them is called the winner; 0 runs for none."""
 
-    trials: PositiveInt = 3
-    runs: NonNegativeInt = 3
+    trials: Count = 3
+    runs: CountOrZero = 3
 
 
 class BaselineConfig(Section):
     """The search that single-task models get of their own: ``tune`` schedules for each task; 0 for none."""
 
-    tune: NonNegativeInt = 0
+    tune: CountOrZero = 0
 
 
 class SearchConfig(Section):
@@ -73,7 +73,7 @@ class SearchConfig(Section):
 
     trials: PositiveInt | None = None
     time_budget: TimeSpan | None = None
-    baseline_seeds: PositiveInt = 3
+    baseline_seeds: Count = 3
     baseline: BaselineConfig = BaselineConfig()
     repeats: RepeatsConfig = RepeatsConfig()
     sampler: Variant = Component("tpe")

@@ -1,14 +1,18 @@
 """Study files against the families: the shipped ones load, own variants bind, and what has no effect is refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
+from mtl_search.binding import _checker, signature_of
 from mtl_search.catalog import FAMILIES, LoadedStudy, find_study, load_study
-from mtl_search.errors import ConfigError
-from mtl_search.recipe import Component
+from mtl_search.config import ActivationsConfig, ResourcesConfig, StudyConfig
+from mtl_search.errors import ConfigError, Problem
+from mtl_search.recipe import Component, Schedule
+from mtl_search.search_config import RepeatsConfig, SearchConfig
 from mtl_search.variants import build
 
 SHIPPED = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -217,3 +221,37 @@ def test_errors_of_form_and_of_the_space_come_together() -> None:
         "space.joint.unfreezing.gradual.epochs: must not be more than the 5 epochs of the stage, got 9",
         "search.stopper.asha.grace: has no effect: no trial is longer than 5 epochs, got 9",
     ]
+
+
+def integer_parameters() -> Iterator[tuple[str, Any]]:
+    """Every parameter that takes a whole number and no text, of every variant, schedule and section."""
+    for family, variants in FAMILIES.items():
+        for name, constructor in variants.items():
+            for parameter, (annotation, _) in signature_of(constructor).items():
+                yield f"{family}.{name}.{parameter}", annotation
+    for name, annotation in get_type_hints(Schedule, include_extras=True).items():
+        yield f"schedule.{name}", annotation
+    sections = (StudyConfig, SearchConfig, RepeatsConfig, ResourcesConfig, ActivationsConfig)
+    for section in sections:
+        for name, annotation in get_type_hints(section, include_extras=True).items():
+            yield f"{section.__name__}.{name}", annotation
+
+
+def takes(annotation: Any, value: Any) -> bool:
+    problems: list[Problem] = []
+    _checker(annotation, problems)(value, "")
+    return not problems
+
+
+def test_no_parameter_takes_whole_numbers_without_bound() -> None:
+    whole = {
+        name: annotation
+        for name, annotation in integer_parameters()
+        if annotation is int or "int" in str(annotation)
+        if takes(annotation, 4) and not takes(annotation, 4.5) and not takes(annotation, object())
+    }
+    assert {"backbone.mlp.depth", "source.table.text_features", "schedule.epochs", "StudyConfig.seed"} <= whole.keys()
+    assert len(whole) > 40
+    for name, annotation in whole.items():
+        assert not takes(annotation, 10**30), name
+        assert not takes(annotation, 2**31), name

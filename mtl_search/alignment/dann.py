@@ -11,7 +11,7 @@ from mtl_search.alignment.base import Aligning
 from mtl_search.models.aligner import Aligner, Meeting
 from mtl_search.models.passing import Passing
 from mtl_search.models.sharing.discriminator import Discriminator
-from mtl_search.recipe import NonNegativeInt, PositiveFloat
+from mtl_search.recipe import PositiveFloat, WidthOrZero
 
 
 class Dann(Aligning):
@@ -32,7 +32,10 @@ class Dann(Aligning):
     """
 
     def __init__(
-        self, strength: PositiveFloat = 1.0, gamma: PositiveFloat = 10.0, hidden: NonNegativeInt = 100
+        self,
+        strength: PositiveFloat = 1.0,
+        gamma: PositiveFloat = 10.0,
+        hidden: WidthOrZero = 100,
     ) -> None:
         self.strength = strength
         self.gamma = gamma

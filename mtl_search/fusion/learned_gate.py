@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.fusion.learning import LearningFusion
-from mtl_search.recipe import PositiveFloat, PositiveInt
+from mtl_search.recipe import PositiveFloat, PositiveInt, Width
 
 
 class LearnedGate(LearningFusion):
@@ -27,7 +27,7 @@ class LearnedGate(LearningFusion):
 
     def __init__(
         self,
-        width: PositiveInt = 16,
+        width: Width = 16,
         signal: Literal["labels", "entropy"] = "labels",
         steps: PositiveInt = 100,
         lr: PositiveFloat = 0.01,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import optuna
-from annotated_types import Ge
+from annotated_types import Interval
 from optuna.samplers import BaseSampler
 
-from mtl_search.recipe import PositiveInt
+from mtl_search.recipe import LARGEST, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Nsga2:
         population: Trials of a generation; the first is drawn at random.
     """
 
-    population: Annotated[int, Ge(2)] = 20
+    population: Annotated[int, Interval(ge=2, le=LARGEST)] = 20
 
     def build(self, seed: int) -> BaseSampler:
         """The sampler itself."""

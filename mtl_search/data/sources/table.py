@@ -12,7 +12,7 @@ from mtl_search.data.sources.csv_columns import CsvFormat, read_columns
 from mtl_search.data.sources.files import Files, Table
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import DataError, Problem
-from mtl_search.recipe import PositiveInt
+from mtl_search.recipe import PositiveInt, Width
 
 _PARQUET = (".parquet", ".pq")
 _TEXT = tuple(f"{kind}{pack}" for kind in (".csv", ".tsv", ".txt") for pack in ("", ".gz", ".bz2", ".xz", ".zst"))
@@ -60,7 +60,7 @@ class TableSource(Source):
         exclude: list[str] | None = None,
         categorical: list[str] | None = None,
         text: list[str] | None = None,
-        text_features: PositiveInt = TEXT_FEATURES,
+        text_features: Width = TEXT_FEATURES,
         ngrams: PositiveInt = NGRAMS,
         missing: Literal["error", "impute"] = "error",
         where: dict[str, bool | int | float | str] | None = None,

@@ -6,7 +6,7 @@ from math import prod
 from torch import nn
 
 from mtl_search.models.backbones.base import Backbone
-from mtl_search.recipe import PositiveInt, ProperFraction
+from mtl_search.recipe import Count, ProperFraction, Width
 
 
 class Mlp(Backbone):
@@ -19,9 +19,7 @@ class Mlp(Backbone):
         norm: Whether blocks normalise (layer norm, so rows never influence each other).
     """
 
-    def __init__(
-        self, width: PositiveInt = 128, depth: PositiveInt = 3, dropout: ProperFraction = 0.0, norm: bool = True
-    ) -> None:
+    def __init__(self, width: Width = 128, depth: Count = 3, dropout: ProperFraction = 0.0, norm: bool = True) -> None:
         self.width = width
         self.depth = depth
         self.dropout = dropout

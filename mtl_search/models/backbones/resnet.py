@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.backbones.base import Backbone
-from mtl_search.recipe import PositiveInt, ProperFraction
+from mtl_search.recipe import Count, ProperFraction
 
 _SMALLEST_GROUP = 4
 
@@ -30,9 +30,9 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        width: Annotated[int, Ge(_SMALLEST_GROUP)] = 16,
-        stages: PositiveInt = 3,
-        blocks_per_stage: PositiveInt = 1,
+        width: Annotated[int, Interval(ge=_SMALLEST_GROUP, le=2**24)] = 16,
+        stages: Annotated[int, Interval(ge=1, le=16)] = 3,
+        blocks_per_stage: Count = 1,
         dropout: ProperFraction = 0.0,
     ) -> None:
         self.width = width

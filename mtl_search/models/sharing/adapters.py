@@ -13,7 +13,7 @@ from mtl_search.models.passing import Passing
 from mtl_search.models.sharing.base import Sharing
 from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, State, drawn, take
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.recipe import NonNegativeInt, PositiveInt
+from mtl_search.recipe import NonNegativeInt, Width
 
 
 class Adapters(Sharing):
@@ -39,7 +39,7 @@ class Adapters(Sharing):
     """
 
     def __init__(
-        self, rank: PositiveInt = 4, depth: NonNegativeInt = 0, start: Literal["zero", "difference"] = "difference"
+        self, rank: Width = 4, depth: NonNegativeInt = 0, start: Literal["zero", "difference"] = "difference"
     ) -> None:
         self.rank = rank
         self.depth = depth

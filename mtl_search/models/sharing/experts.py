@@ -13,7 +13,7 @@ from mtl_search.models.passing import Passing
 from mtl_search.models.sharing.base import Sharing
 from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, drawn, take
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.recipe import NonNegativeInt, PositiveInt
+from mtl_search.recipe import Count, CountOrZero, NonNegativeInt
 from mtl_search.variants import Equal
 
 _PLACE = "sharing.experts"
@@ -47,9 +47,7 @@ class Experts(Sharing):
         private: Number of experts that each task has for itself.
     """
 
-    def __init__(
-        self, count: PositiveInt = 4, depth: NonNegativeInt | None = None, private: NonNegativeInt = 0
-    ) -> None:
+    def __init__(self, count: Count = 4, depth: NonNegativeInt | None = None, private: CountOrZero = 0) -> None:
         self.count = count
         self.depth = depth
         self.private = private
