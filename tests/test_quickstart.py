@@ -26,6 +26,11 @@ def test_quickstart_is_searched_reported_exported_and_registered(tmp_path: Path)
     said = run("search", "quickstart", "--trials", "1")
     assert "quickstart: improvement over single-task models" in said
     assert all(f"  {task}: " in said for task in ("digit", "ink_left", "ink_right"))
+    assert "then open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning" in said
+    log = (tmp_path / "mtl_search_runs/studies/quickstart/search.log").read_text(encoding="utf-8")
+    shown = [line for line in said.splitlines() if line.startswith(("single-task", "trial", "repeat"))]
+    assert [line for line in shown if line not in log] == []
+    assert sum("; 9 of 9" in line or " 1 of 1 " in line for line in shown) == 2
     assert "best recipe" in run("report", "quickstart")
     assert "wrote" in run("export", "quickstart", "--to", "model")
 

@@ -89,7 +89,8 @@ class Board:
 
     def after_search(self) -> str:
         """What follows the search."""
-        return f"up to {self.repeats_to_come} repeats, controls and the test" if self.repeats_to_come else "the test"
+        most = self.repeats_to_come
+        return f"up to {most} repeat{'s' if most > 1 else ''}, controls and the test" if most else "the test"
 
     @property
     def search_over(self) -> bool:
