@@ -44,7 +44,7 @@ class LoadedStudy:
         config: Its sections, with every variant's parameters checked and defaults filled in.
         space: Its search space.
         file: Where it was read; None where it came as plain values.
-        places: Where the file has the tasks that it did not write out.
+        places: Where the file has the keys of tasks that it does not write out.
     """
 
     config: StudyConfig
@@ -80,10 +80,10 @@ def load_study(
     Args:
         source: Path, shipped name, or the file's plain values.
         overrides: Values by key path (``search.trials``) that replace the file's.
-        tried: Whether the space is a recipe that a study has tried, each part of which stands written: then a part
-            without effect beside the others is left out.
-        read_data: Whether the data may be read for the columns that tasks stand for. If not, as where the study is
-            sent elsewhere, one task stands in for those, and rules that need the tasks' names are not checked.
+        tried: Whether the space is a recipe that a study has tried. Such a recipe holds every part, so parts without
+            effect are left out and are no mistake.
+        read_data: Whether data sets may be read whose columns stand for tasks. If not, because the study runs where
+            this machine's files are not, rules that need the tasks' names are not checked.
 
     Raises:
         ConfigError: Every rule of form that is broken.
@@ -96,7 +96,7 @@ def load_study(
     tasks, sources = (read.names(section) for section in SECTIONS)
     plain = _without_idle(read.plain, idle_sections(tasks, sources)) if tried else read.plain
     config, found = parse_config(plain if isinstance(raw, Mapping) else raw)
-    problems += read.complete(found)
+    problems += read.joined_problems(found)
     bound = _bind_sections(plain, problems)
     space_raw = plain.get("space", {})
     space = None

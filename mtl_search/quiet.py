@@ -52,10 +52,10 @@ def chatter_to(log: Path, past: int = 1) -> Iterator[TextIO]:
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Drop what other libraries write to standard error in the block: log lines and warnings.
+    """Drop log lines and warnings that other libraries write to standard error in the block.
 
-    This package's own loggers still write there. Where the block fails with an error that is not the user's to mend,
-    all that was dropped is written before the error, since it may tell the cause.
+    This package's own loggers still write there. If the block raises an unexpected error, everything that was dropped
+    is written first, because it may contain the cause.
     """
     user, heard, own = sys.stderr, io.StringIO(), logging.getLogger("mtl_search")
     to_user = logging.StreamHandler(user)

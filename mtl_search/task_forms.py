@@ -32,33 +32,36 @@ class Tasks:
     """The tasks of a study file.
 
     Attributes:
-        plain: The file's values with a mapping of tasks by name in each section of tasks, and without defaults. A
-            section whose tasks cannot be told is None.
+        plain: The file's values. Each section of tasks is a mapping of tasks by name, and there are no defaults. A
+            section is None where a problem keeps its tasks from being known.
         problems: What is wrong with how the tasks are written.
-        places: Where the file has them.
-        untold: Sections that are None in ``plain`` and not in the file.
-        unknown: Whether there are tasks that nobody knows, since the data could not or was not to be read.
+        places: Where the file has each key of the tasks.
+        unresolved: Sections that are None in ``plain`` but not in the file.
+        unknown: Whether the tasks' names are not known, because the data could not be read or was not to be read.
     """
 
     plain: dict[str, Any]
     problems: list[Problem]
     places: TaskPlaces
-    untold: frozenset[str] = frozenset()
+    unresolved: frozenset[str] = frozenset()
     unknown: bool = False
 
     def names(self, section: str) -> list[str]:
-        """Names of a section's tasks, in order; none where they cannot be told."""
+        """Names of a section's tasks, in order; none where they are not known."""
         tasks = self.plain.get(section)
         return [str(name) for name in tasks] if isinstance(tasks, Mapping) and not self.unknown else []
 
-    def complete(self, problems: Sequence[Problem]) -> list[Problem]:
-        """What is wrong with the tasks, and further problems, less those that only say that tasks are missing.
+    def joined_problems(self, problems: Sequence[Problem]) -> list[Problem]:
+        """The tasks' own problems, then others, without those that only say that unknown tasks are missing.
 
         Args:
-            problems: Of ``plain``.
+            problems: What is wrong with ``plain``.
         """
         idle = ("search.objective", "data.sources.") if self.unknown else ()
-        return [*self.problems, *(p for p in problems if p.place not in self.untold and not p.place.startswith(idle))]
+        return [
+            *self.problems,
+            *(p for p in problems if p.place not in self.unresolved and not p.place.startswith(idle)),
+        ]
 
 
 def read_tasks(raw: Mapping[str, Any], *, read_data: bool = True) -> Tasks:
@@ -66,8 +69,8 @@ def read_tasks(raw: Mapping[str, Any], *, read_data: bool = True) -> Tasks:
 
     Args:
         raw: The file's plain values.
-        read_data: Whether to read the data sets whose columns are matched. If not, a section that needs them gets one
-            task that stands in.
+        read_data: Whether to read the data sets whose columns are matched. If not, such a section gets one task in
+            place of those that it stands for.
     """
     if DEFAULTS not in raw and not any(_has_patterns(raw.get(section)) for section in SECTIONS):
         return Tasks(dict(raw), [], TaskPlaces())
@@ -75,8 +78,8 @@ def read_tasks(raw: Mapping[str, Any], *, read_data: bool = True) -> Tasks:
     plain = {key: value for key, value in raw.items() if key != DEFAULTS}
     plain |= {section: reader.section(section) for section in SECTIONS if section in raw}
     problems = reader.problems or reader.idle_defaults()
-    untold = frozenset(section for section in SECTIONS if raw.get(section) is not None and plain[section] is None)
-    return Tasks(plain, problems, TaskPlaces(reader.written), untold, reader.unknown)
+    unresolved = frozenset(section for section in SECTIONS if raw.get(section) is not None and plain[section] is None)
+    return Tasks(plain, problems, TaskPlaces(reader.written), unresolved, reader.unknown)
 
 
 def _has_patterns(section: object) -> bool:
@@ -133,10 +136,10 @@ class _Reader:
         return [] if self.unknown else [Problem(f"{DEFAULTS}.{key}", rule, self._defaults[key]) for key in idle]
 
     def section(self, section: str) -> Any:
-        """A section as a mapping of tasks by name; None where they cannot be told."""
+        """A section as a mapping of tasks by name; None where a problem keeps its tasks from being known."""
         value, before = self._raw[section], len(self.problems)
         if not isinstance(value, list | Mapping):
-            return value  # the rules of form speak of it
+            return value  # parse_config reports it
         entries = list(self._entries(section, value))
         named: dict[str, Any] = {}
         for place, name, task in entries:
@@ -289,7 +292,7 @@ class _Reader:
         try:
             config = DataConfig.model_validate(self._raw.get("data"))
         except ValidationError:
-            self.unknown = True  # the rules of form speak of it
+            self.unknown = True  # parse_config reports the data section
             return None
         known = tuple(config.datasets)
         if (name is None and len(known) > 1) or (name is not None and name not in known):
@@ -306,7 +309,7 @@ class _Reader:
         place = "data.source" if single else f"data.sources.{name}"
         bound = bind_component(config.datasets[name], SOURCES, place, wrong)
         if wrong:
-            self.unknown = True  # whoever binds the data section speaks of it
+            self.unknown = True  # load_study and read_request report what is wrong with a source
             return None
         one = config.model_copy(update={"source": bound} if single else {"sources": {name: bound}})
         # Only the names of the columns count here; whoever reads the values for good says what there is to note.

@@ -1,7 +1,7 @@
-"""Task places: where a study file has the keys of a task that it did not write out, for the problems told about them.
+"""Task places: where a study file has the keys of tasks that it does not write out.
 
-``task_forms`` makes tasks of patterns and defaults. What is found wrong with those tasks later is told at the place in
-the file that they come from, once for all tasks that come from there.
+``task_forms`` makes tasks of patterns and defaults. A problem with such a task is reported at the place in the file
+that the task's key comes from, and only once where several tasks share it.
 """
 
 import re
@@ -17,17 +17,17 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class TaskPlaces:
-    """See the module.
+    """Places of the tasks' keys in a study file.
 
     Attributes:
-        written: By section, task and key: the key's place in the file, and whether other tasks take it from there too.
-            The key "" stands for the task itself.
+        written: Place in the file and whether other tasks may share it, by section, task and key. The key "" stands
+            for the task itself.
     """
 
     written: Mapping[tuple[str, str, str], tuple[str, bool]] = field(default_factory=dict)
 
     def translate(self, problems: Sequence[Problem]) -> list[Problem]:
-        """The problems at the places that the file has; what several tasks have from one place is said once."""
+        """The problems at their places in the file. A problem that several tasks share is reported once."""
         found: dict[str, tuple[Problem, dict[str, None]]] = {}
         for problem in problems:
             place, task = self._found(problem.place)
@@ -47,7 +47,7 @@ class TaskPlaces:
             raise type(error)(self.translate(error.problems)) from error
 
     def _found(self, place: str) -> tuple[str, str]:
-        """The place in the file, and the task where that place does not tell which one is meant."""
+        """The place in the file, and the task's name where several tasks share that place."""
         section, _, rest = place.partition(".")
         name, _, inner = rest.partition(".")
         key = re.split(r"[.\[]", inner)[0]

@@ -1,6 +1,6 @@
-"""Column patterns: names with ``*``, ``?`` and ``[...]`` -> the columns of a data set that tasks are to predict.
+"""Column patterns: names with ``*``, ``?`` and ``[...]`` -> the columns of a data set that tasks predict.
 
-``task_forms`` asks for them when a study file is read; the rows themselves are read again for the study.
+``task_forms`` uses them when it reads a study file. The study's own data is read after that.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Request:
         schedule: How long and how to train.
         new: Names of the new tasks, in the file's order.
         growths: Where each joins the model.
-        places: Where the file has the tasks that it did not write out.
+        places: Where the file has the keys of tasks that it does not write out.
     """
 
     config: StudyConfig
@@ -75,7 +75,7 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
     problems += [Problem(key, "is not a known key", NOTHING, _SECTIONS) for key in raw if key not in _SECTIONS]
     read = read_tasks({key: raw[key] for key in ("data", "tasks", DEFAULTS, "seed") if key in raw})
     config, found = parse_config({**read.plain, "name": "extension", "backbone": "any"})
-    problems += read.complete(found)
+    problems += read.joined_problems(found)
     sources = _bound_sources(read.plain.get("data"), problems)
     tasks = read.names("tasks")
     new = tuple(name for name in tasks if all(name != task.name for task in model.tasks))
