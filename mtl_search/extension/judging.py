@@ -17,7 +17,7 @@ from mtl_search.data.task import Task
 from mtl_search.extension.soft_targets import raw_outputs
 from mtl_search.models.heads import predict, probabilities
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.training.metrics import metric_for, reach, value_of
+from mtl_search.training.metrics import check_metric, metric_for, value_of
 from mtl_search.training.objective import Goal
 
 SPLITS = ("validation", "test")
@@ -55,7 +55,7 @@ def judge(models: Mapping[str, MultiTaskModel], data: StudyData, device: torch.d
 
 def _figure(task: Task, said: Tensor, split: DeviceSplit) -> float | None:
     metric, targets, mask = metric_for(task).to(said.device), split.targets[task.name], split.masks[task.name]
-    if reach(task, metric, targets, mask).broken:
+    if check_metric(task, metric, targets, mask).broken:
         return None
     value = value_of(task, metric, said, targets, mask)
     return value if math.isfinite(value) else None

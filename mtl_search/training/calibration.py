@@ -49,14 +49,14 @@ class Calibration:
         self._model, self._schedule, self._world, self._prefix = model, schedule, world, prefix
         self._features = [split.features[name] for name in model.datasets]
 
-    def learning(self) -> None:
+    def calibrate_learning(self) -> None:
         """Calibrate the norms that learn statistics in training, of a model in training mode.
 
         Others keep their statistics: those of frozen blocks, and those that a user's block holds still.
         """
         self._apply([norm for norm in batch_norms(self._model) if norm.training])
 
-    def all(self) -> None:
+    def calibrate_all(self) -> None:
         """Calibrate every norm."""
         self._apply(batch_norms(self._model))
 

@@ -25,7 +25,7 @@ CHUNK = 4096
 """Rows of one forward pass in evaluation."""
 
 
-class Rows(Protocol):
+class Sliceable(Protocol):
     """Features of some rows, of which a pass takes a part."""
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ def cut_evenly(rows: Sequence[slice], passes: int) -> list[list[slice]]:
     return [[_part(own, number, passes) for own in rows] for number in range(passes)]
 
 
-def passes_of(features: Sequence[Rows], slices: Sequence[Sequence[slice]]) -> Passes:
+def passes_of(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Passes:
     """Passes that begin at the input.
 
     Args:

@@ -68,7 +68,7 @@ def fused_model(
     model = workspace.model(tasks, recipe.sharing, recipe.alignment, base)
     model.load_state_dict(fuse(states, workspace.base_of(base), model, fusion, workspace.workload.seed, facts))
     if not _alike([states[task] for task in singles]):
-        Calibration(model, workspace.splits["train"], recipe.joint, workspace.world).all()
+        Calibration(model, workspace.splits["train"], recipe.joint, workspace.world).calibrate_all()
     return model
 
 

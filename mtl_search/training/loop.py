@@ -141,7 +141,7 @@ class Loop:
             losses = self._train(epoch) if epoch else {}
             with self._step.judged():
                 if self._schedule.epochs:  # without any training the model stays what it was
-                    self._calibration.learning()
+                    self._calibration.calibrate_learning()
                 report = self._assess(epoch, losses, started)
             if 0 < epoch < self._schedule.epochs and time.monotonic() >= self._next_save:
                 self._save(epoch)

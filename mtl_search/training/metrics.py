@@ -159,7 +159,7 @@ def _power(metric: Metric) -> int | None:
     return 1 if name == "MeanSquaredError" and not metric.squared else _POWERS.get(name)
 
 
-class Reach(NamedTuple):
+class MetricCheck(NamedTuple):
     """What a metric can come to on some labels.
 
     Attributes:
@@ -184,7 +184,7 @@ _TELLS = "must tell perfect predictions from wrong ones"
 
 
 @torch.no_grad()
-def reach(task: Task, metric: Metric, targets: Tensor, mask: Tensor) -> Reach:
+def check_metric(task: Task, metric: Metric, targets: Tensor, mask: Tensor) -> MetricCheck:
     """Hold a task's metric against labels, whatever a model says of them.
 
     Args:
@@ -200,25 +200,25 @@ def reach(task: Task, metric: Metric, targets: Tensor, mask: Tensor) -> Reach:
             perfect = value_of(task, metric, _perfect(task, labels), targets, mask)
             trivial = value_of(task, metric, _trivial(task, labels), targets, mask)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            return Reach(math.nan, math.nan, "must give one number", str(error).partition("\n")[0].rstrip("."))
+            return MetricCheck(math.nan, math.nan, "must give one number", str(error).partition("\n")[0].rstrip("."))
     if perfect == trivial:
-        return Reach(perfect, trivial, _TELLS, f"it gives {perfect:g} for perfect and for wrong ones")
+        return MetricCheck(perfect, trivial, _TELLS, f"it gives {perfect:g} for perfect and for wrong ones")
     if not math.isfinite(perfect):
-        return Reach(perfect, trivial, _TELLS, f"it gives {perfect:g}")
+        return MetricCheck(perfect, trivial, _TELLS, f"it gives {perfect:g}")
     if _power(metric) == 0 and bool((targets[mask] == targets[mask][0]).all()):
-        return Reach(perfect, trivial, _TELLS, "they are all the same")
+        return MetricCheck(perfect, trivial, _TELLS, "they are all the same")
     highest = metric.plot_upper_bound if metric.higher_is_better else None
-    return Reach(perfect, trivial, partial=highest is not None and perfect < highest - _SHORT)
+    return MetricCheck(perfect, trivial, partial=highest is not None and perfect < highest - _SHORT)
 
 
-def reach_on(task: Task, data: StudyData, split: str) -> Reach:
+def check_metric_on(task: Task, data: StudyData, split: str) -> MetricCheck:
     """The same for the labels of one of a study's splits.
 
     Raises:
         ConfigError: As ``metric_for``.
     """
     part = data.splits[split][task.dataset]
-    return reach(
+    return check_metric(
         task, metric_for(task), torch.from_numpy(part.targets[task.name]), torch.from_numpy(part.masks[task.name])
     )
 
@@ -229,7 +229,7 @@ def metric_notes(data: StudyData) -> list[str]:
     for task in data.tasks:
         place = f"tasks.{task.name}.metric: {task.metric.name}"
         for split in ("validation", "test"):
-            found = reach_on(task, data, split)
+            found = check_metric_on(task, data, split)
             if found.broken:
                 what = "no test figure of this task will be reported" if split == "test" else _NOT_JUDGED
                 notes.append(f"{place} is not defined on the {split} labels ({found.reason}): {what}")
@@ -263,7 +263,7 @@ def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str
         else:
             unjudged += [] if goals[task.name].judged else [task]
     if not problems and len(unjudged) == len(goals):
-        problems = [_undefined(task, "validation", reach_on(task, data, "validation")) for task in unjudged]
+        problems = [_undefined(task, "validation", check_metric_on(task, data, "validation")) for task in unjudged]
     if problems:
         raise ConfigError(problems)
     return goals
@@ -272,14 +272,17 @@ def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str
 def judged_by(data: StudyData) -> dict[str, str]:
     """The name of what judges each task on validation: its metric, or ``loss`` where that is not defined there."""
     return {
-        task.name: LOSS if reach_on(task, data, "validation").broken else task.metric.name for task in data.all_tasks
+        task.name: LOSS if check_metric_on(task, data, "validation").broken else task.metric.name
+        for task in data.all_tasks
     }
 
 
 def _goal(task: Task, data: StudyData) -> Goal:
     """A task's goal; its scale is 1 for scores and, for errors of a regression task, that of the training mean."""
-    found = reach_on(task, data, "validation")
-    if found.broken and (in_training := reach_on(task, data, "train")).broken:  # other validation rows would not help
+    found = check_metric_on(task, data, "validation")
+    if (
+        found.broken and (in_training := check_metric_on(task, data, "train")).broken
+    ):  # other validation rows would not help
         raise ConfigError([_undefined(task, "training", in_training)])
     if found.broken:
         return Goal(higher_is_better=False, weight=0.0, judged=False)
@@ -288,7 +291,7 @@ def _goal(task: Task, data: StudyData) -> Goal:
     return Goal(higher, scale=abs(found.trivial) if natural else 1.0)
 
 
-def _undefined(task: Task, split: str, found: Reach) -> Problem:
+def _undefined(task: Task, split: str, found: MetricCheck) -> Problem:
     rule = f"{found.broken} on the {split} labels ({found.reason}): take another metric, or other {split} rows"
     return Problem(f"tasks.{task.name}.metric", rule, task.metric.name)
 

@@ -24,7 +24,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import content_key
 from mtl_search.training.activations import Activations, Distant, Source
-from mtl_search.training.evaluation import Passes, Rows, joined, passes_of, slices_of
+from mtl_search.training.evaluation import Passes, Sliceable, joined, passes_of, slices_of
 from mtl_search.training.randomness import random_states, set_random_states
 from mtl_search.training.world import World
 
@@ -93,7 +93,7 @@ class FrozenPrefix:
         """
         return self._passes("validation", features, slices_of(features, self._world))
 
-    def calibration(self, features: Sequence[Rows], slices: Sequence[Sequence[slice]]) -> Passes:
+    def calibration(self, features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Passes:
         """The passes of a calibration, over the same rows at every call.
 
         Args:
@@ -102,7 +102,7 @@ class FrozenPrefix:
         """
         return self._passes("calibration", features, slices)
 
-    def _passes(self, purpose: _Purpose, features: Sequence[Rows], slices: Sequence[Sequence[slice]]) -> Passes:
+    def _passes(self, purpose: _Purpose, features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Passes:
         """Passes in evaluation mode that begin after as many blocks as can be left out."""
         firsts = [own.start for own in slices[0]]
         lengths = [last.stop - first for last, first in zip(slices[-1], firsts, strict=True)]
@@ -226,7 +226,7 @@ def _batches(features: Sequence[Features], rows: Sequence[int], device: torch.de
         yield _Piece([part.index_select(0, own) for part, own in zip(features, picked, strict=True)], starts)
 
 
-def _pieces(features: Sequence[Rows], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
+def _pieces(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
     """The passes of an evaluation."""
     for cut in slices:
         starts = [own.start - first.start for own, first in zip(cut, slices[0], strict=True)]

@@ -17,7 +17,7 @@ from mtl_search.models.heads import probabilities
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.evaluation import raw_outputs
-from mtl_search.training.metrics import reach, value_of
+from mtl_search.training.metrics import check_metric, value_of
 from mtl_search.training.world import World
 
 _MOST_ROWS = 40_000_000
@@ -65,7 +65,7 @@ def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric, draws: l
 
 def _judge_drawn(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Tensor) -> float:
     labels = targets[mask]
-    if not labels.numel() or (bool((labels == labels[0]).all()) and reach(task, metric, targets, mask).broken):
+    if not labels.numel() or (bool((labels == labels[0]).all()) and check_metric(task, metric, targets, mask).broken):
         return float("nan")
     try:
         return value_of(task, metric, said, targets, mask)

@@ -27,7 +27,7 @@ from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop
 from mtl_search.training.memory import PeakMemory
-from mtl_search.training.metrics import reach, task_goals
+from mtl_search.training.metrics import check_metric, task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.resampling import evaluate_resampled
 from mtl_search.training.results import leave, steps, whole_result_in, whole_single
@@ -204,8 +204,9 @@ def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace, base: 
     """What picks the best epoch; in pretraining the gains over the network as it was before."""
     if base is None:
         return stage.objective
-    Calibration(model, workspace.splits["train"], base.schedule, workspace.world).learning()  # as the loop will do
-    start = evaluate(model, workspace.splits["validation"], workspace.metrics, workspace.world)
+    splits, world = workspace.splits, workspace.world
+    Calibration(model, splits["train"], base.schedule, world).calibrate_learning()  # as the loop does for its start
+    start = evaluate(model, splits["validation"], workspace.metrics, world)
     goals = stage.objective.goals
     return Objective({task: replace(goal, baseline=start[task]["metric"]) for task, goal in goals.items()})
 
@@ -231,7 +232,7 @@ def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
         task.name: metric
         for task in model.tasks
         if (metric := workspace.metrics[task.name]) is not None
-        and not reach(task, metric, split.targets[task.name], split.masks[task.name]).broken
+        and not check_metric(task, metric, split.targets[task.name], split.masks[task.name]).broken
     }
     found = evaluate_resampled(model, split, metrics, workspace.world, stage.draws)
     found = {task: judged for task, judged in found.items() if math.isfinite(judged["metric"])}

@@ -28,7 +28,7 @@ from mtl_search.storage import place
 from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
-from mtl_search.training.metrics import metric_for, reach_on
+from mtl_search.training.metrics import check_metric_on, metric_for
 from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
@@ -183,7 +183,9 @@ class Workspace:
         self.splits = {name: self._split(name) for name in ("train", "validation")}
         tasks = workload.data.all_tasks
         self.metrics: dict[str, Metric | None] = {
-            task.name: None if reach_on(task, workload.data, "validation").broken else metric_for(task).to(world.device)
+            task.name: None
+            if check_metric_on(task, workload.data, "validation").broken
+            else metric_for(task).to(world.device)
             for task in tasks
         }
         self.base = self._on_device(workload.base)

@@ -147,14 +147,14 @@ def test_a_worker_evaluates_and_calibrates_on_text_as_on_the_same_features_dense
     monkeypatch.setattr("mtl_search.training.evaluation.CHUNK", 5)
     found = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).all()
+    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).calibrate_all()
     calibrated = {name: value.clone() for name, value in model.state_dict().items()}
     assert calibrated["blocks.0.0.1.running_mean"].abs().min() > 0
     model.load_state_dict(before)
     for split in ("train", "validation"):
         workspace.splits[split].features = dict(dense(data.splits[split], data))
     assert evaluate(model, workspace.splits["validation"], workspace.metrics, World()) == found
-    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).all()
+    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).calibrate_all()
     for name, value in model.state_dict().items():
         assert torch.equal(value, calibrated[name])
 

@@ -90,19 +90,21 @@ def test_every_form_of_the_model_answers_as_near_zero(near: Finished, far: Finis
     assert labels["inputs"]["dtype"] == "float64"
 
 
-def test_an_extension_keeps_the_old_answers_and_judges_new_far_targets(
+def test_an_extension_keeps_the_old_answers_and_judges_what_is_defined(
     near: Finished, far: Finished, tmp_path: Path
 ) -> None:
     old = export_model(far.folder, tmp_path / "model").folder
-    later = columns(True) | {"again": columns(True)["y"]}
+    later = columns(True) | {"again": columns(True)["y"], "rare": [0, 1] * 45 + [0] * 30}
+    later["part"] = ["train"] * 60 + ["validation"] * 30 + ["test"] * 30
     pd.DataFrame(later).to_csv(tmp_path / "later.csv", index=False)
     file = tmp_path / "later.yaml"
     tasks = {
         "again": {"kind": "regression", "target": "again", "metric": "r2"},
+        "rare": {"kind": "binary", "target": "rare", "metric": "auroc"},
         "y": {"kind": "regression", "target": "y"},
     }
     extend = {"method": {"frozen": {"like": "y"}}, "schedule": {"epochs": 60}}
-    source = {"table": {"path": str(tmp_path / "later.csv"), "inputs": ["t", "v"]}}
+    source = {"table": {"path": str(tmp_path / "later.csv"), "inputs": ["t", "v"], "split_by": "part"}}
     file.write_text(yaml.safe_dump({"data": {"source": source}, "tasks": tasks, "extend": extend}))
     found = extend_model(old, file, tmp_path / "new", lambda line: None)
     check(list(reopen(tmp_path / "new").predict(rows_of(True)).values())[:2], near)
@@ -110,4 +112,6 @@ def test_an_extension_keeps_the_old_answers_and_judges_new_far_targets(
         again, y = (found.record["tasks"][name][split] for name in ("again", "y"))
         assert again["after"] > 0.3 > 0.05 > abs(again["trivial"])
         assert y["before"] == y["after"] < 300
+    assert set(found.record["tasks"]["rare"]["test"].values()) == {None}  # no row has the label there
+    assert found.record["tasks"]["rare"]["validation"]["trivial"] == 0.5
     assert found.record["moved"] == {"y": 0.0, "size": 0.0}

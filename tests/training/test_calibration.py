@@ -106,7 +106,7 @@ def statistics_of(model: MultiTaskModel) -> dict[str, torch.Tensor]:
 def anew(model: MultiTaskModel, workspace: Workspace, schedule: Schedule) -> dict[str, torch.Tensor]:
     """The statistics that a model's weights come to."""
     model.load_state_dict({name: torch.ones_like(v) for name, v in statistics_of(model).items()}, strict=False)
-    Calibration(model, workspace.splits["train"], schedule, workspace.world).all()
+    Calibration(model, workspace.splits["train"], schedule, workspace.world).calibrate_all()
     return statistics_of(model)
 
 
@@ -170,7 +170,7 @@ def carry_out(world: World, folder: Path) -> list[dict[str, torch.Tensor]]:
     workspace = workspace_of(world=world)
     torch.manual_seed(0)
     model = workspace.model(("ink", "slant"), recipe_of(NINE_STEPS).sharing)
-    Calibration(model, workspace.splits["train"], NINE_STEPS, world).learning()
+    Calibration(model, workspace.splits["train"], NINE_STEPS, world).calibrate_learning()
     kept = [load_model(stage.home) for stage, _ in run(workspace, folder, NINE_STEPS)]
     return [statistics_of(model), *kept]
 
@@ -214,7 +214,7 @@ def test_rows_of_several_data_sets_pass_in_the_shares_of_a_batch(tmp_path: Path)
     workspace = Workspace(workload_of(two_data_sets((230, 23), metric="accuracy", holes=False), backbone), World())
     model = workspace.model(("digit", "odd", "ink"), Component("hard", {"depth": 1}))
     schedule = Schedule(batch_size=16, temperature=3.0)
-    Calibration(model, workspace.splits["train"], schedule, World()).all()
+    Calibration(model, workspace.splits["train"], schedule, World()).calibrate_all()
     features = workspace.splits["train"].features
     means = {name: features[name][:].mean(0) for name in model.datasets}
     weights = {name: len(features[name]) for name in model.datasets}  # fewer than 1,024 rows: all of them pass
