@@ -14,7 +14,7 @@ from torch import Tensor
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import load_data
 from mtl_search.errors import StudyError
-from mtl_search.recipe import Component, Recipe
+from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.jobs import Jobs
 from mtl_search.training.workspace import Workload
@@ -135,3 +135,39 @@ def large_rows() -> dict[str, dict[str, np.ndarray]]:
 
 def small_rows() -> dict[str, dict[str, np.ndarray]]:
     return _rows(100)
+
+
+def test_recipes_that_train_one_model_are_the_same_jobs_and_no_other_key_has_changed(tmp_path: Path) -> None:
+    jobs, workload = jobs_of(tmp_path), workload_of(set())
+
+    def key_of(tried: Recipe) -> str:
+        """The joint stage's key as every version has made it of a recipe without base and transfer."""
+        parts = {name: part for name, part in tried.to_dict().items() if name not in ("base", "transfer")}
+        return content_key("joint", workload.key, "", parts, jobs.objective.to_dict())
+
+    assert jobs.of(recipe())[-1].key == key_of(recipe()), "a canonical recipe"
+    fusions = [Component("mean"), Component("ties", {"keep": 0.5, "scale": 1.0})]
+    alone = [with_parts(sharing=Component("none"), fusion=fusion) for fusion in fusions]
+    one, other = (jobs.of(each) for each in alone)
+    assert [job.key for job in one] == [job.key for job in other]
+    assert one[-1].payload.recipe == other[-1].payload.recipe
+    assert [jobs.of_tried(each)[-1].key for each in alone] == [key_of(each) for each in alone], "as it was tried"
+
+
+def test_what_joint_training_starts_from_tells_cold_starts_from_warm_ones(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, {"length"})
+    learned, none = Component("pretrain", {"epochs": 1}), Component("none")
+    starts = [
+        jobs.start_of(each)
+        for each in (
+            with_parts(),
+            with_parts(fusion=none),
+            replace(recipe(), single_task=replace(recipe().single_task, epochs=0)),
+            with_parts(base=learned),
+            with_parts(base=learned, fusion=none),
+            with_parts(base=learned, transfer=Component("structure")),
+        )
+    ]
+    assert starts[1] == starts[2]
+    assert starts[5] == starts[0]
+    assert len(set(starts)) == 4
