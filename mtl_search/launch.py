@@ -16,6 +16,7 @@ from mtl_search.config import StudyConfig
 from mtl_search.data import StudyData, load_data
 from mtl_search.errors import NOTHING, ConfigError, StudyError, within_memory
 from mtl_search.execution.addresses import in_a_job
+from mtl_search.execution.cluster import check_here
 from mtl_search.export.trunks import trunk
 from mtl_search.objects import Luggage
 from mtl_search.outliving import outliving_problems
@@ -154,6 +155,7 @@ def run_study(
         What was found, and where MLflow shows it.
 
     Raises:
+        ConfigError: This machine has no room for the study.
         StudyError: Another driver runs the study, it exists, or nothing succeeded.
     """
     config = prepared.study.config
@@ -162,6 +164,7 @@ def run_study(
     experiment = config.tracking.experiment or config.name
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
+    check_here(config.resources)
     with folder.locked(shared=join) as ownership:
         config = folder.begin(config, data_card(prepared.workload), resume=resume, join=join)
         keep_folders(folder, config.model_dump(mode="json"))

@@ -13,6 +13,7 @@ from mtl_search.config import ResourcesConfig
 from mtl_search.errors import ConfigError, Problem, StudyError
 from mtl_search.execution.addresses import asks_for_a_job, check_answers
 from mtl_search.execution.own_ray import own_sigterm, start_here
+from mtl_search.execution.ray_folder import ray_folder
 
 _QUIET = {
     # Ray starts its processes at nice 15: any other program on the machine would starve the training.
@@ -92,6 +93,18 @@ def start_ray(resources: ResourcesConfig, useful: int) -> Capacity:
     # Else Tune fills the groups one by one, each when the process of the one before is up; the searcher is the limit.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "100")
     return _on_cluster(resources, wanted)
+
+
+def check_here(resources: ResourcesConfig) -> None:
+    """See that a study can start where Ray is to be started on this machine; nothing is started yet.
+
+    Raises:
+        ConfigError: Not even one group fits.
+        StudyError: Ray cannot make its sockets.
+    """
+    if not ray.is_initialized() and not os.environ.get("RAY_ADDRESS"):
+        _fitting_here(resources)
+        ray_folder()
 
 
 def stop_ray() -> None:

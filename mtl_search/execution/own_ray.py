@@ -4,20 +4,54 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 import psutil
 import ray
+
+from mtl_search.errors import StudyError
+from mtl_search.execution.ray_folder import ray_folder
+
+Handler = Callable[[int, FrameType | None], Any]
+_log = logging.getLogger(__name__)
 
 
 def start_here(cpus: int) -> None:
     """Start Ray.
 
+    Ray gives its processes 30 seconds to come up, which a busy machine may not keep; then it is started once more.
+
     Args:
         cpus: Logical CPUs it has to give away.
+
+    Raises:
+        StudyError: Ray does not come up.
     """
-    with own_sigterm(), _in_turn(), _whole():
+    folder = ray_folder()
+    with own_sigterm(), _in_turn():
+        try:
+            _start(cpus, folder)
+        except Exception as error:  # noqa: BLE001  Ray raises bare ones; said
+            _log.warning("Ray did not start, and is started once more: %s", error)
+            try:
+                _start(cpus, folder)
+            except Exception as again:
+                reason = str(again).strip().partition("\n")[0]
+                raise StudyError(
+                    f"Ray did not start on this machine, twice ({type(again).__name__}: {reason}): wait until the "
+                    "machine is less busy and go on with --resume; Ray's logs are in "
+                    f"{folder}/session_latest/logs"
+                ) from again
+    node = ray._private.worker.global_worker.node
+    if node is not None:  # its monitor looks ten times a second for lines of logs to show here: nobody asked for them
+        node.kill_log_monitor(check_alive=False)
+
+
+def _start(cpus: int, folder: str) -> None:
+    with _whole(), _heeding_interrupts():
         ray.init(
             address="local",
             num_cpus=cpus,
@@ -25,10 +59,40 @@ def start_here(cpus: int) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=False,
+            _temp_dir=folder,
         )
-    node = ray._private.worker.global_worker.node
-    if node is not None:  # its monitor looks ten times a second for lines of logs to show here: nobody asked for them
-        node.kill_log_monitor(check_alive=False)
+
+
+@contextmanager
+def _heeding_interrupts() -> Iterator[None]:
+    """A block that an interrupt ends, whenever it comes; Ctrl-C, and SIGTERM where that is handled alike.
+
+    Ray starts its processes with a function to run before each, so Python runs its hooks of ``os.fork`` too, such as
+    that which takes logging's lock. What a signal's handler raises in a hook is printed and dropped.
+    """
+    heard: list[BaseException] = []
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers: dict[int, Handler] = {number: handler for number, handler in found.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}  # no signal is handled here
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        try:
+            handlers[number](number, frame)
+        except BaseException as error:
+            heard.append(error)
+            raise
+
+    for number in handlers:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if signal.getsignal(number) is hear:  # Ray takes SIGTERM over
+                signal.signal(number, handler)
+        if heard:
+            raise heard[0]
 
 
 @contextmanager
