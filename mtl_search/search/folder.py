@@ -203,7 +203,7 @@ class StudyFolder:
             write_json_once(self.config_file, config.model_dump(mode="json"))
         before = read_json(self.config_file)
         config = resumed_config(self.name, before, config)
-        self._check_trials(config.search.storage, before["search"]["storage"])
+        self._check_trials(config.search.storage, before["search"].get("storage", JOURNAL))
         write_json_once(self.data_file, card)  # not there yet: the study is new, or was killed right here
         check_same_rows(self.name, read_json(self.data_file), card, "give the new study another name")
         if (snapshot := config.model_dump(mode="json")) != before:

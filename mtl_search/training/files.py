@@ -42,7 +42,8 @@ def replacing(path: Place) -> Iterator[Path]:
                 temporary.touch()
                 mode = temporary.stat().st_mode
                 yield temporary
-                temporary.chmod(mode)  # safetensors puts a file of its own in place, for this user's eyes alone
+                if temporary.stat().st_mode != mode:  # safetensors put a file of its own there, for this user alone
+                    temporary.chmod(mode)
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
