@@ -147,12 +147,20 @@ def check_trials(runs: dict[str, Run], after: list[TrialRecord], outcome: Outcom
 
 
 def check_others(runs: dict[str, Run], outcome: Outcome) -> None:
-    """Baselines of every seed and repeats of every candidate are there, have ended and are nested."""
+    """Baselines and controls of every seed and repeats of every candidate are there, have ended and are nested."""
     others = {key: run for key, run in runs.items() if key != "study" and not key.startswith("trial-")}
-    seeds = {task: max(1, len(found.baseline_runs)) for task, found in outcome.tasks.items()}
-    wanted = {f"baseline-{task}" + (f"/{run}" if run else "") for task, count in seeds.items() for run in range(count)}
-    again = {(each.number, run) for each in outcome.candidates for run in range(1, each.repeated.runs + 1)}
-    assert others.keys() == wanted | {f"repeat-{number}-{run}" for number, run in again}
+    again = {f"repeat-{each.number}-{run}" for each in outcome.candidates for run in range(1, each.repeated.runs + 1)}
+    assert {key for key in others if key.startswith("repeat-")} == again
+    models: dict[str, dict[str, set[int]]] = {task: {} for task in outcome.tasks}
+    for key in others.keys() - again:
+        task, *rest = key.removeprefix("baseline-").split("/")
+        seed = int(rest.pop()) if rest and rest[-1].isdigit() else 0
+        models[task].setdefault("/".join(rest), set()).add(seed)
+    for task, found in outcome.tasks.items():
+        assert all(seeds == set(range(len(seeds))) for seeds in models[task].values()), "those that choose, then fresh"
+        assert len(models[task][""]) == max(map(len, models[task].values())), "the default recipe's are in all of them"
+        assert len(models[task][""]) > len(found.baseline_runs) > 0, "chosen on other seeds than those measured"
+        assert any(name.startswith(f"control-{outcome.number}") for name in models[task])
     assert {run.info.status for run in others.values()} == {"FINISHED"}
     assert {run.data.tags["state"] for run in others.values()} == {"COMPLETE"}
     parents = {run.data.tags.get("mlflow.parentRunId") for key, run in runs.items() if key != "study"}

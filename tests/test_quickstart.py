@@ -24,7 +24,7 @@ def test_quickstart_is_searched_reported_exported_and_registered(tmp_path: Path)
         return done.stdout
 
     said = run("search", "quickstart", "--trials", "1")
-    assert "quickstart: improvement over single-task models" in said
+    assert "quickstart: improvement over the best single-task models" in said
     assert all(f"  {task}: " in said for task in ("digit", "ink_left", "ink_right"))
     assert "then open http://127.0.0.1:5000/#/experiments/1/runs?workflowType=machine_learning" in said
     log = (tmp_path / "mtl_search_runs/studies/quickstart/search.log").read_text(encoding="utf-8")

@@ -70,7 +70,7 @@ def test_a_trial_and_an_exported_recipe_are_trained_as_they_were_in_the_search(
 ) -> None:
     assert main(["search", "iris.yaml"]) == 0
     assert main(["train", "--trial", "1", "iris", "--epochs", "3", "--name", "second"]) == 0
-    assert "second: improvement over single-task models" in capfd.readouterr().out
+    assert "second: improvement over the best single-task models" in capfd.readouterr().out
     (record,) = folder("second").records("journal")
     tried = folder("iris").records("journal")[1].recipe
     assert record.recipe is not None

@@ -17,7 +17,7 @@ def validate(capsys: pytest.CaptureFixture[str], source: dict[str, Any], target:
         "data": {"source": source},
         "tasks": {"t": {"kind": "regression", "target": target} | task},
         "backbone": {"mlp": {"width": 4, "depth": 1}},
-        "space": {"joint": {"epochs": 1, "optimizer": {"adamw": {"lr": {"float": [0.001, 0.1]}}}}},
+        "space": {"single_task": {"batch_size": {"choice": [8, 16]}}},
         "search": {"trials": 1},
     }
     Path("study.yaml").write_text(yaml.safe_dump(study))
@@ -32,8 +32,8 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_inputs_are_listed_by_kind_and_notes_come_first(capsys: pytest.CaptureFixture[str]) -> None:
-    columns = {"age": range(40), "job": ["a", "b"] * 20, "code": [1, 2, 3, 4] * 10, "said": ["so it is"] * 40}
-    pd.DataFrame(columns | {"y": np.arange(40.0)}).to_csv("t.csv")
+    columns = {"age": range(240), "job": ["a", "b"] * 120, "code": [1, 2, 3, 4] * 60, "said": ["so it is"] * 240}
+    pd.DataFrame(columns | {"y": np.arange(240.0)}).to_csv("t.csv")
     table = {"path": "t.csv", "categorical": ["code"], "text": ["said"]}
     lines = validate(capsys, {"table": table}, "y", missing=-1)
     assert lines[:2] == [

@@ -172,5 +172,5 @@ def test_slurm_script_runs_a_study_to_its_end_on_one_node(tmp_path: Path) -> Non
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "improvement over single-task models" in done.stdout
+    assert "improvement over the best single-task models" in done.stdout
     assert [record.state for record in StudyFolder(tmp_path / "runs", "tiny").records("journal")] == ["complete"] * 2

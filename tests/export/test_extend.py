@@ -287,8 +287,8 @@ def test_command_tells_old_and_new_tasks_and_writes_beside(
 
 PETALS = {"sklearn": {"name": "iris"}}
 MISTAKES = [
-    ({"taks": {}}, "taks: is not a known key (choices: data, tasks, seed, extend)"),
-    ({"backbone": "mlp"}, "backbone: is not a known key (choices: data, tasks, seed, extend)"),
+    ({"taks": {}}, "taks: is not a known key (choices: data, tasks, task_defaults, seed, extend)"),
+    ({"backbone": "mlp"}, "backbone: is not a known key (choices: data, tasks, task_defaults, seed, extend)"),
     ({"extend.shedule": {}}, "extend.shedule: is not a known key (choices: method, schedule)"),
     ({"extend.schedule": {True: 1}}, "extend.schedule.true: must be text, as every key: write it in quotes, got true"),
     ({"extend": 3}, "extend: must be a mapping, got 3 (choices: method, schedule)"),

@@ -140,7 +140,7 @@ def test_a_study_as_a_job_is_followed_left_looked_at_stopped_and_gone_on_with(cl
     printed = gone_on.communicate(timeout=400)[0]
     sys.stdout.write(printed)
     assert gone_on.returncode == 0
-    assert "improvement over single-task models" in printed
+    assert "improvement over the best single-task models" in printed
     document = json.loads(printed[printed.rindex("\n{\n") :])
     after = {trial["number"]: trial["state"] for trial in document["trials"]}
     assert list(after.values()).count("complete") == wanted
@@ -189,7 +189,7 @@ def test_a_driver_of_this_machine_joins_the_cluster(cluster: OwnCluster, place: 
         "--address",
         cluster.joined,
     )
-    assert "improvement over single-task models" in joined
+    assert "improvement over the best single-task models" in joined
     wrong = done(
         cluster, place, "search", "flowers.yaml", "--output", str(place / "not"), "--address", "127.0.0.1:9", code=2
     )
@@ -207,4 +207,4 @@ def test_the_package_travels_to_a_cluster_that_has_another(
         printed = done(cluster, place, "search", "flowers.yaml", "--trials", "2", "--address", cluster.address)
     assert "the cluster has another mtl_search" in printed
     assert "the package travels along; its libraries serve" in printed
-    assert "improvement over single-task models" in printed
+    assert "improvement over the best single-task models" in printed

@@ -77,7 +77,7 @@ def check_one_end(both: list[Command], first: Path, uri: str) -> None:
         runs["study"].info.run_id
     }
     assert sum("another driver has concluded" in command.printed for command in both) == 1
-    assert all("improvement over single-task models" in command.printed for command in both)
+    assert all("improvement over the best single-task models" in command.printed for command in both)
 
 
 def test_two_drivers_end_one_study_with_the_same_outcome(tmp_path: Path, started: Callable[..., Command]) -> None:

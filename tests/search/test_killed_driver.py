@@ -43,7 +43,7 @@ def test_a_killed_driver_s_study_goes_on_where_it_was_and_can_be_extended(
     again = started(tmp_path, "--resume", "--trials", "6")
     assert again.end() == 0, again.printed
     check_states(tmp_path, before, 6)
-    assert "improvement over single-task models" in again.printed
+    assert "improvement over the best single-task models" in again.printed
     versions = versions_of(tmp_path)
     last = started(tmp_path, "--resume", "--trials", "6")  # nothing is left to do: all is said again
     assert last.end() == 0, last.printed

@@ -49,7 +49,7 @@ def judged_alone(workspace: Workspace, folder: Path) -> tuple[list[float], float
     stage = single_stages(workspace, recipe_of(Schedule(), SCHEDULE), folder)["y"]
     history = run_stage(stage, workspace)["history"]
     tested = run_stage(replace(stage, kind="test"), workspace)["metrics"]["y"]
-    assert len(trained_model(stage, workspace)(workspace.test_split().features["main"])["y"].unique()) == TESTED
+    assert len(trained_model(stage, workspace)(workspace.split("test").features["main"])["y"].unique()) == TESTED
     return [epoch["metrics"]["y"] for epoch in history], tested
 
 

@@ -178,8 +178,9 @@ def test_cagrad_is_the_best_update_in_its_ball(count: int) -> None:
 
     found = (weights / count - mean).clamp(min=0)
     found = found / found.sum()
-    others = torch.distributions.Dirichlet(torch.full((count,), 0.5, dtype=torch.float64)).sample((20_000,))
-    assert cost(found) <= min(cost(w) for w in others[:2000]) + 1e-9
+    torch.manual_seed(0)
+    others = torch.distributions.Dirichlet(torch.full((count,), 0.5, dtype=torch.float64)).sample((2_000,))
+    assert cost(found) <= min(cost(w) for w in others) + 1e-7
     length = ((weights / count - mean) @ gramian @ (weights / count - mean)).sqrt()
     assert float(length) == pytest.approx(float(radius))
 
