@@ -39,7 +39,9 @@ def test_quickstart_is_searched_reported_exported_and_registered(tmp_path: Path)
     runs = mlflow.search_runs(experiment_names=["quickstart"])
     assert isinstance(runs, pd.DataFrame)
     kinds = Counter(runs["tags.kind"])
-    assert (kinds["study"], kinds["trial"], kinds["baseline"]) == (1, 1, 9)
+    assert (kinds["study"], kinds["trial"]) == (1, 1)
+    assert kinds["baseline"] >= 3 * 9, "the default recipe's on six seeds, and tuned ones"
+    assert kinds["control"] >= 2 * 9, "two forms, three tasks, three seeds"
     assert kinds["repeat"] == 3 * len(outcome["candidates"])
     assert set(runs["status"]) == {"FINISHED"}
     parent = runs[runs["tags.kind"] == "study"].iloc[0]
