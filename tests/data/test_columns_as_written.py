@@ -242,6 +242,12 @@ def test_a_target_in_another_notation_names_the_settings() -> None:
     assert re.search(r"tasks.t.target: must hold numbers \(`decimal` and `thousands` .*in row 0 .*got '3,7'", told)
 
 
+def test_another_separator_than_the_file_has_is_named() -> None:
+    pd.DataFrame({"x": repeated("3,7", "2,1"), "y": repeated("1,5")}).to_csv("t.csv", sep=";", index=False)
+    told = problem("t.csv")
+    assert re.search(r"must name a column for each value of a row, with ',' .*`separator`.*got 'x;y'", told)
+
+
 def test_decimal_and_thousands_say_how_numbers_are_written() -> None:
     plain = {
         "v": repeated(1045.5, 3.7, -2.0, None),

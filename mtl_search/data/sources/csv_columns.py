@@ -87,7 +87,14 @@ def read_columns(
             rule = f"must give every column a name of its own ({path} has this one twice)"
             raise DataError([Problem(place, rule, twice[0])])
         options |= {"na_values": [""], "low_memory": False, "decimal": form.decimal}
-        frame = pd.read_csv(path, dtype=dict.fromkeys(verbatim, str), **options)
+        try:
+            frame = pd.read_csv(path, dtype=dict.fromkeys(verbatim, str), **options)
+        except pd.errors.ParserWarning as error:
+            rule = (
+                f"must name a column for each value of a row, with {form.separator!r} between them (`separator` of a "
+                "table says which); the first name is"
+            )
+            raise DataError([Problem(place, rule, header.iloc[0])]) from error
     if len(frame.columns) > 1 and frame.iloc[:, -1].isna().any():
         short = list(_short_rows(path, form.separator, frame))
         if short:

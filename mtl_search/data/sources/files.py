@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from mtl_search.data.encoding import means, texts_of
@@ -20,10 +19,7 @@ from mtl_search.data.sources.base import SPLITS, as_column, shown, why_unreadabl
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import DataError, Problem
 
-UNREADABLE = (
-    *(OSError, EOFError, zlib.error, ImportError, ValueError, csv.Error),
-    *(pd.errors.ParserWarning, pa.ArrowException),
-)
+UNREADABLE = (*(OSError, EOFError, zlib.error, ImportError, ValueError, csv.Error, pa.ArrowException),)
 """What libraries raise for a file that is not what its name says."""
 Table = Mapping[Any, Any]
 """Column name to a series or an array."""
