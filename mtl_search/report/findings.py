@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtl_search.display import recipe_words
 from mtl_search.recipe import Recipe
-from mtl_search.search.evidence import caveats, single_runs
+from mtl_search.search.evidence import NO_ALARM, caveats, single_runs
 from mtl_search.search.markdown import left_out
 from mtl_search.search.outcome import Outcome, TaskOutcome
 from mtl_search.search.statistics import Estimate
@@ -49,11 +49,13 @@ def answer(name: str, outcome: Outcome) -> list[str]:
             *without,
         ]
     on_test = percent(outcome.repeated_test) if outcome.repeated_test is not None else test
+    runs = "1 fresh run" if outcome.repeated.runs == 1 else f"{outcome.repeated.runs} fresh runs"
+    intervals = ", with 95 % intervals" if outcome.repeated.runs > 1 else ""
     return [
         f"{name}: improvement over the best single-task models {percent(outcome.repeated)} on validation, {on_test} "
         "on test",
-        f"figures are of {outcome.repeated.runs} fresh runs of trial {outcome.number}, with 95 % intervals; the search "
-        f"had it at {outcome.improvement:+.2f} %, {abs(gap):.2f} points too {'high' if gap >= 0 else 'low'}"
+        f"figures are of {runs} of trial {outcome.number}{intervals}; the search had it at"
+        f" {outcome.improvement:+.2f} %, {abs(gap):.2f} points too {'high' if gap >= 0 else 'low'}"
         + (f"; the model itself has {test} on test" if outcome.repeated_test is not None else ""),
         *without,
     ]
@@ -89,7 +91,7 @@ def no_alarm(outcome: Outcome) -> str:
     """What it means that there is no alarm: nothing was found, or nothing could be."""
     if outcome.untested:
         return f"Whether a task does worse than alone was not tested: {outcome.untested}."
-    return "No task does worse than alone with 95 % confidence."
+    return NO_ALARM
 
 
 def ties(outcome: Outcome) -> list[str]:

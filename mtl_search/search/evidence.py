@@ -15,6 +15,8 @@ RULE = (
     "The winner and these models are then trained on the same fresh seeds, so an interval is that of their differences."
 )
 """What a gain means, for whoever reads a report."""
+NO_ALARM = "No task is shown to do worse than alone (95 % confidence over all tasks together)."
+"""What it means that tasks were tested and none is an alarm."""
 _MOST_TASKS = 6
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-from mtl_search.search.evidence import RULE, caveats, single_runs
+from mtl_search.search.evidence import NO_ALARM, RULE, caveats, single_runs
 
 if TYPE_CHECKING:
     from mtl_search.search.outcome import Outcome, TaskOutcome
@@ -82,7 +82,7 @@ def _alarm(outcome: Outcome) -> Iterable[str]:
     """Tasks that lose, and what to do instead."""
     if not outcome.worse:
         if not outcome.untested:
-            yield "No task does worse than alone with 95 % confidence."
+            yield NO_ALARM
         return
     yield f"**Alarm: worse than alone, with 95 % confidence: {', '.join(outcome.worse)}.**"
     if outcome.proposal is not None:

@@ -150,7 +150,7 @@ def test_no_alarm_is_not_called_proof_and_not_called_a_test_where_there_was_none
     for task in written["tasks"].values():
         task["worse"] = False
     for low, figure, said in (
-        (-1.0, "none found", "No task does worse than alone with 95 % confidence."),
+        (-1.0, "none found", "No task is shown to do worse than alone (95 % confidence over all tasks together)."),
         (None, "not tested", "(search.repeats)"),
     ):
         written["tasks"]["task_0"]["repeated"]["low"] = low
