@@ -103,6 +103,7 @@ def _whole() -> Iterator[None]:
     try:
         yield
     except BaseException:
+        ray.shutdown()  # where it is up already; its client ends this process where it loses it first
         for child in set(me.children(recursive=True)) - before:
             with suppress(psutil.NoSuchProcess):
                 child.kill()

@@ -78,6 +78,7 @@ def interrupt_in_a_hook():
         signal.raise_signal(signal.SIGINT)
 
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 dropped = []
 if sys.argv[1] == "in a hook":
     os.register_at_fork(before=interrupt_in_a_hook)
