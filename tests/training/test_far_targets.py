@@ -16,7 +16,7 @@ from mtl_search.recipe import Component, Schedule, content_key
 from mtl_search.training.checkpoint import state_key
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
-from mtl_search.training.stages import run_stage, trained_model
+from mtl_search.training.stages import evaluation_of, run_stage, trained_model
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
 
@@ -48,7 +48,7 @@ def judged_alone(workspace: Workspace, folder: Path) -> tuple[list[float], float
     """Validation metric of every epoch of the model of ``y`` alone, and its metric on test."""
     stage = single_stages(workspace, recipe_of(Schedule(), SCHEDULE), folder)["y"]
     history = run_stage(stage, workspace)["history"]
-    tested = run_stage(replace(stage, kind="test"), workspace)["metrics"]["y"]
+    tested = run_stage(evaluation_of(stage, "test", 0), workspace)["metrics"]["y"]
     assert len(trained_model(stage, workspace)(workspace.split("test").features["main"])["y"].unique()) == TESTED
     return [epoch["metrics"]["y"] for epoch in history], tested
 
@@ -73,9 +73,9 @@ def test_a_task_whose_metric_is_not_defined_on_test_is_left_out_there(tmp_path: 
         workspace = workspace_of(metric, rare=rare)
         stage = joint_stage(workspace, recipe_of(SCHEDULE, SCHEDULE), tmp_path / rare)
         assert set(run_stage(stage, workspace)["metrics"]) == {"y", "ill"}
-        assert set(run_stage(replace(stage, kind="test"), workspace)["metrics"]) == left
+        assert set(run_stage(evaluation_of(stage, "test", 0), workspace)["metrics"]) == left
         alone = single_stages(workspace, recipe_of(SCHEDULE, SCHEDULE), tmp_path / rare)["ill"]
-        assert run_stage(replace(alone, kind="test"), workspace)["metrics"] == {}
+        assert run_stage(evaluation_of(alone, "test", 0), workspace)["metrics"] == {}
 
 
 def test_values_in_the_targets_unit_are_as_fine_as_the_outputs() -> None:

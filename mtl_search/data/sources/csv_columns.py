@@ -92,7 +92,7 @@ def read_columns(
         except pd.errors.ParserWarning as error:
             rule = (
                 f"must name a column for each value of a row, with {form.separator!r} between them (`separator` of a "
-                "table says which); the first name is"
+                f"table says which); the first name of {path} is"
             )
             raise DataError([Problem(place, rule, header.iloc[0])]) from error
     if len(frame.columns) > 1 and frame.iloc[:, -1].isna().any():
