@@ -10,7 +10,7 @@ AUDIT := $(VENV)/audit
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: quickstart test test-all lint format audit install
+.PHONY: quickstart test test-all lint docs format audit install
 .DEFAULT_GOAL := quickstart
 
 quickstart: install
@@ -18,7 +18,7 @@ quickstart: install
 	$(BIN)/mtl-search export quickstart
 
 # A process for each core, and a Ray of its own for each that needs one.
-test: lint
+test: lint docs
 	$(BIN)/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # The slow ones one after the other: each has the machine to itself, with a cluster of its own.
@@ -29,6 +29,10 @@ lint: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# The pages of docs/ as a site in build/docs. A broken link or a page outside the menu is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: install
 	$(BIN)/ruff check --fix
@@ -45,7 +49,7 @@ $(AUDIT)/bin/pip-audit: | $(BIN)/python
 install: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	@touch $@
 
 $(BIN)/python:

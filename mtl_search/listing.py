@@ -1,7 +1,11 @@
-"""Listing: the families as text for ``list`` and as JSON Schema for ``schema``, both read off the constructors."""
+"""Listing: the families as text for ``list`` and as JSON Schema for ``schema``, both read off the constructors.
+
+The methods page of the documentation is made from ``describe_variant``.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -37,14 +41,50 @@ def describe_families(families: Families, only: str | None = None) -> Iterator[s
                 yield from _describe(variant, constructor)
 
 
-def _describe(name: str, constructor: Callable[..., Any]) -> Iterator[str]:
+@dataclass(frozen=True)
+class VariantText:
+    """What a reader is told of a variant.
+
+    Attributes:
+        name: The variant's name in a study file.
+        about: What the variant does, in a line.
+        parameters: Name, type in words, and default in words of each parameter.
+        papers: The papers that the variant is taken from.
+    """
+
+    name: str
+    about: str
+    parameters: tuple[tuple[str, str, str], ...]
+    papers: tuple[str, ...]
+
+
+def describe_variant(name: str, constructor: Callable[..., Any]) -> VariantText:
+    """Read a variant's text off its constructor.
+
+    Args:
+        name: The variant's name in a study file.
+        constructor: The variant's class, or a function that makes one.
+    """
     lines = (inspect.getdoc(constructor) or "").splitlines()
     about = lines[0].replace("``", "") if lines else ""
-    yield f"  {name}: {about}"
-    for parameter, (annotation, default) in signature_of(constructor).items():
-        start = "required" if default is inspect.Parameter.empty else f"default {shown(default)}"
-        yield f"      {parameter}: {_type_words(annotation)}, {start}"
-    yield from (f"      {line.strip()}" for line in lines if line.strip().startswith("Paper: "))
+    parameters = tuple(
+        (key, _type_words(annotation), _default_words(default))
+        for key, (annotation, default) in signature_of(constructor).items()
+    )
+    papers = tuple(line.strip().removeprefix("Paper: ") for line in lines if line.strip().startswith("Paper: "))
+    return VariantText(name, about, parameters, papers)
+
+
+def _describe(name: str, constructor: Callable[..., Any]) -> Iterator[str]:
+    text = describe_variant(name, constructor)
+    yield f"  {text.name}: {text.about}"
+    for parameter, type_words, default in text.parameters:
+        yield f"      {parameter}: {type_words}, {default}"
+    yield from (f"      Paper: {paper}" for paper in text.papers)
+
+
+def _default_words(default: Any) -> str:
+    return "required" if default is inspect.Parameter.empty else f"default {shown(default)}"
 
 
 def _type_words(annotation: Any) -> str:
