@@ -5,6 +5,7 @@ MkDocs calls ``on_page_markdown`` for every page before it is rendered, and ``on
 
 import re
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 from mtl_search.catalog import FAMILIES
@@ -72,7 +73,7 @@ def _row(text: VariantText) -> str:
 
 def _plain(words: str) -> str:
     """Words that Markdown leaves as they are, in a cell of a table."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", words)
+    return escape(re.sub(r"([\\`*_|\[\]])", r"\\\1", words), quote=False)
 
 
 def _linked(paper: str) -> str:

@@ -107,7 +107,7 @@ def test_row_of_a_variant_shows_parameters_and_paper() -> None:
     (row,) = (line for line in HOOKS.table_of("fusion").splitlines() if line.startswith("| `dare`"))
     assert row == (
         "| `dare` | DARE with task arithmetic: base + scale \\* sum of the task vectors after drop and rescale. "
-        "| `drop`: number \\>= 0 and \\< 1, default 0.5<br>`scale`: number \\> 0, default 0.4 "
+        "| `drop`: number &gt;= 0 and &lt; 1, default 0.5<br>`scale`: number &gt; 0, default 0.4 "
         "| [Yu et al., Language Models are Super Mario, ICML 2024](https://arxiv.org/abs/2311.03099) |"
     )
     with pytest.raises(ValueError, match="there is no family 'fusions'"):
