@@ -1,5 +1,6 @@
 """Findings: what an outcome says, in sentences for a terminal; and the summary that a search ends with, one screen."""
 
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -166,8 +167,10 @@ def _on_test(task: TaskOutcome) -> str:
 
 
 def _wrapped(line: str, most: int | None = None) -> list[str]:
-    return textwrap.wrap(
-        line,
+    """Lines that fit, with a number and its unit, and the two ends of an interval, on the same one."""
+    whole = re.sub(r"(?<=\d) (?=%)|(?<=\d,) (?=[-+]?[\d.]+\])", "\N{NO-BREAK SPACE}", line)
+    lines = textwrap.wrap(
+        whole,
         COLUMNS,
         subsequent_indent="  ",
         max_lines=most,
@@ -176,6 +179,7 @@ def _wrapped(line: str, most: int | None = None) -> list[str]:
         break_on_hyphens=False,
         drop_whitespace=True,
     )
+    return [each.replace("\N{NO-BREAK SPACE}", " ") for each in lines]
 
 
 def _nearby(folder: str) -> str:
