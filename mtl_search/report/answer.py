@@ -165,7 +165,7 @@ def _ties(outcome: Outcome) -> list[Fact]:
                 "Challenger",
                 f"trial {cheap.number}",
                 f"The cheapest of the candidates tied with the winner: {percent(cheap.repeated)} over fresh runs, "
-                f"{cheap.parameters:,} parameters, {cheap.epoch_seconds:.1f} s an epoch.",
+                f"{cheap.parameters:,} parameters, {cheap.epoch_seconds:.2g} s an epoch.",
             )
         )
     return facts
