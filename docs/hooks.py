@@ -47,7 +47,8 @@ def table_of(family: str) -> str:
     """
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}, only {', '.join(FAMILIES)}")
-    texts = [describe_variant(name, constructor) for name, constructor in FAMILIES[family].items()]
+    variants = FAMILIES[family]
+    texts = [describe_variant(name, variants.describe(name)) for name in variants]
     return "\n".join([*_HEADER, *map(_row, texts)])
 
 

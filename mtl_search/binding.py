@@ -14,26 +14,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from mtl_search.domains import DOMAIN_FORMS, Branches, Node, is_domain, parse_domain
 from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules
 from mtl_search.recipe import Component, Schedule, Spread
+from mtl_search.registry import Registry
+from mtl_search.signatures import Parameters, signature_of
 from mtl_search.variants import variant
 
-Family = Mapping[str, Callable[..., Any]]
+Family = Registry[Any]
 Families = Mapping[str, Family]
 SCHEDULE_FAMILIES = {"optimizer": "optimizer", "decay": "decay", "unfreezing": "unfreezing"}
 _STRICT = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
 _MISSING = inspect.Parameter.empty
-
-
-def signature_of(constructor: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
-    """Annotation and default of every parameter that a study file may set.
-
-    Returns:
-        ``{parameter: (annotation, default)}``; the default is ``inspect.Parameter.empty`` where there is none.
-    """
-    function = constructor.__init__ if inspect.isclass(constructor) else constructor
-    hints = get_type_hints(function, include_extras=True)
-    parameters = inspect.signature(constructor).parameters.values()
-    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    return {p.name: (hints.get(p.name, Any), p.default) for p in named}
 
 
 def spread_of(annotation: Any) -> Spread | None:
@@ -133,7 +122,7 @@ def bind_params(
         return {}
     for key in params:
         if key not in signature:
-            owners = [other for other in family if other != name and key in signature_of(family[other])]
+            owners = [other for other in family if other != name and key in family.describe(other).parameters]
             rule = f"is a parameter of {owners[0]}, not of {name}" if owners else f"is not a parameter of {name}"
             problems.append(Problem(f"{place}.{key}", rule, NOTHING, tuple(signature)))
     nodes: dict[str, Node] = {}
@@ -150,9 +139,9 @@ def bind_params(
     return nodes
 
 
-def _readable_signature(
-    name: str, family: Family, place: str, problems: list[Problem]
-) -> dict[str, tuple[Any, Any]] | None:
+def _readable_signature(name: str, family: Family, place: str, problems: list[Problem]) -> Parameters | None:
+    if name in family:
+        return family.describe(name).parameters
     try:
         return signature_of(variant(family, name, place))
     except ConfigError as error:

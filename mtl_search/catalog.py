@@ -14,7 +14,6 @@ from mtl_search.errors import ConfigError, Problem
 from mtl_search.extension import EXTENSIONS
 from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.fields import parse_component
-from mtl_search.fusion import Fusion
 from mtl_search.reading import parse_config, read_yaml, with_text_keys
 from mtl_search.recipe import Component
 from mtl_search.rules import rule_problems
@@ -24,7 +23,6 @@ from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace, idle_sections
 from mtl_search.task_forms import SECTIONS, read_tasks
 from mtl_search.task_places import TaskPlaces
 from mtl_search.variants import build
-from mtl_search.weighting import Weighting
 
 FAMILIES: Mapping[str, Family] = {
     **TRAINING_FAMILIES,
@@ -90,12 +88,13 @@ def load_study(
     """
     file = find_study(source) if isinstance(source, str) else None
     raw, problems = with_text_keys(source if file is None else read_yaml(file))
-    if isinstance(raw, Mapping):
-        raw = _override(dict(raw), overrides or {})
-    read = read_tasks(raw if isinstance(raw, Mapping) else {}, read_data=read_data)
+    if not isinstance(raw, Mapping):
+        raise ConfigError([*problems, *parse_config(raw)[1]])
+    raw = _override(dict(raw), overrides or {})
+    read = read_tasks(raw, read_data=read_data)
     tasks, sources = (read.names(section) for section in SECTIONS)
     plain = _without_idle(read.plain, idle_sections(tasks, sources)) if tried else read.plain
-    config, found = parse_config(plain if isinstance(raw, Mapping) else raw)
+    config, found = parse_config(plain)
     problems += read.joined_problems(found)
     bound = _bind_sections(plain, problems)
     space_raw = plain.get("space", {})
@@ -154,9 +153,9 @@ def _construction_problems(space: SearchSpace, tasks: Sequence[str]) -> list[Pro
     for place, family, component in _parts(space):
         try:
             built = build(FAMILIES[family], component)
-            if tasks and isinstance(built, Fusion):
+            if tasks and family == "fusion":
                 built.check(tasks)
-            elif tasks and isinstance(built, Weighting):
+            elif tasks and family == "weighting":
                 built.start(tasks, "cpu")
         except ConfigError as error:
             for problem in error.problems:

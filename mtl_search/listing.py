@@ -4,18 +4,19 @@ The methods page of the documentation is made from ``describe_variant``.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter
 
-from mtl_search.binding import SCHEDULE_FAMILIES, Families, Family, signature_of, spread_of
+from mtl_search.binding import SCHEDULE_FAMILIES, Families, Family, spread_of
 from mtl_search.config import StudyConfig
 from mtl_search.errors import ConfigError, Problem, shown
 from mtl_search.reading import DEFAULTS
 from mtl_search.recipe import LARGEST, Schedule
+from mtl_search.signatures import Description, signature_of
 from mtl_search.space import COMPONENTS, SCHEDULES
 from mtl_search.task_forms import SECTIONS
 
@@ -37,8 +38,8 @@ def describe_families(families: Families, only: str | None = None) -> Iterator[s
     for name, family in families.items():
         if only in (None, name):
             yield f"{name}"
-            for variant, constructor in family.items():
-                yield from _describe(variant, constructor)
+            for variant in family:
+                yield from _describe(variant, family.describe(variant))
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,25 @@ class VariantText:
     papers: tuple[str, ...]
 
 
-def describe_variant(name: str, constructor: Callable[..., Any]) -> VariantText:
-    """Read a variant's text off its constructor.
+def describe_variant(name: str, description: Description) -> VariantText:
+    """Put what is known of a variant in words.
 
     Args:
         name: The variant's name in a study file.
-        constructor: The variant's class, or a function that makes one.
+        description: As its family gives it.
     """
-    lines = (inspect.getdoc(constructor) or "").splitlines()
+    lines = description.text.splitlines()
     about = lines[0].replace("``", "") if lines else ""
     parameters = tuple(
         (key, _type_words(annotation), _default_words(default))
-        for key, (annotation, default) in signature_of(constructor).items()
+        for key, (annotation, default) in description.parameters.items()
     )
     papers = tuple(line.strip().removeprefix("Paper: ") for line in lines if line.strip().startswith("Paper: "))
     return VariantText(name, about, parameters, papers)
 
 
-def _describe(name: str, constructor: Callable[..., Any]) -> Iterator[str]:
-    text = describe_variant(name, constructor)
+def _describe(name: str, description: Description) -> Iterator[str]:
+    text = describe_variant(name, description)
     yield f"  {text.name}: {text.about}"
     for parameter, type_words, default in text.parameters:
         yield f"      {parameter}: {type_words}, {default}"
@@ -203,8 +204,8 @@ def _variant_schema(family: Family, *, searched: bool) -> dict[str, Any]:
     """A variant by name alone, or with its parameters; a user's own as ``package.module:Name``."""
     complete: list[str] = []
     options: list[dict[str, Any]] = [{"enum": complete}, {"type": "string", "pattern": _OWN}]
-    for name, constructor in family.items():
-        signature = signature_of(constructor)
+    for name in family:
+        signature = family.describe(name).parameters
         required = [key for key, (_, default) in signature.items() if default is inspect.Parameter.empty]
         inner: dict[str, Any] = {"type": "object", "additionalProperties": False}
         inner["properties"] = {

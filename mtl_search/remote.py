@@ -16,9 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, final
 
-import fsspec
-from pyarrow import fs
-
 from mtl_search.errors import StorageError
 
 PATIENCE = 60.0
@@ -48,6 +45,9 @@ def _client(scheme: str, host: str) -> tuple[Any, str]:
     Raises:
         StorageError: No client knows the scheme, or there is no such place.
     """
+    import fsspec
+    from pyarrow import fs
+
     address = f"{scheme}://{host}"
     try:
         # A small file goes in one request instead of three.
@@ -106,12 +106,14 @@ class RemotePath:
 
     def exists(self) -> bool:
         """Whether there is such a file, or a file in such a folder."""
+        from pyarrow import fs
+
         return self._info().type is not fs.FileType.NotFound
 
     def signature(self) -> tuple[int, int] | None:
         """Size and time of the last change; None where there is no such file."""
         info = self._info()
-        return (info.size, info.mtime_ns or 0) if info.type is fs.FileType.File else None
+        return (info.size, info.mtime_ns or 0) if info.is_file else None
 
     def read_bytes(self) -> bytes:
         """The content.
@@ -192,6 +194,7 @@ class RemotePath:
 
     def entries(self, *, below: bool = False) -> dict[str, int | None]:
         """Size by name of what a folder holds; None for folders."""
+        from pyarrow import fs
 
         def listed(system: Any, path: str) -> Any:
             return system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=below))

@@ -17,7 +17,6 @@ from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, ONE_OBJECTIVE,
 from mtl_search.search.stoppers import STOPPERS, Never
 from mtl_search.space import SCHEDULES, SearchSpace
 from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS, UNFREEZINGS
-from mtl_search.transfer.bases import LearnedBase
 from mtl_search.variants import build, variant
 
 _GAIN = "gain"
@@ -86,6 +85,8 @@ def _search_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
 
 def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
     """Rules between the source tasks and what of the space learns from them."""
+    from mtl_search.transfer.bases import LearnedBase
+
     users = {}
     for recipe in space.corners():
         base = variant(BASES, recipe.base.name, "space.base")

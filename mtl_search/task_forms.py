@@ -8,18 +8,19 @@ section is a mapping of named tasks, such an entry, or a list of both.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mtl_search.binding import bind_component
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.column_patterns import input_problems, matched_targets, names_of, not_predicted
-from mtl_search.data.datasets import DataSet, build_sources, read_datasets
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.reading import DEFAULTS, form_problems
 from mtl_search.task_places import TaskPlaces
+
+if TYPE_CHECKING:
+    from mtl_search.data.datasets import DataSet
 
 SECTIONS = ("tasks", "source_tasks")
 TASK_KEYS = tuple(TaskConfig.model_fields)
@@ -250,6 +251,8 @@ class _Reader:
         self, section: str, place: str, entry: Mapping[str, Any], named: Mapping[str, Any]
     ) -> dict[str, dict[str, Any]]:
         """The tasks that an entry stands for, by name, in the order of the file's columns."""
+        from mtl_search.data.column_patterns import input_problems, matched_targets, names_of, not_predicted
+
         own = {key: value for key, value in entry.items() if key not in ("columns", "names")}
         common = {**self._defaults, **own}
         dataset = self._dataset(place, common.get("data"))
@@ -287,7 +290,7 @@ class _Reader:
         several = data.get("sources") if isinstance(data, Mapping) else None
         return str(next(iter(several))) if isinstance(several, Mapping) and several else None
 
-    def _dataset(self, place: str, name: Any) -> DataSet | None:
+    def _dataset(self, place: str, name: Any) -> "DataSet | None":
         """The data set whose columns an entry matches; None where it cannot be read."""
         try:
             config = DataConfig.model_validate(self._raw.get("data"))
@@ -304,7 +307,9 @@ class _Reader:
             self._datasets[chosen] = self._read(config, chosen)
         return self._datasets[chosen]
 
-    def _read(self, config: DataConfig, name: str) -> DataSet | None:
+    def _read(self, config: DataConfig, name: str) -> "DataSet | None":
+        from mtl_search.data.datasets import build_sources, read_datasets
+
         single, wrong = config.source is not None, list[Problem]()
         place = "data.source" if single else f"data.sources.{name}"
         bound = bind_component(config.datasets[name], SOURCES, place, wrong)

@@ -23,6 +23,7 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset(
         {"passwords", "errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
         | {"fields", "search_config", "config", "picking", "reading", "remote", "storage", "task_places"}
+        | {"registry", "signatures"}
     ),
     FAMILIES,
     frozenset({"training", "families"}),

@@ -1,16 +1,20 @@
 """Alignments by name: a variant is one file and one line here."""
 
-from mtl_search.alignment.base import Aligning, Alignment
-from mtl_search.alignment.coral import Coral
-from mtl_search.alignment.dann import Dann
-from mtl_search.alignment.mmd import Mmd
-from mtl_search.alignment.none import NoAlignment
+from typing import TYPE_CHECKING
 
-ALIGNMENTS: dict[str, type[Alignment]] = {
-    "none": NoAlignment,
-    "coral": Coral,
-    "mmd": Mmd,
-    "dann": Dann,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = ["ALIGNMENTS", "Aligning", "Alignment", "Coral", "Dann", "Mmd", "NoAlignment"]
+if TYPE_CHECKING:
+    from mtl_search.alignment.base import Aligning as Aligning
+    from mtl_search.alignment.base import Alignment as Alignment
+
+ALIGNMENTS: Registry["Alignment"] = Registry(
+    __name__,
+    {
+        "none": "none:NoAlignment",
+        "coral": "coral:Coral",
+        "mmd": "mmd:Mmd",
+        "dann": "dann:Dann",
+    },
+)
+__getattr__ = import_on_use(__name__, {"base": ["Aligning", "Alignment"]}, ALIGNMENTS)

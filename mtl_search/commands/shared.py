@@ -29,12 +29,14 @@ def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
         ConfigError: Every rule that is broken.
     """
     from mtl_search.catalog import find_study, load_study
-    from mtl_search.launch import prepare
     from mtl_search.search.own_modules import use_folders
 
     path = find_study(name)
     use_folders(path.parent)
-    return prepare(load_study(str(path), overrides))
+    study = load_study(str(path), overrides)
+    from mtl_search.launch import prepare  # takes seconds, and a mistake in the file is told without it
+
+    return prepare(study)
 
 
 def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "StudyFolder":

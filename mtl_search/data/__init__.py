@@ -1,26 +1,34 @@
 """The data package: sources -> splits of named tasks -> encoded arrays -> features and batches on a device."""
 
-from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
-from mtl_search.data.encoding import encode
-from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation, preparation_from_dict
-from mtl_search.data.sources import SOURCES, Source
-from mtl_search.data.study_data import Split, StudyData, load_data
-from mtl_search.data.task import LOSSES, Task
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "LOSSES",
-    "SOURCES",
-    "ArrayPreparation",
-    "Batch",
-    "BatchPlan",
-    "DeviceSplit",
-    "Preparation",
-    "Source",
-    "Split",
-    "StudyData",
-    "TablePreparation",
-    "Task",
-    "encode",
-    "load_data",
-    "preparation_from_dict",
-]
+from mtl_search.registry import import_on_use
+
+if TYPE_CHECKING:
+    from mtl_search.data.batching import Batch as Batch
+    from mtl_search.data.batching import BatchPlan as BatchPlan
+    from mtl_search.data.batching import DeviceSplit as DeviceSplit
+    from mtl_search.data.encoding import encode as encode
+    from mtl_search.data.preparation import ArrayPreparation as ArrayPreparation
+    from mtl_search.data.preparation import Preparation as Preparation
+    from mtl_search.data.preparation import TablePreparation as TablePreparation
+    from mtl_search.data.preparation import preparation_from_dict as preparation_from_dict
+    from mtl_search.data.sources import SOURCES as SOURCES
+    from mtl_search.data.sources import Source as Source
+    from mtl_search.data.study_data import Split as Split
+    from mtl_search.data.study_data import StudyData as StudyData
+    from mtl_search.data.study_data import load_data as load_data
+    from mtl_search.data.task import LOSSES as LOSSES
+    from mtl_search.data.task import Task as Task
+
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "batching": ["Batch", "BatchPlan", "DeviceSplit"],
+        "encoding": ["encode"],
+        "preparation": ["ArrayPreparation", "Preparation", "TablePreparation", "preparation_from_dict"],
+        "sources": ["SOURCES", "Source"],
+        "study_data": ["Split", "StudyData", "load_data"],
+        "task": ["LOSSES", "Task"],
+    },
+)

@@ -1,6 +1,12 @@
 """Display: a running study on the terminal, and a recipe in a few words for whoever shows one."""
 
-from mtl_search.display.live import Display
+from typing import TYPE_CHECKING
+
 from mtl_search.display.words import duration, recipe_words, varying
+from mtl_search.registry import import_on_use
+
+if TYPE_CHECKING:
+    from mtl_search.display.live import Display
 
 __all__ = ["Display", "duration", "recipe_words", "varying"]
+__getattr__ = import_on_use(__name__, {"live": ["Display"]})

@@ -2,8 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ray.job_submission import JobDetails, JobStatus
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails
 
 STUDY = "mtl_search.study"
 """Key of a job's metadata: the study's name."""
@@ -46,6 +48,8 @@ class StudyJob:
     @property
     def ongoing(self) -> bool:
         """Whether it has not ended."""
+        from ray.job_submission import JobStatus
+
         return not JobStatus(self.state).is_terminal()
 
     def last_at_work(self) -> tuple[bool, float]:
@@ -53,7 +57,7 @@ class StudyJob:
         return self.ongoing, self.ended or self.started or 0.0
 
     @classmethod
-    def of(cls, details: JobDetails) -> "StudyJob":
+    def of(cls, details: "JobDetails") -> "StudyJob":
         """A job as Ray's server lists it."""
         notes = details.metadata or {}
         return cls(

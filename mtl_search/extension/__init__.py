@@ -4,13 +4,18 @@
 study file, trains, judges the old tasks before and after, and writes a new exported model.
 """
 
-from mtl_search.extension.base import Extension
-from mtl_search.extension.frozen import Frozen
-from mtl_search.extension.lwf import Lwf
+from typing import TYPE_CHECKING
 
-EXTENSIONS: dict[str, type[Extension]] = {
-    "frozen": Frozen,
-    "lwf": Lwf,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = ["EXTENSIONS", "Extension", "Frozen", "Lwf"]
+if TYPE_CHECKING:
+    from mtl_search.extension.base import Extension as Extension
+
+EXTENSIONS: Registry["Extension"] = Registry(
+    __name__,
+    {
+        "frozen": "frozen:Frozen",
+        "lwf": "lwf:Lwf",
+    },
+)
+__getattr__ = import_on_use(__name__, {"base": ["Extension"]}, EXTENSIONS)

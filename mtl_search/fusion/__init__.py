@@ -1,57 +1,37 @@
 """Fusions by name: a variant is one file and one line here."""
 
-from mtl_search.fusion.apply import fuse
-from mtl_search.fusion.base import Fusion, Site
-from mtl_search.fusion.dare import Dare
-from mtl_search.fusion.fisher import Fisher
-from mtl_search.fusion.layerwise import Layerwise
-from mtl_search.fusion.learned import Learned
-from mtl_search.fusion.learned_gate import LearnedGate
-from mtl_search.fusion.learning import LearningFusion
-from mtl_search.fusion.mean import Mean
-from mtl_search.fusion.measuring import MeasuringFusion
-from mtl_search.fusion.none import NoFusion
-from mtl_search.fusion.regmean import RegMean
-from mtl_search.fusion.scored import Scored
-from mtl_search.fusion.slerp import Slerp
-from mtl_search.fusion.task_arithmetic import TaskArithmetic
-from mtl_search.fusion.ties import Ties
-from mtl_search.fusion.weighted import Weighted
+from typing import TYPE_CHECKING
 
-FUSIONS: dict[str, type[Fusion]] = {
-    "mean": Mean,
-    "weighted": Weighted,
-    "scored": Scored,
-    "layerwise": Layerwise,
-    "task_arithmetic": TaskArithmetic,
-    "ties": Ties,
-    "dare": Dare,
-    "slerp": Slerp,
-    "fisher": Fisher,
-    "regmean": RegMean,
-    "learned": Learned,
-    "learned_gate": LearnedGate,
-    "none": NoFusion,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = [
-    "FUSIONS",
-    "Dare",
-    "Fisher",
-    "Fusion",
-    "Layerwise",
-    "Learned",
-    "LearnedGate",
-    "LearningFusion",
-    "Mean",
-    "MeasuringFusion",
-    "NoFusion",
-    "RegMean",
-    "Scored",
-    "Site",
-    "Slerp",
-    "TaskArithmetic",
-    "Ties",
-    "Weighted",
-    "fuse",
-]
+if TYPE_CHECKING:
+    from mtl_search.fusion.apply import fuse as fuse
+    from mtl_search.fusion.base import Fusion as Fusion
+    from mtl_search.fusion.base import Site as Site
+    from mtl_search.fusion.learning import LearningFusion as LearningFusion
+    from mtl_search.fusion.measuring import MeasuringFusion as MeasuringFusion
+    from mtl_search.fusion.scored import Scored as Scored
+
+FUSIONS: Registry["Fusion"] = Registry(
+    __name__,
+    {
+        "mean": "mean:Mean",
+        "weighted": "weighted:Weighted",
+        "scored": "scored:Scored",
+        "layerwise": "layerwise:Layerwise",
+        "task_arithmetic": "task_arithmetic:TaskArithmetic",
+        "ties": "ties:Ties",
+        "dare": "dare:Dare",
+        "slerp": "slerp:Slerp",
+        "fisher": "fisher:Fisher",
+        "regmean": "regmean:RegMean",
+        "learned": "learned:Learned",
+        "learned_gate": "learned_gate:LearnedGate",
+        "none": "none:NoFusion",
+    },
+)
+__getattr__ = import_on_use(
+    __name__,
+    {"apply": ["fuse"], "base": ["Fusion", "Site"], "learning": ["LearningFusion"], "measuring": ["MeasuringFusion"]},
+    FUSIONS,
+)

@@ -1,20 +1,28 @@
 """Networks: backbones as blocks, sharing plans, heads, the multi-task model and its deployed form."""
 
-from mtl_search.models.backbones import BACKBONES, Backbone
-from mtl_search.models.deployed import DeployedModel
-from mtl_search.models.heads import Head, predict
-from mtl_search.models.multitask import MultiTaskModel, head_key
-from mtl_search.models.sharing import SHARINGS, Sharing, SharingPlan
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BACKBONES",
-    "SHARINGS",
-    "Backbone",
-    "DeployedModel",
-    "Head",
-    "MultiTaskModel",
-    "Sharing",
-    "SharingPlan",
-    "head_key",
-    "predict",
-]
+from mtl_search.registry import import_on_use
+
+if TYPE_CHECKING:
+    from mtl_search.models.backbones import BACKBONES as BACKBONES
+    from mtl_search.models.backbones import Backbone as Backbone
+    from mtl_search.models.deployed import DeployedModel as DeployedModel
+    from mtl_search.models.heads import Head as Head
+    from mtl_search.models.heads import predict as predict
+    from mtl_search.models.multitask import MultiTaskModel as MultiTaskModel
+    from mtl_search.models.multitask import head_key as head_key
+    from mtl_search.models.sharing import SHARINGS as SHARINGS
+    from mtl_search.models.sharing import Sharing as Sharing
+    from mtl_search.models.sharing import SharingPlan as SharingPlan
+
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "backbones": ["BACKBONES", "Backbone"],
+        "deployed": ["DeployedModel"],
+        "heads": ["Head", "predict"],
+        "multitask": ["MultiTaskModel", "head_key"],
+        "sharing": ["SHARINGS", "Sharing", "SharingPlan"],
+    },
+)

@@ -6,13 +6,15 @@ day against it.
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl_search.errors import StudyError, shown
-from mtl_search.training.workspace import Workload
+
+if TYPE_CHECKING:
+    from mtl_search.training.workspace import Workload
 
 
-def data_card(workload: Workload) -> dict[str, Any]:
+def data_card(workload: "Workload") -> dict[str, Any]:
     """What export needs to know of the data, as plain values; ``key`` is the content key of every encoded value."""
     data = workload.data
     return {

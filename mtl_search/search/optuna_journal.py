@@ -9,10 +9,8 @@ from typing import Any, final
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import get_lock_file
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from mtl_search.errors import DamagedError, StorageError, StudyError
-from mtl_search.search.patience import ask_again, wait_for_server
 
 _BACK, _TRIES = 1 << 16, 5
 _log = logging.getLogger(__name__)
@@ -109,6 +107,8 @@ def open_storage(
     """
     if url == "journal":
         return JournalStorage(SafeJournal(journal, written))
+    from mtl_search.search.patience import ask_again, wait_for_server  # imports SQLAlchemy
+
     try:
         database = _database(url)
         wait_for_server(database.engine, say)
@@ -140,6 +140,8 @@ class _Database(RDBStorage):
 
 def _database(url: str, tries: int = _TRIES) -> RDBStorage:
     """Open it; of drivers that make the tables at the same time one succeeds, the others are told that they exist."""
+    from sqlalchemy.exc import DBAPIError, IntegrityError
+
     try:
         return _Database(url)
     except DBAPIError as error:

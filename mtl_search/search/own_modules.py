@@ -8,11 +8,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mtl_search.search.folder import StudyFolder
 from mtl_search.training.files import read_json, write_json
 from mtl_search.variants import is_library
+
+if TYPE_CHECKING:
+    from mtl_search.search.folder import StudyFolder
 
 _NAMED = re.compile(r"([A-Za-z_]\w*)[\w.]*:[A-Za-z_]\w*")
 
@@ -24,7 +26,7 @@ def use_folders(*folders: Path) -> None:
             sys.path.insert(0, folder)
 
 
-def keep_folders(study: StudyFolder, config: Mapping[str, Any]) -> None:
+def keep_folders(study: "StudyFolder", config: Mapping[str, Any]) -> None:
     """Write down where the modules lie that a study's configuration names; they have been imported.
 
     Args:
@@ -36,7 +38,7 @@ def keep_folders(study: StudyFolder, config: Mapping[str, Any]) -> None:
         write_json(study.modules_file, folders)
 
 
-def use_folders_of(study: StudyFolder) -> None:
+def use_folders_of(study: "StudyFolder") -> None:
     """Let the modules of a study's own be imported from where they lay when it was run, if they still do."""
     file = study.modules_file
     use_folders(*(Path(folder) for folder in (read_json(file) if file.exists() else ()) if Path(folder).is_dir()))

@@ -1,14 +1,15 @@
-"""Samplers by name: who proposes the next recipe. Numerics are Optuna's."""
+"""Samplers by name: who proposes the next recipe. Numerics are Optuna's, which is imported when one is built."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import optuna
 from annotated_types import Interval
-from optuna.samplers import BaseSampler
 
 from mtl_search.recipe import LARGEST, PositiveInt
+from mtl_search.registry import Registry
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class Tpe:
 
     startup: PositiveInt = 10
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, seed: int) -> "BaseSampler":
         """The sampler itself."""
+        import optuna
+
         return optuna.samplers.TPESampler(
             n_startup_trials=self.startup, multivariate=True, group=True, constant_liar=True, seed=seed
         )
@@ -37,8 +40,10 @@ class Random:
     Paper: Bergstra & Bengio 2012, "Random Search for Hyper-Parameter Optimization".
     """
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, seed: int) -> "BaseSampler":
         """The sampler itself."""
+        import optuna
+
         return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -54,8 +59,10 @@ class CmaEs:
 
     startup: PositiveInt = 4
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, seed: int) -> "BaseSampler":
         """The sampler itself."""
+        import optuna
+
         return optuna.samplers.CmaEsSampler(n_startup_trials=self.startup, seed=seed)
 
 
@@ -71,8 +78,10 @@ class Gp:
 
     startup: PositiveInt = 10
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, seed: int) -> "BaseSampler":
         """The sampler itself."""
+        import optuna
+
         return optuna.samplers.GPSampler(n_startup_trials=self.startup, seed=seed)
 
 
@@ -88,18 +97,23 @@ class Nsga2:
 
     population: Annotated[int, Interval(ge=2, le=LARGEST)] = 20
 
-    def build(self, seed: int) -> BaseSampler:
+    def build(self, seed: int) -> "BaseSampler":
         """The sampler itself."""
+        import optuna
+
         return optuna.samplers.NSGAIISampler(population_size=self.population, seed=seed)
 
 
-SAMPLERS: Mapping[str, Callable[..., Any]] = {
-    "tpe": Tpe,
-    "random": Random,
-    "cmaes": CmaEs,
-    "gp": Gp,
-    "nsga2": Nsga2,
-}
+SAMPLERS: Registry[Any] = Registry(
+    "mtl_search.search",
+    {
+        "tpe": "samplers:Tpe",
+        "random": "samplers:Random",
+        "cmaes": "samplers:CmaEs",
+        "gp": "samplers:Gp",
+        "nsga2": "samplers:Nsga2",
+    },
+)
 """Sampler by its name in ``search.sampler``."""
 NUMBERS_ONLY = (CmaEs,)
 """Samplers that would draw choices at random instead of learning from them."""

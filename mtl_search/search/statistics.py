@@ -12,8 +12,7 @@ from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import chdtri, ndtr, stdtr, stdtrit
+import scipy  # which imports `special` and `optimize` when they are first used
 
 LEVEL = 0.95
 """Of every interval."""
@@ -96,13 +95,15 @@ def dunnett(freedom: float, count: int, level: float = LEVEL) -> float:
     """
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)  # of what all of them have in common
     probabilities = (np.arange(_POINTS) + 0.5) / _POINTS
-    errors = np.sqrt(chdtri(freedom, 1 - probabilities) / freedom)  # of the standard error over its true value
+    errors = np.sqrt(
+        scipy.special.chdtri(freedom, 1 - probabilities) / freedom
+    )  # of the standard error over its true value
 
     def below(value: float) -> float:
-        each = ndtr(math.sqrt(2) * value * errors[:, None] - nodes) ** count
+        each = scipy.special.ndtr(math.sqrt(2) * value * errors[:, None] - nodes) ** count
         return float((each @ weights).mean() / weights.sum())
 
-    return float(brentq(lambda value: below(value) - level, -50.0, 1e4))
+    return float(scipy.optimize.brentq(lambda value: below(value) - level, -50.0, 1e4))
 
 
 def estimate(
@@ -126,7 +127,7 @@ def estimate(
     if not spread.freedom:
         return Estimate(mean, std, runs=count)
     error, tail = math.sqrt(spread.variance / count), (1 - LEVEL) / 2
-    up = float(stdtrit(spread.freedom, 1 - tail))
+    up = float(scipy.special.stdtrit(spread.freedom, 1 - tail))
     down = max(up, dunnett(spread.freedom, chosen_of))
     return Estimate(mean, std, mean - down * error, mean + up * error, count)
 
@@ -159,7 +160,7 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
     if a.std is None or b.std is None:
         return Estimate(mean, runs=count)
     error, freedom = _welch([(each.std**2 / each.runs, each.runs - 1) for each in (a, b) if each.std is not None])
-    reach = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
+    reach = float(scipy.special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
     return Estimate(mean, low=mean - reach, high=mean + reach, runs=count)
 
 
@@ -201,7 +202,9 @@ def reach_of_one(best: int, spread: Spread, others: int) -> float | None:
     if not others or not spread.freedom:
         return None
     # Single runs are nearly independent, as their common part is a mean of several: Sidak's inequality (1967).
-    return float(stdtrit(spread.freedom, LEVEL ** (1 / others))) * math.sqrt(spread.variance * (1 / best + 1))
+    return float(scipy.special.stdtrit(spread.freedom, LEVEL ** (1 / others))) * math.sqrt(
+        spread.variance * (1 / best + 1)
+    )
 
 
 def worse(gains: Mapping[str, tuple[Sequence[float], Spread]]) -> list[str]:
@@ -231,7 +234,7 @@ def _p_below_zero(runs: Sequence[float], spread: Spread) -> float:
     mean, error = fmean(runs), math.sqrt(spread.variance / len(runs))
     if not error:
         return 0.0 if mean < 0 else 1.0
-    return float(stdtr(spread.freedom, mean / error))
+    return float(scipy.special.stdtr(spread.freedom, mean / error))
 
 
 def _welch(parts: Sequence[tuple[float, int]]) -> tuple[float, float]:

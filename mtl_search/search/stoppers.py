@@ -1,103 +1,18 @@
-"""Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's.
+"""Stoppers by name: which trials end before their last epoch. The algorithms are Ray Tune's; see `schedulers`.
 
-A trial is compared with trials of the same start alone (``Jobs.start_of``). At the same epoch a trial that starts from
-the base is behind one that starts from fine-tuned models, wherever the two end.
+Ray Tune is imported when a scheduler is built: a study file is checked without it.
 """
 
-import math
-from collections import deque
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
-from ray.tune.schedulers.async_hyperband import _Bracket
 
 from mtl_search.recipe import PositiveInt
-from mtl_search.search.forgetting import forget_ended
-from mtl_search.search.trainable import EPOCH, METRIC, START
+from mtl_search.registry import Registry
 
-_COMPARED = 500
-"""Ended trials that a median is taken over; the rule looks at every result of each."""
-
-
-class _Lean(TrialScheduler):
-    """Has Tune forget what has ended, and leaves to it which trial starts next: in the order in which they came.
-
-    Tune's own schedulers name the oldest waiting trial. That one's process is starting; Tune would give it the process
-    of a trial that has just ended and kill the one that starts, so that short trials would never get enough of them.
-    """
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        return None
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: Any) -> None:
-        forget_ended(tune_controller)  # not this one yet: Tune has still to stop it
-        super().on_trial_complete(tune_controller, trial, result)
-
-
-class _Rungs(_Bracket):
-    """Tune's rungs, on which nobody is stopped before as many have come as one of which goes on."""
-
-    def cutoff(self, recorded: Mapping[str, float]) -> Any:
-        """The score below which a trial is stopped that comes after those recorded; None for no such score."""
-        return None if len(recorded) + 1 < self.rf else super().cutoff(recorded)
-
-
-class _Asha(_Lean, AsyncHyperBandScheduler):
-    """Tune's scheduler for trials of at most so many epochs."""
-
-    def __init__(self, grace: int, reduction: float, epochs: int) -> None:
-        # One epoch more than there is: a trial that reaches its end is complete, not stopped.
-        longest = epochs + 1
-        super().__init__(EPOCH, METRIC, "max", longest, grace, reduction)
-        self._brackets = [_Rungs(grace, longest, reduction, 0)]
-
-
-class _Never(_Lean, FIFOScheduler):
-    pass
-
-
-class _ByStart(TrialScheduler):
-    """A scheduler for the trials of each start, which knows nothing of the others.
-
-    Args:
-        make: Makes one.
-    """
-
-    def __init__(self, make: Callable[[], TrialScheduler]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._make, self._schedulers = make, dict[str, TrialScheduler]()
-        self._metric = METRIC
-
-    def _of(self, trial: Trial) -> TrialScheduler:
-        start = trial.config.get(START, "")
-        if start not in self._schedulers:
-            self._schedulers[start] = self._make()
-        return self._schedulers[start]
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._of(trial).on_trial_add(tune_controller, trial)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._of(trial).on_trial_error(tune_controller, trial)
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        return self._of(trial).on_trial_result(tune_controller, trial, result)
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        self._of(trial).on_trial_complete(tune_controller, trial, result)
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self._of(trial).on_trial_remove(tune_controller, trial)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        return None  # as the schedulers themselves
-
-    def debug_string(self) -> str:
-        return "\n".join(scheduler.debug_string() for scheduler in self._schedulers.values())
+if TYPE_CHECKING:
+    from ray.tune.schedulers import TrialScheduler
 
 
 @dataclass(frozen=True)
@@ -114,24 +29,11 @@ class Asha:
     grace: PositiveInt = 1
     reduction: Annotated[float, Gt(1)] = 3.0
 
-    def build(self, epochs: int) -> TrialScheduler:
+    def build(self, epochs: int) -> "TrialScheduler":
         """The scheduler for trials of at most so many epochs."""
-        return _ByStart(lambda: _Asha(self.grace, self.reduction, epochs))
+        from mtl_search.search.schedulers import successive_halving
 
-
-class _MedianRule(_Lean, MedianStoppingRule):
-    """Tune's rule, for trials whose last result says how they ended and holds no epoch; of ended ones it keeps some."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._ended: deque[Any] = deque()
-
-    def on_trial_complete(self, tune_controller: Any, trial: Any, result: Any) -> None:
-        forget_ended(tune_controller)
-        self._stopped_trials.discard(trial)
-        self._ended.append(trial)
-        if len(self._ended) > _COMPARED:
-            self._results.pop(self._ended.popleft(), None)
+        return successive_halving(self.grace, self.reduction, epochs)
 
 
 @dataclass(frozen=True)
@@ -148,32 +50,25 @@ class Median:
     grace: PositiveInt = 1
     least: PositiveInt = 3
 
-    def build(self, epochs: int) -> TrialScheduler:
+    def build(self, epochs: int) -> "TrialScheduler":
         """The scheduler; it needs no number of epochs."""
-        return _ByStart(
-            lambda: _MedianRule(
-                time_attr=EPOCH,
-                metric=METRIC,
-                mode="max",
-                grace_period=self.grace,
-                min_samples_required=self.least,
-                # Never pause a trial to let others catch up: its worker group would wait, and nobody would wake it. A
-                # number is not enough: before its first pause a trial counts as having run for ever.
-                min_time_slice=math.inf,
-            )
-        )
+        from mtl_search.search.schedulers import median_rule
+
+        return median_rule(self.grace, self.least)
 
 
 @dataclass(frozen=True)
 class Never:
     """Every trial runs to its last epoch."""
 
-    def build(self, epochs: int) -> TrialScheduler:
+    def build(self, epochs: int) -> "TrialScheduler":
         """The scheduler; it needs no number of epochs."""
-        scheduler: TrialScheduler = _Never()  # type: ignore[no-untyped-call]
-        scheduler.set_search_properties(METRIC, "max")
-        return scheduler
+        from mtl_search.search.schedulers import never_stop
+
+        return never_stop()
 
 
-STOPPERS: Mapping[str, Callable[..., Any]] = {"asha": Asha, "median": Median, "none": Never}
+STOPPERS: Registry[Any] = Registry(
+    "mtl_search.search", {"asha": "stoppers:Asha", "median": "stoppers:Median", "none": "stoppers:Never"}
+)
 """Stopper by its name in ``search.stopper``."""

@@ -1,20 +1,21 @@
 """Results: what a stage leaves in its folder, and what is found there later: whole, or not at all.
 
-``stages`` writes and reads it; reports read it long after.
+``stages`` writes and reads it; reports read it long after. Torch is imported only where a model is written or checked:
+reading a result needs none.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mtl_search.errors import DamagedError
 from mtl_search.storage import Place, forget_copy, local_copy, place
-from mtl_search.training.checkpoint import CHECKPOINT_FILE, MODEL_FILE, intact, save_model, save_tensors
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _AT_ONCE = 16
 """Files of a store that are asked for side by side."""
@@ -22,7 +23,7 @@ _AT_A_TIME = 256
 _log = logging.getLogger(__name__)
 
 
-def leave(folder: Place, state: Mapping[str, Tensor], result: dict[str, Any]) -> None:
+def leave(folder: Place, state: Mapping[str, "Tensor"], result: dict[str, Any]) -> None:
     """Write the model and the result of a finished stage; those of a stopped joint one stand beside its checkpoint.
 
     Args:
@@ -33,6 +34,8 @@ def leave(folder: Place, state: Mapping[str, Tensor], result: dict[str, Any]) ->
     Raises:
         StorageError: There is no room, or the store refuses.
     """
+    from mtl_search.training.checkpoint import CHECKPOINT_FILE, save_model, save_tensors
+
     if not result["stopped"]:
         save_model(folder, state)
         write_sealed(folder / RESULT_FILE, result)
@@ -79,6 +82,8 @@ def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[dict[str, An
 
 def whole_result_in(folder: Place) -> dict[str, Any] | None:
     """The same of a stage that has ended and whose model is as it was written."""
+    from mtl_search.training.checkpoint import MODEL_FILE, intact
+
     result = result_in(folder)
     return result if result is not None and intact(folder / MODEL_FILE) else None
 
@@ -101,6 +106,8 @@ def single_result(folder: str) -> dict[str, Any]:
 
 def whole_single(folder: str) -> bool:
     """Whether a single-task model and its result are there as they were written."""
+    from mtl_search.training.checkpoint import MODEL_FILE, intact
+
     try:
         single_result(folder)
     except FileNotFoundError:

@@ -62,10 +62,3 @@ class LinearAuxiliary(Auxiliary):
 
     def weight(self, progress: float) -> float:
         return self._weight * (1 - progress)
-
-
-AUXILIARIES: dict[str, type[Auxiliary]] = {
-    "none": NoAuxiliary,
-    "constant": ConstantAuxiliary,
-    "linear": LinearAuxiliary,
-}

@@ -105,10 +105,3 @@ class Linear(Falling):
 
     def _left(self, progress: float) -> float:
         return 1 - progress
-
-
-DECAYS: dict[str, type[Decay]] = {
-    "cosine": Cosine,
-    "constant": Constant,
-    "linear": Linear,
-}

@@ -7,7 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from mtl_search.recipe import Component, Recipe
-from mtl_search.transfer.unfreezing import UNFREEZINGS, Never
+from mtl_search.transfer import UNFREEZINGS
+from mtl_search.transfer.unfreezing import Never
 
 
 class Transfer(ABC):
@@ -52,10 +53,3 @@ class Structure(Transfer):
 
     def applied(self, recipe: Recipe) -> Recipe:
         return recipe
-
-
-TRANSFERS: dict[str, type[Transfer]] = {
-    "parameters": Parameters,
-    "features": Features,
-    "structure": Structure,
-}

@@ -112,9 +112,3 @@ class Sgd(Optimizer):
         return torch.optim.SGD(
             params, self.lr, self.momentum, weight_decay=self.weight_decay, nesterov=self.nesterov, fused=fused
         )
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "adamw": AdamW,
-    "sgd": Sgd,
-}

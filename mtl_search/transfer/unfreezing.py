@@ -126,12 +126,3 @@ class Never(Unfreezing):
 
     def _start(self, above: int, shared: bool) -> int | None:
         return None
-
-
-UNFREEZINGS: dict[str, type[Unfreezing]] = {
-    "all": All,
-    "shared": Shared,
-    "heads_first": HeadsFirst,
-    "gradual": Gradual,
-    "never": Never,
-}

@@ -1,17 +1,22 @@
 """Where rows come from; a new source is one file here and one line in `SOURCES`."""
 
-from mtl_search.data.sources.arrays import ArraysSource
-from mtl_search.data.sources.base import SPLITS, Columns, Source
-from mtl_search.data.sources.python_source import PythonSource
-from mtl_search.data.sources.rows import Rows
-from mtl_search.data.sources.sklearn_source import SklearnSource
-from mtl_search.data.sources.table import TableSource
+from typing import TYPE_CHECKING
 
-SOURCES: dict[str, type[Source]] = {
-    "sklearn": SklearnSource,
-    "table": TableSource,
-    "arrays": ArraysSource,
-    "python": PythonSource,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = ["SOURCES", "SPLITS", "Columns", "Rows", "Source"]
+if TYPE_CHECKING:
+    from mtl_search.data.sources.base import SPLITS as SPLITS
+    from mtl_search.data.sources.base import Columns as Columns
+    from mtl_search.data.sources.base import Source as Source
+    from mtl_search.data.sources.rows import Rows as Rows
+
+SOURCES: Registry["Source"] = Registry(
+    __name__,
+    {
+        "sklearn": "sklearn_source:SklearnSource",
+        "table": "table:TableSource",
+        "arrays": "arrays:ArraysSource",
+        "python": "python_source:PythonSource",
+    },
+)
+__getattr__ = import_on_use(__name__, {"base": ["Columns", "SPLITS", "Source"], "rows": ["Rows"]}, SOURCES)

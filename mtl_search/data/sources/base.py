@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 Columns = dict[str, np.ndarray]
 Rows = TypeVar("Rows")
 SPLITS = ("train", "validation", "test")
-TEXT_FEATURES, NGRAMS = 2**14, 2
+TEXT_FEATURES = 2**14
+NGRAMS = 2
 _SHOWN = 30
 _VALUES = (str, bool, np.bool_, Real, Decimal)
 _ARRAYS = (list, tuple, np.ndarray)

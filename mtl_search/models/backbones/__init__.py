@@ -1,15 +1,20 @@
 """Backbones by name: a variant is one file and one line here."""
 
-from mtl_search.models.backbones.base import Backbone, output_shapes
-from mtl_search.models.backbones.blocks import Blocks
-from mtl_search.models.backbones.mlp import Mlp
-from mtl_search.models.backbones.python_backbone import PythonBackbone
-from mtl_search.models.backbones.resnet import ResNet
+from typing import TYPE_CHECKING
 
-BACKBONES: dict[str, type[Backbone]] = {
-    "mlp": Mlp,
-    "resnet": ResNet,
-    "python": PythonBackbone,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = ["BACKBONES", "Backbone", "Blocks", "Mlp", "PythonBackbone", "ResNet", "output_shapes"]
+if TYPE_CHECKING:
+    from mtl_search.models.backbones.base import Backbone as Backbone
+    from mtl_search.models.backbones.base import output_shapes as output_shapes
+    from mtl_search.models.backbones.blocks import Blocks as Blocks
+
+BACKBONES: Registry["Backbone"] = Registry(
+    __name__,
+    {
+        "mlp": "mlp:Mlp",
+        "resnet": "resnet:ResNet",
+        "python": "python_backbone:PythonBackbone",
+    },
+)
+__getattr__ = import_on_use(__name__, {"base": ["Backbone", "output_shapes"], "blocks": ["Blocks"]}, BACKBONES)

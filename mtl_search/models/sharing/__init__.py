@@ -1,43 +1,37 @@
 """Sharings by name: a variant is one file and one line here."""
 
-from mtl_search.models.sharing.adapters import Adapters
-from mtl_search.models.sharing.adversarial import Adversarial
-from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Couple, Coupling, Layout
-from mtl_search.models.sharing.cross_stitch import CrossStitch
-from mtl_search.models.sharing.experts import Experts
-from mtl_search.models.sharing.hard import Hard
-from mtl_search.models.sharing.none import NoSharing
-from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.models.sharing.routing import Routing
-from mtl_search.models.sharing.soft import Soft
-from mtl_search.models.sharing.tree import Tree
+from typing import TYPE_CHECKING
 
-SHARINGS: dict[str, type[Sharing]] = {
-    "hard": Hard,
-    "none": NoSharing,
-    "tree": Tree,
-    "soft": Soft,
-    "experts": Experts,
-    "adapters": Adapters,
-    "cross_stitch": CrossStitch,
-    "adversarial": Adversarial,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = [
-    "SHARINGS",
-    "Adapters",
-    "Adversarial",
-    "Couple",
-    "Coupling",
-    "CrossStitch",
-    "Experts",
-    "Hard",
-    "Layout",
-    "NoSharing",
-    "Routing",
-    "Sharing",
-    "SharingPlan",
-    "Soft",
-    "Tree",
-]
+if TYPE_CHECKING:
+    from mtl_search.models.sharing.base import Sharing as Sharing
+    from mtl_search.models.sharing.coupling import Couple as Couple
+    from mtl_search.models.sharing.coupling import Coupling as Coupling
+    from mtl_search.models.sharing.coupling import Layout as Layout
+    from mtl_search.models.sharing.plan import SharingPlan as SharingPlan
+    from mtl_search.models.sharing.routing import Routing as Routing
+
+SHARINGS: Registry["Sharing"] = Registry(
+    __name__,
+    {
+        "hard": "hard:Hard",
+        "none": "none:NoSharing",
+        "tree": "tree:Tree",
+        "soft": "soft:Soft",
+        "experts": "experts:Experts",
+        "adapters": "adapters:Adapters",
+        "cross_stitch": "cross_stitch:CrossStitch",
+        "adversarial": "adversarial:Adversarial",
+    },
+)
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "base": ["Sharing"],
+        "coupling": ["Couple", "Coupling", "Layout"],
+        "plan": ["SharingPlan"],
+        "routing": ["Routing"],
+    },
+    SHARINGS,
+)

@@ -1,23 +1,27 @@
 """Bases by name: a variant is one file and one line here."""
 
-from mtl_search.transfer.bases.base import Base, MakeBlocks
-from mtl_search.transfer.bases.checkpoint import CheckpointBase
-from mtl_search.transfer.bases.fomaml import Fomaml
-from mtl_search.transfer.bases.learned import LearnedBase, MetaLearned
-from mtl_search.transfer.bases.pretrain import Pretrain
-from mtl_search.transfer.bases.python_base import PythonBase
-from mtl_search.transfer.bases.random import RandomBase
-from mtl_search.transfer.bases.reptile import Reptile
-from mtl_search.transfer.bases.study import StudyBase
+from typing import TYPE_CHECKING
 
-BASES: dict[str, type[Base]] = {
-    "random": RandomBase,
-    "pretrain": Pretrain,
-    "reptile": Reptile,
-    "fomaml": Fomaml,
-    "checkpoint": CheckpointBase,
-    "study": StudyBase,
-    "python": PythonBase,
-}
+from mtl_search.registry import Registry, import_on_use
 
-__all__ = ["BASES", "Base", "LearnedBase", "MakeBlocks", "MetaLearned"]
+if TYPE_CHECKING:
+    from mtl_search.transfer.bases.base import Base as Base
+    from mtl_search.transfer.bases.base import MakeBlocks as MakeBlocks
+    from mtl_search.transfer.bases.learned import LearnedBase as LearnedBase
+    from mtl_search.transfer.bases.learned import MetaLearned as MetaLearned
+
+BASES: Registry["Base"] = Registry(
+    __name__,
+    {
+        "random": "random:RandomBase",
+        "pretrain": "pretrain:Pretrain",
+        "reptile": "reptile:Reptile",
+        "fomaml": "fomaml:Fomaml",
+        "checkpoint": "checkpoint:CheckpointBase",
+        "study": "study:StudyBase",
+        "python": "python_base:PythonBase",
+    },
+)
+__getattr__ = import_on_use(
+    __name__, {"base": ["Base", "MakeBlocks"], "learned": ["LearnedBase", "MetaLearned"]}, BASES
+)

@@ -1,0 +1,71 @@
+"""Commands that read and describe start without the libraries that compute: they import no torch, no Ray, no MLflow."""
+
+import inspect
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mtl_search.catalog import FAMILIES
+from mtl_search.signatures import signature_of
+
+HEAVY = ("torch", "ray", "mlflow", "torchmetrics", "pandas", "pyarrow", "sklearn", "sqlalchemy", "scipy.optimize")
+EARLIER = Path(__file__).parent / "earlier" / "study.tar.xz"
+
+
+def imported_by(folder: Path, *arguments: str) -> tuple[int, list[str]]:
+    """Exit code of a command in a fresh process, and which heavy libraries it has imported at its end."""
+    code = (
+        "import sys, json\n"
+        "from mtl_search.cli import main\n"
+        f"code = main({list(arguments)!r})\n"
+        f"print('\\n' + json.dumps([code, [name for name in {HEAVY!r} if name in sys.modules]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    exit_code, found = json.loads(done.stdout.splitlines()[-1])
+    return exit_code, found
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study that has ended, in the storage ``runs``."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with tarfile.open(EARLIER) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("list",),
+        ("schema",),
+        ("status", "earlier", "--output", "runs"),
+        ("report", "earlier", "--output", "runs"),
+        ("report", "earlier", "--output", "runs", "--json"),
+        ("compare", "earlier", "earlier", "--output", "runs"),
+    ],
+    ids=" ".join,
+)
+def test_commands_that_describe_import_nothing_heavy(earlier: Path, arguments: tuple[str, ...]) -> None:
+    assert imported_by(earlier, *arguments) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- a list\n", "name: [1\n", "a: 1\na: 2\n"], ids=["empty", "list", "torn", "twice"]
+)
+def test_a_file_that_cannot_be_read_is_told_without_anything_heavy(tmp_path: Path, text: str) -> None:
+    (tmp_path / "broken.yaml").write_text(text)
+    assert imported_by(tmp_path, "validate", "broken.yaml") == (2, [])
+    assert imported_by(tmp_path, "validate", "missing.yaml") == (2, [])
+
+
+@pytest.mark.parametrize(("family", "name"), [(family, name) for family, kinds in FAMILIES.items() for name in kinds])
+def test_the_text_of_a_module_tells_what_its_variant_takes(family: str, name: str) -> None:
+    described, constructor = FAMILIES[family].describe(name), FAMILIES[family][name]
+    assert described.parameters == signature_of(constructor)
+    assert described.text == inspect.getdoc(constructor)
