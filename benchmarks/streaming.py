@@ -69,7 +69,7 @@ def study_file(folder: Path, table: Path, *, stream: bool) -> Path:
 def run_child(file: Path) -> None:
     """One study in this process; its epochs and times as JSON on the last line."""
     from mtl_search.catalog import load_study
-    from mtl_search.launch import prepare, storage_of
+    from mtl_search.prepare import prepare, storage_of
     from mtl_search.search.data_card import data_card
     from mtl_search.search.folder import StudyFolder
     from mtl_search.search.study import Study

@@ -107,7 +107,8 @@ class Stopwatch(PartialWatcher):
 def measure_pool(trials: int, storage: Path) -> tuple[float, float]:
     """Seconds per trial of this project, and seconds until the pool was ready."""
     from mtl_search.catalog import load_study
-    from mtl_search.launch import prepare, run_study
+    from mtl_search.launch import run_study
+    from mtl_search.prepare import prepare
 
     study = load_study(
         {

@@ -9,7 +9,7 @@ import yaml
 from tiny_studies import SOURCE, TASKS
 
 from mtl_search.catalog import load_study
-from mtl_search.launch import prepare
+from mtl_search.prepare import prepare
 from mtl_search.recipe import Recipe
 from mtl_search.search.data_card import data_card
 from mtl_search.search.folder import StudyFolder

@@ -32,7 +32,17 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
     frozenset({"rules", "catalog", "task_forms", "display", "quiet", "tracking", "report", "figures", "export"})
     | {"extension"},
     frozenset(
-        {"study_notes", "listing", "launch", "publishing", "one_recipe", "outliving", "submitting", "compatibility"}
+        {
+            "study_notes",
+            "listing",
+            "prepare",
+            "launch",
+            "publishing",
+            "one_recipe",
+            "outliving",
+            "submitting",
+            "compatibility",
+        }
     ),
     frozenset({"api"}),
     frozenset({"commands"}),

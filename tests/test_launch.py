@@ -6,7 +6,7 @@ import pytest
 
 from mtl_search.catalog import load_study
 from mtl_search.errors import ConfigError
-from mtl_search.launch import prepare
+from mtl_search.prepare import prepare
 
 INPUTS = ["sepal length (cm)", "sepal width (cm)"]
 

@@ -7,8 +7,8 @@ from made_outcomes import small_study
 
 from mtl_search.catalog import load_study
 from mtl_search.errors import ConfigError
-from mtl_search.launch import prepare
 from mtl_search.outliving import outliving_problems
+from mtl_search.prepare import prepare
 
 
 def told(storage: str, uri: str | None) -> list[str]:

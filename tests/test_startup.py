@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,7 +13,10 @@ import pytest
 from mtl_search.catalog import FAMILIES
 from mtl_search.signatures import signature_of
 
-HEAVY = ("torch", "ray", "mlflow", "torchmetrics", "pandas", "pyarrow", "sklearn", "sqlalchemy", "scipy.optimize")
+HEAVY = (
+    *("torch", "torchmetrics", "ray", "mlflow", "optuna", "sqlalchemy", "pandas", "pyarrow", "sklearn", "matplotlib"),
+    *("scipy.optimize", "scipy.signal"),
+)
 EARLIER = Path(__file__).parent / "earlier" / "study.tar.xz"
 
 
@@ -52,7 +56,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=" ".join,
 )
 def test_commands_that_describe_import_nothing_heavy(earlier: Path, arguments: tuple[str, ...]) -> None:
-    assert imported_by(earlier, *arguments) == (0, [])
+    exit_code, found = imported_by(earlier, *arguments)
+    assert exit_code == 0
+    assert found in ([], ["optuna"])  # which reads a study's trials
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,27 @@ def test_a_file_that_cannot_be_read_is_told_without_anything_heavy(tmp_path: Pat
     (tmp_path / "broken.yaml").write_text(text)
     assert imported_by(tmp_path, "validate", "broken.yaml") == (2, [])
     assert imported_by(tmp_path, "validate", "missing.yaml") == (2, [])
+
+
+def test_validate_imports_what_it_computes_with_and_nothing_else(earlier: Path) -> None:
+    exit_code, found = imported_by(earlier, "validate", "quickstart")
+    assert exit_code == 0
+    assert "torch" in found
+    assert not {"ray", "mlflow", "optuna", "sqlalchemy", "scipy.signal", "matplotlib"} & set(found)
+
+
+def test_metrics_are_drawn_with_a_library_that_is_imported_only_then(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        "from mtl_search.training.torchmetrics_import import torchmetrics\n"
+        "assert not {'matplotlib', 'scipy.signal'} & set(sys.modules)\n"
+        "metric = torchmetrics.classification.MulticlassAccuracy(2)\n"
+        "metric.update(torch.tensor([0, 1]), torch.tensor([0, 1]))\n"
+        "metric.plot()[0].savefig('plot.png')"
+    )
+    environment = {**os.environ, "MPLBACKEND": "Agg"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=tmp_path, env=environment)
+    assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, kinds in FAMILIES.items() for name in kinds])

@@ -16,9 +16,9 @@ from mtl_search.data.column_patterns import task_name
 from mtl_search.errors import ConfigError, DataError, Problem, StudyError
 from mtl_search.extension.request import read_request
 from mtl_search.fields import is_name
-from mtl_search.launch import prepare
 from mtl_search.objects import known
 from mtl_search.one_recipe import load_one_recipe
+from mtl_search.prepare import prepare
 from mtl_search.recipe import Component
 from mtl_search.search.folder import StudyFolder
 from mtl_search.task_places import TaskPlaces

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mtl_search.display import Display, varying
-from mtl_search.launch import Prepared, run_study, storage_of
+from mtl_search.launch import run_study
+from mtl_search.prepare import Prepared, storage_of
 from mtl_search.quiet import chatter_to
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome

@@ -9,9 +9,9 @@ from mtl_search.api.result import StudyResult
 from mtl_search.api.running import run_prepared
 from mtl_search.catalog import LoadedStudy, find_study, load_study
 from mtl_search.errors import ConfigError, Problem, StudyError
-from mtl_search.launch import check_rows_of, prepare, storage_of
 from mtl_search.objects import is_object, known
 from mtl_search.one_recipe import holds_a_study, load_one_recipe
+from mtl_search.prepare import check_rows_of, prepare, storage_of
 from mtl_search.reading import read_yaml
 from mtl_search.recipe import Recipe
 from mtl_search.search.folder import StudyFolder

@@ -12,7 +12,8 @@ from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study,
 
 if TYPE_CHECKING:
     from mtl_search.config import StudyConfig
-    from mtl_search.launch import Ended, Prepared
+    from mtl_search.launch import Ended
+    from mtl_search.prepare import Prepared
     from mtl_search.search.folder import StudyFolder
 
 HELP = "search for the best multi-task model, and register it"
@@ -98,7 +99,8 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
     """
     from mtl_search.api.running import display_of
     from mtl_search.display import varying
-    from mtl_search.launch import run_study, storage_of
+    from mtl_search.launch import run_study
+    from mtl_search.prepare import storage_of
     from mtl_search.quiet import chatter_to
     from mtl_search.report import study_document, summary, to_json
     from mtl_search.search.folder import StudyFolder
@@ -127,8 +129,8 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
 
 def _commands(config: "StudyConfig", folder: "StudyFolder", ended: "Ended") -> list[str]:
     """How to go on, a line each."""
-    from mtl_search.launch import tracking_uri
     from mtl_search.passwords import without_passwords
+    from mtl_search.prepare import tracking_uri
     from mtl_search.search.going_on import export_line, output_flag
 
     flag, uri = output_flag(config), without_passwords(tracking_uri(config))

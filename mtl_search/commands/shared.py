@@ -11,7 +11,7 @@ from mtl_search.fields import NAME_RULE, is_name
 if TYPE_CHECKING:
     from mtl_search.execution.job_server import JobServer
     from mtl_search.execution.study_job import StudyJob
-    from mtl_search.launch import Prepared
+    from mtl_search.prepare import Prepared
     from mtl_search.search.folder import StudyFolder
 
 STUDY_SUFFIXES = (".yaml", ".yml")
@@ -34,7 +34,7 @@ def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
     path = find_study(name)
     use_folders(path.parent)
     study = load_study(str(path), overrides)
-    from mtl_search.launch import prepare  # takes seconds, and a mistake in the file is told without it
+    from mtl_search.prepare import prepare  # takes seconds, and a mistake in the file is told without it
 
     return prepare(study)
 

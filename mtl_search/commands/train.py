@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.launch import check_rows_of, prepare
+    from mtl_search.prepare import check_rows_of, prepare
 
     loaded, found_in = _loaded(arguments)
     prepared = prepare(loaded)

@@ -4,21 +4,29 @@ Last hop of the data path. `load_champion` rebuilds the trained model from the s
 checks the files, `register_champion` puts the same model into MLflow's registry.
 """
 
-from mtl_search.export.bundle import FORMATS, ExportReport, export_model
-from mtl_search.export.champion import Champion, load_champion
-from mtl_search.export.failure import ExportError
-from mtl_search.export.registry import ALIAS, CHALLENGER, Registration, register_challenger, register_champion
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ALIAS",
-    "CHALLENGER",
-    "FORMATS",
-    "Champion",
-    "ExportError",
-    "ExportReport",
-    "Registration",
-    "export_model",
-    "load_champion",
-    "register_challenger",
-    "register_champion",
-]
+from mtl_search.registry import import_on_use
+
+if TYPE_CHECKING:
+    from mtl_search.export.bundle import FORMATS as FORMATS
+    from mtl_search.export.bundle import ExportReport as ExportReport
+    from mtl_search.export.bundle import export_model as export_model
+    from mtl_search.export.champion import Champion as Champion
+    from mtl_search.export.champion import load_champion as load_champion
+    from mtl_search.export.failure import ExportError as ExportError
+    from mtl_search.export.registry import ALIAS as ALIAS
+    from mtl_search.export.registry import CHALLENGER as CHALLENGER
+    from mtl_search.export.registry import Registration as Registration
+    from mtl_search.export.registry import register_challenger as register_challenger
+    from mtl_search.export.registry import register_champion as register_champion
+
+__getattr__ = import_on_use(
+    __name__,
+    {
+        "bundle": ["FORMATS", "ExportReport", "export_model"],
+        "champion": ["Champion", "load_champion"],
+        "failure": ["ExportError"],
+        "registry": ["ALIAS", "CHALLENGER", "Registration", "register_challenger", "register_champion"],
+    },
+)

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.task import Task
@@ -19,6 +18,7 @@ from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.training.losses import loss_sum
 from mtl_search.training.metrics import value_of
+from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
 
 CHUNK = 4096

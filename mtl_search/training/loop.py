@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import StorageError, TrialError
@@ -30,6 +29,7 @@ from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.objective import Objective
 from mtl_search.training.prefix import FrozenPrefix
 from mtl_search.training.step import Step
+from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS
 from mtl_search.transfer.bases import MetaLearned

@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-import torchmetrics
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.models.heads import in_own_unit
 from mtl_search.training.objective import Goal
+from mtl_search.training.torchmetrics_import import Metric, torchmetrics
 
 ALIASES: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "classification": {

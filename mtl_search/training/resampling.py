@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.task import Task
@@ -18,6 +17,7 @@ from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.evaluation import raw_outputs
 from mtl_search.training.metrics import check_metric, value_of
+from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
 
 _MOST_ROWS = 40_000_000

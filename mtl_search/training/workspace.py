@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.config import ActivationsConfig
@@ -29,6 +28,7 @@ from mtl_search.training.activations import Activations
 from mtl_search.training.checkpoint import base_of, load_model, state_key
 from mtl_search.training.compiling import compiled
 from mtl_search.training.metrics import check_metric_on, metric_for
+from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
 from mtl_search.transfer import AUXILIARIES, BASES
 from mtl_search.transfer.bases.base import Fetch, no_models

@@ -14,10 +14,10 @@ from mtl_search.api.handing_over import hand_over
 from mtl_search.catalog import load_study
 from mtl_search.data.sources import Rows
 from mtl_search.errors import ConfigError, MtlSearchError, StudyError
-from mtl_search.launch import Prepared, prepare
 from mtl_search.models.backbones import BACKBONES, Mlp
 from mtl_search.models.sharing.hard import Hard
 from mtl_search.objects import known
+from mtl_search.prepare import Prepared, prepare
 from mtl_search.recipe import Component
 from mtl_search.search.folder import StudyFolder
 from mtl_search.transfer.bases.pretrain import Pretrain

@@ -21,7 +21,7 @@ from mtl_search.commands import COMMANDS
 from mtl_search.data import load_data
 from mtl_search.data.known import Known
 from mtl_search.extension.request import read_request
-from mtl_search.launch import prepare
+from mtl_search.prepare import prepare
 from mtl_search.reading import read_yaml
 from mtl_search.recipe import Component
 from mtl_search.weighting.base import Weighting

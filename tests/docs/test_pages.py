@@ -159,13 +159,13 @@ def test_files_that_pages_name_are_there() -> None:
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
-def test_dicts_of_families_are_where_contributors_are_sent() -> None:
+def test_registries_of_families_are_where_contributors_are_sent() -> None:
     rows = table_rows("docs/contributing.md", "## Add a variant")
     for family, place, base in rows:
         name, path = re.findall(r"`([^`]+)`", place)
         text = page_text(path)
         assert family in FAMILIES
-        assert re.search(rf"^{name}\b.*= {{$", text, re.MULTILINE), f"{path} has no dict {name}"
+        assert re.search(rf"^{name}\b.*= Registry\($", text, re.MULTILINE), f"{path} has no registry {name}"
         assert base.strip("`") in text
 
 

@@ -13,7 +13,7 @@ from sklearn.datasets import load_iris
 from mtl_search.catalog import load_study
 from mtl_search.cli import main
 from mtl_search.errors import StudyError
-from mtl_search.launch import Prepared, check_rows_of, prepare
+from mtl_search.prepare import Prepared, check_rows_of, prepare
 from mtl_search.search.data_card import data_card
 from mtl_search.search.folder import StudyFolder
 from mtl_search.storage import place

@@ -23,7 +23,7 @@ from mtl_search.catalog import FAMILIES, load_study
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data import load_data
 from mtl_search.execution.jobs import JobState, Update
-from mtl_search.launch import prepare
+from mtl_search.prepare import prepare
 from mtl_search.recipe import Component, Recipe, content_key
 from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import prepare_study

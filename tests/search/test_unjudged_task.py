@@ -11,7 +11,7 @@ from small_studies import folder_of, run_here, study_of
 
 from mtl_search.catalog import load_study
 from mtl_search.errors import ConfigError
-from mtl_search.launch import prepare
+from mtl_search.prepare import prepare
 from mtl_search.report.findings import summary
 from mtl_search.report.terminal import print_report
 from mtl_search.search.evidence import caveats

@@ -1,0 +1,54 @@
+"""Imports torchmetrics without what it wants for plots and for sound: SciPy's signal processing and Matplotlib.
+
+The two take longer than all else that a worker imports beside torch, and tens of megabytes in every process. Both are
+optional for torchmetrics, so it is imported as where they are not installed. Its plots still work: they import
+Matplotlib when they are drawn.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+
+from lightning_utilities.core import imports
+
+_UNUSED = ("matplotlib", "scipy")
+
+
+class _Pyplot:
+    """Stands for ``matplotlib.pyplot``, and imports it when something of it is used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(import_module("matplotlib.pyplot"), name)
+
+
+@contextmanager
+def _without_unused() -> Iterator[None]:
+    """A block in which torchmetrics is told that the unused libraries are not installed."""
+    is_available, is_package = imports.RequirementCache.__bool__, imports.package_available
+
+    def available(self: imports.RequirementCache) -> bool:
+        return self.requirement not in _UNUSED and is_available(self)
+
+    def package(name: str) -> bool:
+        return name not in _UNUSED and is_package(name)
+
+    with (
+        patch.object(imports.RequirementCache, "__bool__", available),
+        patch.object(imports, "package_available", package),
+    ):
+        yield
+
+
+if "torchmetrics" in sys.modules:
+    import torchmetrics
+else:
+    with _without_unused():
+        import torchmetrics
+    import_module("torchmetrics.utilities.plot").plt = _Pyplot()  # type: ignore[attr-defined]
+
+Metric = torchmetrics.Metric
+
+__all__ = ["Metric", "torchmetrics"]
