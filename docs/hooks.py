@@ -9,9 +9,8 @@ from html import escape
 from typing import Any
 
 from mtl_search.catalog import FAMILIES
-from mtl_search.data.task import DEFAULT_METRICS, LOSSES
 from mtl_search.listing import VariantText, describe_variant
-from mtl_search.training.metrics import ALIASES
+from mtl_search.task_kinds import TASK_KINDS
 
 MARK = re.compile(r"^<!-- variants: (\w+) -->$", re.MULTILINE)
 """Stands in a page where the table of a family is to be."""
@@ -55,10 +54,9 @@ def table_of(family: str) -> str:
 def kinds_table() -> str:
     """The kinds of tasks with their losses and metrics as a Markdown table; the default comes first."""
     lines = ["| kind | losses | short names of metrics |", "|---|---|---|"]
-    for kind, losses in LOSSES.items():
-        default = DEFAULT_METRICS[kind]
-        metrics = [default, *(name for name in ALIASES[kind] if name != default)]
-        lines.append(f"| `{kind}` | {_codes(losses)} | {_codes(metrics)} |")
+    for name, kind in TASK_KINDS.items():
+        metrics = [kind.default_metric, *(alias for alias in kind.aliases if alias != kind.default_metric)]
+        lines.append(f"| `{name}` | {_codes(kind.losses)} | {_codes(metrics)} |")
     return "\n".join(lines)
 
 

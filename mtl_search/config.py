@@ -7,7 +7,8 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, GetPydanticSchema, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import core_schema
 
 from mtl_search.errors import NOTHING, Problem
 from mtl_search.fields import Columns, Name, Section, Variant
@@ -15,6 +16,7 @@ from mtl_search.passwords import passwords_in
 from mtl_search.recipe import Component, NonNegativeFloat, NonNegativeInt, PositiveInt, ProperFraction
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK, SearchConfig, TimeSpan, seconds_of
 from mtl_search.storage import storage_problem
+from mtl_search.task_kinds import TASK_KINDS
 
 _RESERVED_TASK_NAMES = {MEAN_IMPROVEMENT, WORST_TASK, "improvement", "objective"}
 _NO_PASSWORDS = (
@@ -69,10 +71,14 @@ Label = Annotated[int, Field(gt=-(2**64), lt=2**64)]
 """A whole number in a column, such as an id."""
 
 
+KindName = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schema.literal_schema(list(TASK_KINDS)))]
+"""Name of a kind of task."""
+
+
 class TaskConfig(Section):
     """One learning task: what is predicted, from which data set, and how it is scored."""
 
-    kind: Literal["classification", "binary", "regression", "multilabel"]
+    kind: KindName
     target: Columns
     data: str | None = None
     metric: Variant | None = None
@@ -261,7 +267,7 @@ def answer_problems(kinds: Mapping[str, str]) -> list[Problem]:
     Args:
         kinds: The kind of every task that a model answers, by name.
     """
-    columns = {probabilities_of(name): name for name, kind in kinds.items() if kind != "regression"}
+    columns = {probabilities_of(name): name for name, kind in kinds.items() if not TASK_KINDS[kind].answers_numbers}
     return [
         Problem(f"tasks.{name}", f"must not be named like the column of probabilities of task {columns[name]}", name)
         for name in kinds
@@ -283,12 +289,14 @@ def _task_problems(place: str, name: str, task: TaskConfig, datasets: tuple[str,
         problems.append(Problem(f"{place}.data", "must name the task's data set", NOTHING, datasets))
     if task.data is not None and task.data not in datasets:
         problems.append(Problem(f"{place}.data", "must name a data set", task.data, datasets))
-    if len(task.target) > 1 and task.kind != "multilabel":
+    kind = TASK_KINDS[task.kind]
+    if len(task.target) > 1 and not kind.several_targets:
         rule = f"must be one column for a {task.kind} task"
         problems.append(Problem(f"{place}.target", rule, task.target))
     elif len(set(task.target)) < len(task.target):
         problems.append(Problem(f"{place}.target", "must name each column once", task.target))
-    if task.positive is not None and task.kind != "binary":
-        rule = f"has no effect on a {task.kind} task (binary tasks only)"
+    if task.positive is not None and not kind.has_positive:
+        takers = " and ".join(name for name, other in TASK_KINDS.items() if other.has_positive)
+        rule = f"has no effect on a {task.kind} task ({takers} tasks only)"
         problems.append(Problem(f"{place}.positive", rule, task.positive))
     return problems

@@ -21,6 +21,7 @@ class _Nothing:
 
 NOTHING: Final = _Nothing()
 _LONGEST = 120
+_MOST_CHOICES = 30
 _YAML_WORDS = {"None": "null", "True": "true", "False": "false"}
 _RULES = {
     "int_type": "must be a whole number",
@@ -69,6 +70,12 @@ def within_memory(place: str, value: object) -> Iterator[None]:
             amount = f"{float(asked[1]) / 2**30:,.1f} GiB" if asked[2] == "bytes" else f"{asked[1]} {asked[2]}"
             size = f" ({amount} at once)"
         raise ConfigError([Problem(place, f"must need no more memory than there is{size}", value)]) from error
+
+
+def few_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Names as the choices of a problem, cut where they would fill the screen."""
+    all_names = tuple(names)
+    return all_names if len(all_names) <= _MOST_CHOICES else (*all_names[:_MOST_CHOICES], "…")
 
 
 def shown(value: object) -> str:

@@ -25,6 +25,7 @@ from mtl_search.config import (
 from mtl_search.errors import NOTHING, ConfigError, Problem, joined_rules, shown
 from mtl_search.fields import NAME_RULE
 from mtl_search.search_config import BaselineConfig, RepeatsConfig, SearchConfig
+from mtl_search.task_kinds import TASK_KINDS
 
 _SECTIONS: Mapping[tuple[str, ...], type[BaseModel]] = {
     (): StudyConfig,
@@ -46,7 +47,7 @@ _STUDY_KEYS = tuple(
 """Sections of a study file: those of its configuration, and the defaults that ``task_forms`` puts into its tasks."""
 _LONG = 100
 _STAND_INS = {"name": "study", "backbone": "any"}
-_STAND_IN_TASK = {"kind": "multilabel", "target": "any"}
+STAND_IN_TASK = {"kind": next(name for name, kind in TASK_KINDS.items() if kind.several_targets), "target": "any"}
 """Values under which the rules between the other sections can still be checked."""
 _Keys = Callable[[Sequence[Any]], tuple[str, ...]]
 """Keys of the section that a path leads to."""
@@ -248,7 +249,7 @@ def _further_problems(error: ValidationError, raw: Mapping[str, Any], told: set[
         elif top == "tasks" and len(path) > 1 and "[key]" not in entry["loc"]:
             task = raw["tasks"][path[1]]
             home = {"data": task["data"]} if isinstance(task, Mapping) and "data" in task else {}
-            rest["tasks"][path[1]] = _STAND_IN_TASK | home
+            rest["tasks"][path[1]] = STAND_IN_TASK | home
     try:
         config = StudyConfig.model_validate(rest)
     except ValidationError:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.config import StudyConfig
-from mtl_search.data.task import DEFAULT_METRICS
 from mtl_search.domains import Choice
 from mtl_search.errors import Problem
 from mtl_search.fusion import FUSIONS
@@ -16,6 +15,7 @@ from mtl_search.recipe import Component, Schedule
 from mtl_search.search.samplers import NO_BRANCHES, NUMBERS_ONLY, ONE_OBJECTIVE, SAMPLERS
 from mtl_search.search.stoppers import STOPPERS, Never
 from mtl_search.space import SCHEDULES, SearchSpace
+from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS, UNFREEZINGS
 from mtl_search.variants import build, variant
 
@@ -108,7 +108,7 @@ def _tracking_problems(config: StudyConfig) -> list[Problem]:
     """Tasks of which MLflow would keep two figures under one name: a gain, and the metric of a task called so."""
     if (task := config.tasks.get(_GAIN)) is None:
         return []
-    metric = DEFAULT_METRICS[task.kind] if task.metric is None else task.metric.name
+    metric = TASK_KINDS[task.kind].default_metric if task.metric is None else task.metric.name
     rule = f"must not be the name of a task beside the task {_GAIN}, which has this metric: MLflow keeps both as one"
     return [Problem(f"tasks.{metric}", rule)] if metric in config.tasks else []
 

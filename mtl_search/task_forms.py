@@ -16,7 +16,8 @@ from mtl_search.binding import bind_component
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.sources import SOURCES
 from mtl_search.errors import NOTHING, Problem
-from mtl_search.reading import DEFAULTS, form_problems
+from mtl_search.reading import DEFAULTS, STAND_IN_TASK, form_problems
+from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.task_places import TaskPlaces
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 SECTIONS = ("tasks", "source_tasks")
 TASK_KEYS = tuple(TaskConfig.model_fields)
 PATTERN_KEYS = ("columns", "names", *(key for key in TASK_KEYS if key != "target"))
-_STAND_IN = {"kind": "multilabel", "target": "any"}
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,11 @@ class _Reader:
         if not isinstance(given, Mapping):
             self.problems.append(Problem(DEFAULTS, "must be a mapping", given, TASK_KEYS))
             return {}
-        found = form_problems(TaskConfig, {**_STAND_IN, **given}, DEFAULTS)
+        found = form_problems(TaskConfig, {**STAND_IN_TASK, **given}, DEFAULTS)
         self.problems += found
         wrong = {re.split(r"[.\[]", problem.place.removeprefix(f"{DEFAULTS}."))[0] for problem in found}
-        return {key: _STAND_IN.get(key) if key in wrong else value for key, value in given.items() if key in TASK_KEYS}
+        known = {key: value for key, value in given.items() if key in TASK_KEYS}
+        return {key: STAND_IN_TASK.get(key) if key in wrong else value for key, value in known.items()}
 
     def idle_defaults(self) -> list[Problem]:
         """Problems of defaults that no task takes."""
@@ -152,7 +153,7 @@ class _Reader:
             return None
         if not self._read_data and len(named) < len(entries):
             self.unknown = True
-            return {"columns": _STAND_IN | {"data": self._first_dataset()}}
+            return {"columns": STAND_IN_TASK | {"data": self._first_dataset()}}
         tasks: dict[str, Any] = {}
         made_by: dict[str, str] = {}
         for place, name, entry in entries:
@@ -259,7 +260,7 @@ class _Reader:
         if dataset is None:
             return {}
         where, patterns = f"{place}.columns", _as_list(entry["columns"])
-        whole = common["kind"] == "multilabel"
+        whole = TASK_KINDS[common["kind"]].several_targets
         targets = matched_targets(where, dataset, patterns, whole=whole, problems=self.problems)
         names = names_of(f"{place}.names", dataset, entry.get("names"), targets, self.problems)
         others = [task for task in named.values() if isinstance(task, Mapping)]

@@ -21,7 +21,18 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     frozenset(
-        {"passwords", "errors", "recipe", "contents", "objects", "variants", "domains", "binding", "space"}
+        {
+            "task_kinds",
+            "passwords",
+            "errors",
+            "recipe",
+            "contents",
+            "objects",
+            "variants",
+            "domains",
+            "binding",
+            "space",
+        }
         | {"fields", "search_config", "config", "picking", "reading", "remote", "storage", "task_places"}
         | {"registry", "signatures"}
     ),
@@ -54,6 +65,8 @@ WITHIN = {  # ... and these families from another
     "transfer": {"models"},
     "alignment": {"data", "models"},
 }
+LEAVES = ("mtl_search.data.encoding", "mtl_search.data.notation")
+"""Modules that import none of ours but each other: everyone may import them."""
 OWNERS = {"ray": {"execution", "search"}, "optuna": {"space", "search"}, "mlflow": {"tracking", "export"}}
 
 MAX_FILE_LINES = {True: 400, False: 600}  # in the package, and beside it
@@ -88,8 +101,13 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
+def is_leaf(name: str) -> bool:
+    return any(name == leaf or name.startswith(f"{leaf}.") for leaf in LEAVES)
+
+
 def units_imported_by(path: Path) -> set[str]:
-    own = {name.split(".")[1] for name in imports_of(path) if name.startswith("mtl_search.")}
+    ours = [name for name in imports_of(path) if name.startswith("mtl_search.") and not is_leaf(name)]
+    own = {name.split(".")[1] for name in ours}
     return {unit for unit in own if (PACKAGE / unit).is_dir() or (PACKAGE / f"{unit}.py").is_file()}
 
 
@@ -130,6 +148,12 @@ def test_library_is_imported_by_its_owners_only(library: str) -> None:
     assert users <= OWNERS[library]
 
 
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_import_none_of_ours_but_each_other(leaf: str) -> None:
+    path = ROOT / f"{leaf.replace('.', '/')}.py"
+    assert all(is_leaf(name) for name in imports_of(path) if name.startswith("mtl_search"))
+
+
 def test_encoding_ships_alone() -> None:
     # A copy of this very file lies inside every exported model, where mtl_search is not installed.
     roots = {name.split(".")[0] for name in imports_of(PACKAGE / "data" / "encoding.py")}
@@ -147,9 +171,18 @@ def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> Non
     assert found == {"heavy": [], "threads": 1, "children": 0}
 
 
+def test_reading_a_study_file_imports_no_torch() -> None:
+    found = fresh_interpreter(
+        "import mtl_search.reading\nfound = sorted({'torch', 'torchmetrics', 'pandas'} & set(sys.modules))"
+    )
+    assert found == []
+
+
 def test_data_and_encoding_import_no_scikit_learn() -> None:
     # Every worker imports the data package, and a served model without text has no scikit-learn.
-    found = fresh_interpreter("import mtl_search.data\nfound = sorted({'scipy', 'sklearn'} & set(sys.modules))")
+    found = fresh_interpreter(
+        "import mtl_search.data.batching\nfound = sorted({'scipy', 'sklearn'} & set(sys.modules))"
+    )
     assert found == []
 
 

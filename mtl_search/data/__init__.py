@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mtl_search.data.study_data import Split as Split
     from mtl_search.data.study_data import StudyData as StudyData
     from mtl_search.data.study_data import load_data as load_data
-    from mtl_search.data.task import LOSSES as LOSSES
     from mtl_search.data.task import Task as Task
 
 __getattr__ = import_on_use(
@@ -29,6 +28,6 @@ __getattr__ = import_on_use(
         "preparation": ["ArrayPreparation", "Preparation", "TablePreparation", "preparation_from_dict"],
         "sources": ["SOURCES", "Source"],
         "study_data": ["Split", "StudyData", "load_data"],
-        "task": ["LOSSES", "Task"],
+        "task": ["Task"],
     },
 )

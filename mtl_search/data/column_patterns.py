@@ -12,9 +12,8 @@ from fnmatch import fnmatchcase
 
 from mtl_search.data.datasets import DataSet, owner_of
 from mtl_search.data.encoding import texts_of
-from mtl_search.data.sources.base import shown
 from mtl_search.data.sources.parquet_rows import Rows
-from mtl_search.errors import Problem
+from mtl_search.errors import Problem, few_of
 from mtl_search.fields import is_name
 
 _LONGEST, _HASH = 64, 6
@@ -57,7 +56,7 @@ def matched_targets(
         if not hits:
             also = " that its source does not exclude" if dataset.exclude else ""
             rule = f"must match a column of data set {dataset.name!r}{also}"
-            problems.append(Problem(place, rule, pattern, shown(columns)))
+            problems.append(Problem(place, rule, pattern, few_of(columns)))
     return [target for targets in found.values() for target in targets]
 
 
@@ -90,7 +89,7 @@ def names_of(
         columns = dataset.given["train"]
         if names not in columns or columns[names].ndim != 1:
             rule = f"must name an array of names in data set {dataset.name!r}, or be a list of names"
-            problems.append(Problem(place, rule, names, shown(columns)))
+            problems.append(Problem(place, rule, names, few_of(columns)))
             return {target: task_name(target) for target in targets}
         names = list(texts_of(columns[names]))
     if len(names) != len(targets):

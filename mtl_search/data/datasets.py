@@ -11,8 +11,8 @@ import numpy as np
 from mtl_search.config import DataConfig, TaskConfig
 from mtl_search.data.sources import SOURCES, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
-from mtl_search.data.task import LOSSES
 from mtl_search.errors import NOTHING, Problem, ProblemsError
+from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.variants import build
 
 
@@ -116,9 +116,9 @@ def assign_tasks(config: DataConfig, tasks: Mapping[str, TaskConfig], problems: 
     names = tuple(config.datasets)
     assigned: dict[str, str] = {}
     for name, task in tasks.items():
-        if task.loss is not None and task.loss not in LOSSES[task.kind]:
-            rule = f"must be a loss for {task.kind}"
-            problems.append(Problem(f"tasks.{name}.loss", rule, task.loss, LOSSES[task.kind]))
+        losses = tuple(TASK_KINDS[task.kind].losses)
+        if task.loss is not None and task.loss not in losses:
+            problems.append(Problem(f"tasks.{name}.loss", f"must be a loss for {task.kind}", task.loss, losses))
         if task.data is None and len(names) > 1:
             problems.append(Problem(f"tasks.{name}.data", "must name the task's data set", NOTHING, names))
         elif task.data is not None and task.data not in names:

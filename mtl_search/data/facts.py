@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtl_search.data.encoding import is_missing, texts_of
-from mtl_search.data.sources.base import first_odd
+from mtl_search.data.notation import first_odd
 from mtl_search.data.sources.parquet_rows import Rows, chunks_of
 
 _MOST_TEXTS = 100_000  # more than may be categories, and few enough to be held

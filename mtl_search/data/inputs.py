@@ -17,9 +17,9 @@ from mtl_search.data.encoding import number_in
 from mtl_search.data.facts import Facts, facts_of
 from mtl_search.data.notation import HOW_TO_READ, is_foreign_number
 from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation
-from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
+from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
 from mtl_search.data.sources.parquet_rows import ChunkedColumn, ChunkedRows, ParquetRows, Rows
-from mtl_search.errors import NOTHING, Problem
+from mtl_search.errors import NOTHING, Problem, few_of
 
 _MOST_CATEGORIES = 1000
 _NAMELESS = re.compile(r"Unnamed: \d+(\.\d+)*")  # what pandas calls a column without a name, when read again too
@@ -83,7 +83,7 @@ def choose_inputs(
         for name in dataset.exclude:
             if name not in columns:
                 rule = f"must name columns of data set {dataset.name!r}"
-                problems.append(Problem(f"{dataset.place}.exclude", rule, name, shown(columns)))
+                problems.append(Problem(f"{dataset.place}.exclude", rule, name, few_of(columns)))
     else:
         if dataset.exclude:
             rule = "has no effect beside 'inputs', which lists all that the backbone sees"
@@ -92,17 +92,17 @@ def choose_inputs(
         for name in targets.intersection(chosen):
             problems.append(Problem(place, "must not list a task's target", name))
     if not chosen:
-        problems.append(Problem(place, "must leave at least one column that no task targets", chosen, shown(columns)))
+        problems.append(Problem(place, "must leave at least one column that no task targets", chosen, few_of(columns)))
     for split, given in dataset.given.items():
         for name in chosen:
             if name not in given and (split == "train" or name in columns):
                 rule = f"must name columns of data set {dataset.name!r} (split {split})"
-                problems.append(Problem(place, rule, name, shown(given)))
+                problems.append(Problem(place, rule, name, few_of(given)))
     for kind, listed in (("categorical", dataset.categorical), ("text", dataset.text)):
         for name in listed:
             if name not in chosen:
                 rule = "must not list a task's target" if name in targets else "must name input columns"
-                problems.append(Problem(f"{dataset.place}.{kind}", rule, name, shown(chosen)))
+                problems.append(Problem(f"{dataset.place}.{kind}", rule, name, few_of(chosen)))
     return tuple(name for name in chosen if name in columns and name not in targets)
 
 
@@ -128,7 +128,7 @@ def settle_inputs(
     if arrays:
         if len(names) > 1:
             rule = "must be one column of arrays, or columns of single values"
-            problems.append(Problem(f"{first.place}.inputs", rule, arrays[0], shown(names)))
+            problems.append(Problem(f"{first.place}.inputs", rule, arrays[0], few_of(names)))
         if missing == "impute":
             problems.append(Problem(f"{first.place}.missing", "has no effect on a column of arrays", missing))
         for dataset in datasets.values():

@@ -15,10 +15,12 @@ from mtl_search.data.datasets import DataSet
 from mtl_search.data.encoding import number_in, text_of
 from mtl_search.data.inputs import Inputs
 from mtl_search.data.preparation import Preparation
-from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES, shown
-from mtl_search.data.targets import RawTarget, is_class, meant_label
+from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
+from mtl_search.data.targets import is_labelled
 from mtl_search.data.task import Task
-from mtl_search.errors import Problem
+from mtl_search.errors import Problem, few_of
+from mtl_search.task_kinds import RawTarget
+from mtl_search.task_kinds.labels import meant_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +63,7 @@ class Known:
         """
         found = {name for name, categories in self.spec.get("categorical", {}).items() if not _plain(categories)}
         for name, task in tasks.items():
-            if is_class(task) and (name not in self.tasks or not _plain(self.tasks[name].labels)):
+            if is_labelled(task) and (name not in self.tasks or not _plain(self.tasks[name].labels)):
                 found |= set(task.target)
         return found
 
@@ -72,16 +74,15 @@ class Known:
             found[name] = task
             if (old := self.tasks.get(name)) is None:
                 continue
-            place = f"tasks.{name}"
+            place, positive = f"tasks.{name}", old.behaviour.positive_label(old)
             if task.kind != old.kind:
                 problems.append(Problem(f"{place}.kind", "must be the kind that the model's task has", task.kind))
-            elif task.positive is not None and meant_label(task.positive, old.labels) != old.labels[1]:
-                rule = f"must be the model's positive label, {old.labels[1]!r}"
+            elif task.positive is not None and meant_label(task.positive, old.labels) != positive:
+                rule = f"must be the model's positive label, {positive!r}"
                 problems.append(Problem(f"{place}.positive", rule, task.positive))
             if task.loss is not None:
                 rule = "has no effect: the model has this task already, which is judged and not trained"
                 problems.append(Problem(f"{place}.loss", rule, task.loss))
-            positive = old.labels[1] if old.kind == "binary" else None
             found[name] = task.model_copy(update={"kind": old.kind, "positive": positive})
         return found
 
@@ -110,14 +111,14 @@ class Known:
             for name in self.columns:
                 if name not in given:
                     rule = f"must have the model's input columns (split {split})"
-                    problems.append(Problem(dataset.place, rule, name, shown(given)))
+                    problems.append(Problem(dataset.place, rule, name, few_of(given)))
         return tuple(name for name in self.columns if name in dataset.given["train"])
 
     def _contradictions(self, dataset: DataSet) -> Iterator[Problem]:
         spec, text, place = self.spec, self._text, dataset.place
         if dataset.inputs is not None and set(dataset.inputs) != set(self.columns):
             rule = "must be left out, or be the model's input columns"
-            yield Problem(f"{place}.inputs", rule, list(dataset.inputs), shown(self.columns))
+            yield Problem(f"{place}.inputs", rule, list(dataset.inputs), few_of(self.columns))
         for name in set(dataset.exclude).intersection(self.columns):
             yield Problem(f"{place}.exclude", "must not list an input column of the model", name)
         for kind, marked, has in (
@@ -127,7 +128,7 @@ class Known:
             for name in marked:
                 if name not in has:
                     rule = f"must not list what the model does not have as {kind}"
-                    yield Problem(f"{place}.{kind}", rule, name, shown(has))
+                    yield Problem(f"{place}.{kind}", rule, name, few_of(has))
         if dataset.text and dataset.hashing != (text["features"], text["ngrams"]):
             rule = f"must have the model's text_features, {text['features']}, and ngrams, {text['ngrams']}"
             yield Problem(place, rule, list(dataset.hashing))
@@ -149,9 +150,8 @@ class Known:
     def task(self, name: str, config: TaskConfig, dataset: str, raw: RawTarget, problems: list[Problem]) -> Task | None:
         """One of the model's tasks, to be judged on a data set; None if its columns are not those of the labels."""
         old = self.tasks[name]
-        if old.kind == "multilabel" and raw.values.shape[1] != len(old.labels):
-            rule = f"must give the {len(old.labels)} labels that the model's task has"
-            problems.append(Problem(f"tasks.{name}.target", rule, raw.values.shape[1], shown(old.labels)))
+        if wrong := old.behaviour.mismatches(old, raw):
+            problems += wrong
             return None
         target = config.target[0] if len(config.target) == 1 else tuple(config.target)
         return replace(old, dataset=dataset, target=target, metric=config.metric or old.metric)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtl_search.task_kinds import TASK_KINDS
+
 FEW_LABELS = 30
 """Fewer labels in a split say little of a metric."""
 FEW_OF_A_CLASS = 5
@@ -26,7 +28,7 @@ def label_notes(described: Mapping[str, Any]) -> list[str]:
         few, rare = [], []
         for name, task in described.items():
             found = task["splits"][split]
-            labels, smallest = found["labels"], _smallest_class(found)
+            labels, smallest = found["labels"], TASK_KINDS[task["kind"]].count_rarest(found)
             if labels < FEW_LABELS:
                 few.append(f"{name} ({labels}" + (f", smallest class {smallest})" if smallest is not None else ")"))
             elif smallest is not None and smallest < FEW_OF_A_CLASS:
@@ -37,16 +39,6 @@ def label_notes(described: Mapping[str, Any]) -> list[str]:
         if rare:
             notes.append(f"fewer than {FEW_OF_A_CLASS} labels of a class in {split}: {_listed(rare)}")
     return notes
-
-
-def _smallest_class(found: Mapping[str, Any]) -> int | None:
-    """Labels of the rarest class in a split, or of the rarer answer to the rarest label; None without classes."""
-    if "classes" in found:
-        return int(min(found["classes"].values()))
-    if "positive" in found:
-        entries = found["labels"] // max(len(found["positive"]), 1)
-        return int(min(min(count, entries - count) for count in found["positive"].values()))
-    return None
 
 
 def _listed(words: Sequence[str]) -> str:

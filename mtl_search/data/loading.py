@@ -26,10 +26,11 @@ from mtl_search.data.known import Known
 from mtl_search.data.sources import SPLITS, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
-from mtl_search.data.targets import RawTarget, is_class, read_target
+from mtl_search.data.targets import is_labelled, read_target
 from mtl_search.data.task import Task
 from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import seed_from
+from mtl_search.task_kinds import RawTarget
 
 _Rows = dict[str, tuple[str, np.ndarray]]
 _Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -96,7 +97,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
         used = [*chosen[name], *(owner_of(dataset.given["train"], c) for task in own for c in tasks[task].target)]
         counts = row_counts(dataset, used, problems)
         if len(counts) == len(dataset.given):
-            classes = {task: own[task]["train"] for task in own if is_class(tasks[task])}
+            classes = {task: own[task]["train"] for task in own if is_labelled(tasks[task])}
             if len(dataset.given) < len(SPLITS):
                 for task in _find_unshared(classes, problems):
                     del classes[task], raw[task]
@@ -119,10 +120,10 @@ def _verbatim(
 ) -> set[str]:
     """Columns of a data set to keep as they are spelled: categories and labels, unless a task needs them as numbers."""
     own = {task: config for task, config in tasks.items() if assigned.get(task) == name}
-    numbers = {column for config in own.values() if not is_class(config) for column in config.target}
+    numbers = {column for config in own.values() if not is_labelled(config) for column in config.target}
     if known is not None:
         return known.verbatim(own) - numbers
-    labels = {column for config in own.values() if is_class(config) for column in config.target}
+    labels = {column for config in own.values() if is_labelled(config) for column in config.target}
     # All data sets have the same inputs: what one lists as categorical is so in all.
     return labels.union(*(source.categorical for source in sources.values())) - numbers
 

@@ -37,8 +37,7 @@ class Split:
 
     Attributes:
         encoded: What the preparation takes, less the text; first axis n.
-        targets: Task to targets. Classification: int64 (n,). Binary, regression (in units of the task's scale): float32
-            (n,). Multilabel: float32 (n, L). 0 where there is no label.
+        targets: Task to targets (n,) or (n, L), as its kind encodes them; 0 where there is no label.
         masks: Task to where there is a label; bool, the shape of the targets.
         text: Hashed text, the last of what the preparation takes; None without text.
         stream: Where the rows are if they stay on disk, and ``encoded`` is empty; None for rows in memory.
@@ -144,14 +143,7 @@ class StudyData:
         counts: dict[str, Any] = {}
         for split, parts in self.splits.items():
             targets, mask = parts[task.dataset].targets[task.name], parts[task.dataset].masks[task.name]
-            if task.kind == "multilabel":
-                positive = dict(zip(task.labels, targets.sum(axis=0, dtype=np.int64).tolist(), strict=True))
-                counts[split] = {"labels": int(mask.sum()), "positive": positive}
-            elif task.labels:
-                per_class = np.bincount(targets[mask].astype(np.int64), minlength=len(task.labels)).tolist()
-                counts[split] = {"labels": int(mask.sum()), "classes": dict(zip(task.labels, per_class, strict=True))}
-            else:
-                counts[split] = {"labels": int(mask.sum())}
+            counts[split] = task.behaviour.describe(task, targets, mask)
         return {"kind": task.kind, "dataset": task.dataset, "outputs": task.outputs, "splits": counts}
 
 

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from mtl_search.recipe import Component
-
-Kind = Literal["classification", "binary", "regression", "multilabel"]
-
-# The first loss of a kind is its default.
-LOSSES: dict[str, tuple[str, ...]] = {
-    "classification": ("cross_entropy",),
-    "binary": ("bce",),
-    "regression": ("mse", "l1", "huber"),
-    "multilabel": ("bce",),
-}
-
-_FAR = 128
-_LARGE = 2.0**40
-
-DEFAULT_METRICS: dict[str, str] = {
-    "classification": "accuracy",
-    "binary": "accuracy",
-    "regression": "rmse",
-    "multilabel": "macro_f1",
-}
+from mtl_search.task_kinds import TASK_KINDS, TaskKind
 
 
 @dataclass(frozen=True)
@@ -35,19 +17,18 @@ class Task:
 
     Attributes:
         name: The task's name in the study.
-        kind: What is predicted: one of several classes, one of two, a number, or several yes-or-no labels.
+        kind: Name of its kind in ``TASK_KINDS``.
         dataset: The data set whose rows carry the target.
-        labels: Classification: the classes in the order of the outputs. Binary: (the label that is 0, the one that is
-            1). Multilabel: the labels' names in the order of the outputs. Regression: empty.
-        center: Regression: mean of the training targets, in raw units; 0 for other kinds.
-        scale: Regression: standard deviation of the training targets, in raw units, never 0; 1 for other kinds.
-        loss: Name of the training loss, one of `LOSSES[kind]`.
+        labels: Labels in the order of the outputs; of two labels with one output, the second is 1. Empty for numbers.
+        center: What is taken off a number, in the target's own unit; 0 for labels.
+        scale: What a number is then divided by, in the target's own unit, never 0; 1 for labels.
+        loss: Name of the training loss, one of its kind's.
         metric: Name and parameters of the metric that judges the task.
-        target: The target column, or the columns of a multilabel task.
+        target: The target column, or the columns.
     """
 
     name: str
-    kind: Kind
+    kind: str
     dataset: str
     labels: tuple[str, ...]
     center: float
@@ -57,20 +38,19 @@ class Task:
     target: str | tuple[str, ...]
 
     @property
+    def behaviour(self) -> TaskKind:
+        """What its kind knows."""
+        return TASK_KINDS[self.kind]
+
+    @property
     def outputs(self) -> int:
         """Number of raw outputs that a head gives for one row."""
-        return len(self.labels) if self.kind in ("classification", "multilabel") else 1
+        return math.prod(self.behaviour.output_shape(self))
 
     @property
     def double(self) -> bool:
-        """Whether values in the target's own unit take float64.
-
-        Far from zero, float32 rounds away what tells two values apart: at 1.7e9 its steps are 128 wide. Squares of such
-        values lose twice as many digits, so 128 standard deviations are the limit. Squares of values as large as
-        2**40, or as small as 2**-40, come near the ends of float32's range.
-        """
-        far = abs(self.center) > _FAR * self.scale
-        return self.kind == "regression" and (far or not 1 / _LARGE < self.scale < _LARGE)
+        """Whether values in the target's own unit take float64."""
+        return self.behaviour.needs_double(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The task as plain JSON."""

@@ -188,14 +188,7 @@ def _judged(outcome: Mapping[str, Any]) -> str:
 
 def _task_row(task: Task) -> list[str]:
     target = task.target if isinstance(task.target, str) else ", ".join(task.target)
-    if task.kind == "regression":
-        said = f"a value; training mean {task.center:.4g}, spread {task.scale:.4g}"
-    else:
-        shown = ", ".join(task.labels[:12]) + (f", … ({len(task.labels)})" if len(task.labels) > 12 else "")
-        said = {"multilabel": f"which of {shown}", "binary": f"{shown} (probability of the second)"}.get(
-            task.kind, f"one of {shown}"
-        )
-    return [task.name, task.kind, target, said]
+    return [task.name, task.kind, target, task.behaviour.describe_answer(task)]
 
 
 def _results(tasks: Mapping[str, Mapping[str, Any]]) -> str:

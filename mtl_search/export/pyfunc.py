@@ -43,6 +43,7 @@ def labels_document(champion: Champion) -> dict[str, Any]:
         "tasks": {
             task.name: {
                 "kind": task.kind,
+                "answer": task.behaviour.answer,
                 "labels": list(task.labels),
                 "target": task.target if isinstance(task.target, str) else list(task.target),
             }
@@ -78,8 +79,9 @@ def signature_of(champion: Champion) -> ModelSignature:
             inputs.append(ColSpec(DataType.string if words else anything, name, required=False))
         inputs += [ColSpec(DataType.string, name, required=False) for name in text_columns(spec)]
     for task in champion.tasks:
-        said = DataType.double if task.kind == "regression" else DataType.string
-        outputs.append(ColSpec(Array(said) if task.kind == "multilabel" else said, task.name))
+        answer = task.behaviour.answer
+        said = DataType.double if answer == "value" else DataType.string
+        outputs.append(ColSpec(Array(said) if answer == "labels" else said, task.name))
         if task.labels:
             outputs.append(ColSpec(Map(DataType.double), probabilities_of(task.name)))
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
@@ -160,11 +162,11 @@ def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[n
             answer = model.predict(frame_of(columns))
         parts = []
         for task in champion.tasks:
-            if task.kind == "regression":
+            if task.behaviour.answers_numbers:
                 parts.append(np.asarray(answer[task.name], dtype=np.float64))
                 continue
             rows = np.asarray([[row[label] for label in task.labels] for row in answer[probabilities_of(task.name)]])
-            parts.append(rows[:, 1] if task.kind == "binary" else rows)
+            parts.append(rows[:, 1] if task.behaviour.answer == "second_label" else rows)
         return tuple(parts)
 
     return run

@@ -81,7 +81,7 @@ class ServedModel(PythonModel):
             answer |= _readable(name, task, outputs)
         frame = pd.DataFrame(answer, dtype=object)
         for name, task in self._tasks.items():
-            if task["kind"] == "regression":
+            if task["answer"] == "value":
                 frame[name] = frame[name].astype("float64")
         if isinstance(model_input, pd.DataFrame) and len(model_input) == rows:
             frame.index = model_input.index
@@ -117,13 +117,13 @@ def _values(column: pd.Series) -> np.ndarray:
 
 def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, list[Any]]:
     """Plain Python values, which is what JSON can say."""
-    kind, labels = task["kind"], task["labels"]
-    if kind == "regression":
+    answer, labels = task["answer"], task["labels"]
+    if answer == "value":
         return {name: outputs}
-    if kind == "binary":
+    if answer == "second_label":  # outputs are its probabilities
         outputs = [[1.0 - positive, positive] for positive in outputs]
     probabilities = [dict(zip(labels, row, strict=True)) for row in outputs]
-    if kind == "multilabel":
+    if answer == "labels":
         said = [[label for label, probability in row.items() if probability > 0.5] for row in probabilities]
     else:
         said = [labels[int(np.argmax(row))] for row in outputs]

@@ -15,7 +15,6 @@ from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.extension.soft_targets import raw_outputs
-from mtl_search.models.heads import predict, probabilities
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.training.metrics import check_metric, metric_for, value_of
 from mtl_search.training.objective import Goal
@@ -46,7 +45,11 @@ def judge(models: Mapping[str, MultiTaskModel], data: StudyData, device: torch.d
                 tasks = [task for task in data.tasks if task.dataset == dataset]
                 outputs = {model: raw_outputs(models[model], features) for model in models}
                 for task in tasks:
-                    said = {m: probabilities(task, raw[task.name]) for m, raw in outputs.items() if task.name in raw}
+                    said = {
+                        model: task.behaviour.activate(task, raw[task.name])
+                        for model, raw in outputs.items()
+                        if task.name in raw
+                    }
                     if len(said) < len(models):
                         said["trivial"] = _trivial(task, data, split.sizes[dataset]).to(device)
                     judged[task.name][name] = {m: _figure(task, value, split) for m, value in said.items()}
@@ -65,13 +68,7 @@ def _trivial(task: Task, data: StudyData, rows: int) -> Tensor:
     """The same prediction for every row: frequencies or the mean of the labels in the training rows."""
     part = data.splits["train"][task.dataset]
     targets, mask = torch.from_numpy(part.targets[task.name]), torch.from_numpy(part.masks[task.name])
-    if task.kind == "regression":
-        return torch.zeros(rows)  # in its scaled unit
-    if task.kind == "classification":
-        shares = torch.bincount(targets[mask], minlength=task.outputs).float()
-        return (shares / shares.sum().clamp(min=1)).expand(rows, -1)
-    shares = (targets * mask).sum(0) / mask.sum(0).clamp(min=1)
-    return shares.expand(rows, *shares.shape)
+    return task.behaviour.constant(task, targets, mask, rows)
 
 
 def moved(old: MultiTaskModel, new: MultiTaskModel, data: StudyData, device: torch.device) -> dict[str, float]:
@@ -86,7 +83,7 @@ def moved(old: MultiTaskModel, new: MultiTaskModel, data: StudyData, device: tor
         before, after = raw_outputs(old, features), raw_outputs(new, features)
         rows += len(features)
         for task in old.tasks:
-            pair = (predict(task, outputs[task.name]).cpu().double() for outputs in (before, after))
+            pair = (task.behaviour.predict(task, outputs[task.name]).cpu().double() for outputs in (before, after))
             apart = torch.sub(*pair).abs().flatten(1) if task.outputs > 1 else torch.sub(*pair).abs()[:, None]
             sums[task.name] += float(apart.mean(1).sum()) / task.scale
     return {name: total / max(rows, 1) for name, total in sums.items()}

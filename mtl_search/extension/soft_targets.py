@@ -14,7 +14,7 @@ from torch import Tensor
 from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.study_data import Split
-from mtl_search.data.task import LOSSES, Task
+from mtl_search.data.task import Task
 from mtl_search.extension.base import Ground
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
@@ -23,7 +23,6 @@ from mtl_search.training.evaluation import CHUNK
 
 HOME = "all"
 """Name of the one data set."""
-_AGREEMENT = {"regression": "rmse"}
 
 
 def remembered(
@@ -50,9 +49,10 @@ def remembered(
         outputs = raw_outputs(old, bare.features[HOME])
         for task in old.tasks:
             raw = outputs[task.name]
-            targets = _soft(task, raw, temperature) if name == "train" else _said(task, raw)
+            kind = task.behaviour
+            targets = kind.soft_targets(raw, temperature) if name == "train" else kind.hard_targets(raw)
             joined.targets[task.name] = targets.cpu().numpy()
-            joined.masks[task.name] = np.ones(targets.shape[: 2 if task.kind == "multilabel" else 1], dtype=bool)
+            joined.masks[task.name] = np.ones(kind.mask_shape(targets), dtype=bool)
         splits[name] = DeviceSplit({HOME: joined}, preparation, homed, device)
     return homed, splits
 
@@ -89,20 +89,8 @@ def raw_outputs(model: MultiTaskModel, features: Features) -> dict[str, Tensor]:
 
 def _homed(task: Task) -> Task:
     """An old task as it is learned again: the plain loss of its kind, and agreement for a metric."""
-    metric = Component(_AGREEMENT.get(task.kind, "accuracy"))
-    return replace(task, dataset=HOME, loss=LOSSES[task.kind][0], metric=metric)
-
-
-def _soft(task: Task, raw: Tensor, temperature: float) -> Tensor:
-    if task.kind == "regression":
-        return raw
-    return (raw / temperature).softmax(1) if task.kind == "classification" else (raw / temperature).sigmoid()
-
-
-def _said(task: Task, raw: Tensor) -> Tensor:
-    if task.kind == "regression":
-        return raw
-    return raw.argmax(1) if task.kind == "classification" else (raw > 0).float()
+    kind = task.behaviour
+    return replace(task, dataset=HOME, loss=next(iter(kind.losses)), metric=Component(kind.agreement))
 
 
 def _joined_text(parts: Sequence[SparseRows]) -> SparseRows:

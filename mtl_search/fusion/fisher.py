@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mtl_search.fusion.base import Fusion, Site, summed, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
@@ -54,7 +53,7 @@ class Fisher(MeasuringFusion):
         sums = {name: torch.zeros_like(parameter, dtype=torch.float64) for name, parameter in named.items()}
         generator = torch.Generator().manual_seed(seed)
         for row in torch.split(x, 1):  # not vmap: a user's own block may be anything
-            surprise = surprisal(task.kind, model(row)[task.name], generator)
+            surprise = task.behaviour.surprisal(task, model(row)[task.name].float(), generator)
             grads = torch.autograd.grad(surprise, list(named.values()), allow_unused=True)
             for total, grad in zip(sums.values(), grads, strict=True):
                 if grad is not None:
@@ -75,27 +74,3 @@ class Fisher(MeasuringFusion):
         whole = summed(weights)
         total = summed([weight * value for weight, value in zip(weights, values, strict=True)])
         return torch.where(whole > 0, total / whole, plain)
-
-
-def surprisal(kind: str, raw: Tensor, generator: torch.Generator) -> Tensor:
-    """-log p(y | x), with y drawn from the model's own predictive distribution and held fixed.
-
-    Args:
-        kind: Of the task.
-        raw: Raw outputs, (n, classes), (n, labels) or (n,).
-        generator: On the CPU.
-
-    Returns:
-        Scalar, the sum over rows and labels. For a regression a number of the same squared gradient as the expected
-        one: sign * raw, with a random sign for each row.
-    """
-    raw = raw.float()
-    chances = torch.rand(len(raw), *raw.shape[1:], generator=generator).to(raw.device)
-    if kind == "regression":
-        return (raw * torch.where(chances < 0.5, -1.0, 1.0)).sum()
-    if kind == "classification":
-        # The largest of Gumbel-disturbed logits is a draw from their softmax.
-        drawn = (raw.detach() - (-chances.clamp(1e-20, 1 - 1e-7).log()).log()).argmax(1)
-        return functional.cross_entropy(raw, drawn, reduction="sum")
-    drawn = (chances < raw.detach().sigmoid()).float()
-    return functional.binary_cross_entropy_with_logits(raw, drawn, reduction="sum")

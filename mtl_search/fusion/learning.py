@@ -11,11 +11,11 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion.base import Fusion, Site, mean, weighted_sum
 from mtl_search.fusion.merged import Merged, Share
+from mtl_search.task_kinds import TASK_KINDS
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,11 @@ class LearningFusion(Fusion):
         """Whether the predictions of every kind of task have an entropy, where that is the signal.
 
         Raises:
-            ConfigError: A task is a regression.
+            ConfigError: Those of one kind have none.
         """
-        if self.signal == "entropy" and "regression" in kinds:
-            rule = "must be labels where a task is a regression, whose predictions have no entropy"
+        without = [kind for kind in kinds if not TASK_KINDS[kind].has_entropy]
+        if self.signal == "entropy" and without:
+            rule = f"must be labels where a task is a {without[0]}, whose predictions have no entropy"
             raise ConfigError([Problem(f"{self._place}.signal", rule, self.signal)])
 
     @final
@@ -102,7 +103,7 @@ class LearningFusion(Fusion):
         """
 
     def _entropies(self, merged: Merged, outputs: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack([entropy(task.kind, outputs[task.name]) for task in merged.tasks])
+        return torch.stack([task.behaviour.mean_entropy(outputs[task.name]) for task in merged.tasks])
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         return mean(values)
@@ -126,23 +127,3 @@ class Folded(Fusion):
 def features_of(rows: Rows) -> Tensor:
     """Mean prepared features of a batch, (features,)."""
     return rows.x.mean(0).flatten()
-
-
-def entropy(kind: str, raw: Tensor) -> Tensor:
-    """Mean entropy of a task's predictions in nats.
-
-    Args:
-        kind: ``classification``, ``binary`` or ``multilabel``.
-        raw: Logits (n, classes), (n,) or (n, labels).
-
-    Returns:
-        Scalar, over rows and labels; 0 where there are no rows.
-    """
-    raw = raw.float()
-    if kind == "classification":
-        logs = raw.log_softmax(1)
-        each = -(logs.exp() * logs).sum(1)
-    else:
-        # p log p + (1 - p) log(1 - p), by the softplus of the logit.
-        each = functional.softplus(raw) - raw * raw.sigmoid()
-    return each.sum() / max(each.numel(), 1)

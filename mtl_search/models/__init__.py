@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from mtl_search.models.backbones import Backbone as Backbone
     from mtl_search.models.deployed import DeployedModel as DeployedModel
     from mtl_search.models.heads import Head as Head
-    from mtl_search.models.heads import predict as predict
     from mtl_search.models.multitask import MultiTaskModel as MultiTaskModel
     from mtl_search.models.multitask import head_key as head_key
     from mtl_search.models.sharing import SHARINGS as SHARINGS
@@ -21,7 +20,7 @@ __getattr__ = import_on_use(
     {
         "backbones": ["BACKBONES", "Backbone"],
         "deployed": ["DeployedModel"],
-        "heads": ["Head", "predict"],
+        "heads": ["Head"],
         "multitask": ["MultiTaskModel", "head_key"],
         "sharing": ["SHARINGS", "Sharing", "SharingPlan"],
     },

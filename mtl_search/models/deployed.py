@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mtl_search.data.task import Task
-from mtl_search.models.heads import predict
 from mtl_search.models.multitask import MultiTaskModel
 
 
@@ -40,4 +39,4 @@ class DeployedModel(nn.Module):
             For each task probabilities (n, classes), (n, labels) or (n,), or values (n,) in the target's unit.
         """
         raw = self.model(self.preparation(*encoded))
-        return tuple(predict(task, raw[task.name]) for task in self.tasks)
+        return tuple(task.behaviour.predict(task, raw[task.name]) for task in self.tasks)

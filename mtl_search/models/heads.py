@@ -1,6 +1,6 @@
-"""Head and predict: from the representation to a task's raw outputs, and from those to predictions.
+"""Head: from the representation to a task's raw outputs, last module of the multi-task model.
 
-Last module of the multi-task model. Losses take the raw outputs, metrics and users the predictions.
+What the raw outputs mean is the task's kind to say.
 """
 
 import torch
@@ -13,18 +13,17 @@ from mtl_search.recipe import seed_from
 class Head(nn.Module):
     """One linear layer from the representation (n, features) to the raw outputs of a task.
 
-    Raw outputs are logits (n, classes) for classification, logits (n, labels) for multilabel, one logit (n,) for
-    binary, and one value (n,) in the scaled unit of training for regression. A batch of no rows passes.
+    A batch of no rows passes.
 
     Args:
         features: Width of the representation.
-        task: The task; decides the number of outputs.
+        task: The task; its kind decides the shape of the outputs, () or (L,).
     """
 
     def __init__(self, features: int, task: Task) -> None:
         super().__init__()
         self.linear = nn.Linear(features, task.outputs)
-        self.single = task.kind in ("binary", "regression")
+        self.single = not task.behaviour.output_shape(task)
 
     def forward(self, features: Tensor) -> Tensor:
         """Raw outputs for features (n, features)."""
@@ -40,36 +39,6 @@ class Head(nn.Module):
                 # Drawn on the CPU whatever the device, so that a head starts alike on all of them.
                 drawn = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
                 parameter.copy_(drawn)
-
-
-def predict(task: Task, raw: Tensor) -> Tensor:
-    """What a task's raw outputs mean.
-
-    Args:
-        task: The task.
-        raw: Raw outputs of its head.
-
-    Returns:
-        Probabilities (n, classes) that sum to 1 for classification; probabilities of the positive label (n,) for
-        binary and (n, labels) for multilabel; values (n,) in the target's own unit for regression.
-    """
-    return in_own_unit(task, raw) if task.kind == "regression" else probabilities(task, raw)
-
-
-def probabilities(task: Task, raw: Tensor) -> Tensor:
-    """Probabilities of a task's labels; raw outputs of a regression task, in its scaled unit, as they are."""
-    if task.kind == "regression":
-        return raw
-    return raw.softmax(1) if task.kind == "classification" else raw.sigmoid()
-
-
-def in_own_unit(task: Task, scaled: Tensor) -> Tensor:
-    """Values of a regression task in the target's own unit, from its scaled unit; float64 where the task needs that."""
-    if not task.double:
-        return scaled * task.scale + task.center
-    # As tensors: the ONNX exporter rounds numbers of Python to float32.
-    unit = torch.tensor([task.scale, task.center], dtype=torch.float64, device=scaled.device)
-    return scaled.double() * unit[0] + unit[1]
 
 
 def seed_of_head(seed: int, task: str) -> int:

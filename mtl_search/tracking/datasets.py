@@ -66,5 +66,5 @@ def _schema(spec: Mapping[str, Any], tasks: list[Task]) -> dict[str, Any]:
 
 def _target(task: Task) -> dict[str, Any]:
     columns = task.target if isinstance(task.target, str) else ", ".join(task.target)
-    kind = "double" if task.kind == "regression" else "string"
+    kind = "double" if task.behaviour.answers_numbers else "string"
     return {"name": f"{columns} (target of {task.name}, {task.kind})", "type": kind, "required": False}

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.task import Task
-from mtl_search.models.heads import probabilities
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.training.losses import loss_sum
 from mtl_search.training.metrics import value_of
 from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
@@ -140,6 +138,7 @@ def _part(own: slice, number: int, passes: int) -> slice:
 
 def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric | None) -> dict[str, float]:
     targets, mask = split.targets[task.name], split.masks[task.name]
-    loss = float(loss_sum(task.loss, raw, targets, mask) / mask.sum())
-    value = loss if metric is None else value_of(task, metric, probabilities(task, raw), targets, mask)
+    kind = task.behaviour
+    loss = float(kind.loss_sum(task.loss, raw, targets, mask) / mask.sum())
+    value = loss if metric is None else value_of(task, metric, kind.activate(task, raw), targets, mask)
     return {"metric": value, "loss": loss}

@@ -159,4 +159,4 @@ def _epoch(
 
 def _losses(labels: Sequence[Labels], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
-    return torch.stack([own.loss_sum(outputs, batch.rows) / max(batch.counts[own.task], 1) for own in labels])
+    return torch.stack([own.loss_sum(outputs, batch.rows) / max(batch.counts[own.task.name], 1) for own in labels])

@@ -8,7 +8,6 @@ from torch import Tensor
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.task import Task
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.training.losses import loss_sum
 
 
 @dataclass(frozen=True)
@@ -16,15 +15,13 @@ class Labels:
     """One task's labels in the training split.
 
     Attributes:
-        task: Its name.
-        loss: Name of its loss.
+        task: The task.
         dataset: Index of its data set among the model's.
         targets: (n, ...).
         mask: Where there is a label, shaped as ``targets``; None where all are.
     """
 
-    task: str
-    loss: str
+    task: Task
     dataset: int
     targets: Tensor
     mask: Tensor | None
@@ -34,7 +31,7 @@ class Labels:
         """Those of one of a model's tasks."""
         mask = split.masks[task.name]
         home = model.datasets.index(task.dataset)
-        return cls(task.name, task.loss, home, split.targets[task.name], None if mask.all() else mask)
+        return cls(task, home, split.targets[task.name], None if mask.all() else mask)
 
     def loss_sum(self, outputs: Mapping[str, Tensor], rows: Sequence[Tensor]) -> Tensor:
         """The task's loss, summed over this rank's rows.
@@ -45,4 +42,5 @@ class Labels:
         """
         own = rows[self.dataset]
         mask = None if self.mask is None else self.mask.index_select(0, own)
-        return loss_sum(self.loss, outputs[self.task], self.targets.index_select(0, own), mask)
+        targets, kind = self.targets.index_select(0, own), self.task.behaviour
+        return kind.loss_sum(self.task.loss, outputs[self.task.name], targets, mask)

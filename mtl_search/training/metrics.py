@@ -3,6 +3,7 @@
 A short alias per kind for what people mostly ask for; beyond those any torchmetrics class by its own name.
 """
 
+import importlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,45 +11,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, ConfigError, Problem
-from mtl_search.models.heads import in_own_unit
+from mtl_search.task_kinds.base import MASKED
 from mtl_search.training.objective import Goal
-from mtl_search.training.torchmetrics_import import Metric, torchmetrics
+from mtl_search.training.torchmetrics_import import Metric
 
-ALIASES: Mapping[str, Mapping[str, tuple[str, Mapping[str, Any]]]] = {
-    "classification": {
-        "accuracy": ("MulticlassAccuracy", {"average": "micro"}),
-        "balanced_accuracy": ("MulticlassAccuracy", {"average": "macro"}),
-        "auroc": ("MulticlassAUROC", {"average": "macro"}),
-        "macro_f1": ("MulticlassF1Score", {"average": "macro"}),
-    },
-    "binary": {
-        "accuracy": ("BinaryAccuracy", {}),
-        "auroc": ("BinaryAUROC", {}),
-        "average_precision": ("BinaryAveragePrecision", {}),
-        "f1": ("BinaryF1Score", {}),
-    },
-    "multilabel": {
-        "macro_f1": ("MultilabelF1Score", {"average": "macro"}),
-        "accuracy": ("MultilabelAccuracy", {"average": "macro"}),
-        "auroc": ("MultilabelAUROC", {"average": "macro"}),
-    },
-    "regression": {
-        "rmse": ("MeanSquaredError", {"squared": False}),
-        "mse": ("MeanSquaredError", {}),
-        "mae": ("MeanAbsoluteError", {}),
-        "r2": ("R2Score", {}),
-        "spearman": ("SpearmanCorrCoef", {}),
-    },
-}
-_PREFIX = {"classification": "Multiclass", "binary": "Binary", "multilabel": "Multilabel", "regression": ""}
-_MODULE = {"regression": torchmetrics.regression}
-MASKED = -1
-"""Stands for a missing label of a multilabel row; torchmetrics leaves such entries out."""
 _SHORT = 1e-4
 """What perfect predictions may lack of a metric's highest value by rounding."""
 _POWERS = {
@@ -70,22 +40,21 @@ def metric_for(task: Task) -> Metric:
         ConfigError: No such metric for this kind, wrong parameters, or a metric without a direction.
     """
     place = f"tasks.{task.name}.metric"
-    name, preset = ALIASES[task.kind].get(task.metric.name, (task.metric.name, {}))
-    module = _MODULE.get(task.kind, torchmetrics.classification)
-    known = [candidate for candidate in (name, _PREFIX[task.kind] + name) if _is_metric(module, candidate)]
+    kind = task.behaviour
+    name, preset = kind.aliases.get(task.metric.name, (task.metric.name, {}))
+    found = kind.own_metrics() | _metrics_in(kind.metric_module)
+    known = [candidate for candidate in (name, kind.metric_prefix + name) if candidate in found]
     if not known:
         rule = f"must be a metric for {task.kind} tasks or a torchmetrics class"
-        raise ConfigError([Problem(place, rule, task.metric.name, tuple(ALIASES[task.kind]))])
-    sizes = {"classification": {"num_classes": task.outputs}, "multilabel": {"num_labels": task.outputs}}
+        raise ConfigError([Problem(place, rule, task.metric.name, tuple(kind.aliases))])
+    chosen = found[known[-1]]
     # Every rank gives its metric all rows, so ranks have nothing to sum up.
-    fixed: dict[str, Any] = {**sizes.get(task.kind, {}), **preset, "sync_on_compute": False}
-    if task.kind == "multilabel":
-        fixed["ignore_index"] = MASKED
+    fixed: dict[str, Any] = {**kind.metric_arguments(task), **preset, "sync_on_compute": False}
     try:
-        if task.kind != "regression":  # the arguments are checked once, here, and not again with every update
-            _construct(module, known[-1], {**fixed, **task.metric.params, "validate_args": True})
+        if kind.checks_metric_arguments:  # once, here, and not again with every update
+            _construct(chosen, {**fixed, **task.metric.params, "validate_args": True})
             fixed["validate_args"] = False
-        metric = _construct(module, known[-1], {**fixed, **task.metric.params})
+        metric = _construct(chosen, {**fixed, **task.metric.params})
         if isinstance(metric, Metric) and task.double:
             metric.set_dtype(torch.float64)
     except (TypeError, ValueError) as error:
@@ -95,16 +64,17 @@ def metric_for(task: Task) -> Metric:
     return metric
 
 
-def _construct(module: Any, name: str, arguments: Mapping[str, Any]) -> Any:
+def _construct(metric: Any, arguments: Mapping[str, Any]) -> Any:
     with warnings.catch_warnings():
         # A validation split fits in memory, twice.
         warnings.filterwarnings("ignore", message=".*will save all targets and predictions in (the )?buffer")
-        return getattr(module, name)(**arguments)
+        return metric(**arguments)
 
 
-def _is_metric(module: Any, name: str) -> bool:
-    found = getattr(module, name, None)
-    return isinstance(found, type) and issubclass(found, Metric)
+def _metrics_in(module: str) -> dict[str, type[Metric]]:
+    """The metrics of a torchmetrics module by name."""
+    members = vars(importlib.import_module(module)).items()
+    return {name: member for name, member in members if isinstance(member, type) and issubclass(member, Metric)}
 
 
 def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) -> float:
@@ -113,7 +83,7 @@ def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) 
     Args:
         metric: From ``metric_for``; reset before and after.
         predictions: (n,), (n, classes) or (n, labels): probabilities or values in raw units.
-        targets: (n,) or (n, labels), as ``in_raw_units`` gives them.
+        targets: (n,) or (n, labels), as ``TaskKind.targets_in_own_unit`` gives them.
         mask: Where a label is present, shaped as ``targets``.
 
     Returns:
@@ -138,7 +108,7 @@ def value_of(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Te
     Args:
         task: The task.
         metric: Its metric, from ``metric_for``.
-        said: Probabilities of its labels; of a regression task values (n,) in its scaled unit.
+        said: As ``TaskKind.activate`` gives it.
         targets: As a split holds them.
         mask: Where a label is present, shaped as ``targets``.
 
@@ -148,8 +118,8 @@ def value_of(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Te
     power = _power(metric)
     if power is not None and task.double:
         return measure(metric, said.double(), targets.double(), mask) * task.scale**power
-    said = in_own_unit(task, said) if task.kind == "regression" else said
-    return measure(metric, said, in_raw_units(task, targets), mask)
+    kind = task.behaviour
+    return measure(metric, kind.in_own_unit(task, said), kind.targets_in_own_unit(task, targets), mask)
 
 
 def _power(metric: Metric) -> int | None:
@@ -163,7 +133,7 @@ class MetricCheck(NamedTuple):
 
     Attributes:
         perfect: Its value where predictions say what the labels say.
-        trivial: Its value for the training mean of a regression task, or for the contrary of every label.
+        trivial: Its value for the training mean, or for the contrary of every label.
         broken: The rule that it breaks on these labels, where it is not defined; empty where it is.
         reason: Why it breaks the rule.
         partial: Whether perfect predictions stay below its highest value: a class without rows counts as 0.
@@ -192,12 +162,12 @@ def check_metric(task: Task, metric: Metric, targets: Tensor, mask: Tensor) -> M
         targets: As a split holds them.
         mask: Where a label is present, shaped as ``targets``.
     """
-    labels = targets if task.kind == "regression" else targets.long()
+    kind = task.behaviour
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torchmetrics warns of here is judged by the values
         try:
-            perfect = value_of(task, metric, _perfect(task, labels), targets, mask)
-            trivial = value_of(task, metric, _trivial(task, labels), targets, mask)
+            perfect = value_of(task, metric, kind.perfect(task, targets), targets, mask)
+            trivial = value_of(task, metric, kind.trivial(task, targets), targets, mask)
         except (ValueError, RuntimeError, TypeError, IndexError) as error:
             return MetricCheck(math.nan, math.nan, "must give one number", str(error).partition("\n")[0].rstrip("."))
     if perfect == trivial:
@@ -277,7 +247,7 @@ def judged_by(data: StudyData) -> dict[str, str]:
 
 
 def _goal(task: Task, data: StudyData) -> Goal:
-    """A task's goal; its scale is 1 for scores and, for errors of a regression task, that of the training mean."""
+    """A task's goal; its scale is 1 for scores and, for errors of numbers, that of the training mean."""
     found = check_metric_on(task, data, "validation")
     if (
         found.broken and (in_training := check_metric_on(task, data, "train")).broken
@@ -286,29 +256,10 @@ def _goal(task: Task, data: StudyData) -> Goal:
     if found.broken:
         return Goal(higher_is_better=False, weight=0.0, judged=False)
     higher = bool(metric_for(task).higher_is_better)
-    natural = task.kind == "regression" and not higher and math.isfinite(found.trivial)
+    natural = task.behaviour.natural_scale and not higher and math.isfinite(found.trivial)
     return Goal(higher, scale=abs(found.trivial) if natural else 1.0)
 
 
 def _undefined(task: Task, split: str, found: MetricCheck) -> Problem:
     rule = f"{found.broken} on the {split} labels ({found.reason}): take another metric, or other {split} rows"
     return Problem(f"tasks.{task.name}.metric", rule, task.metric.name)
-
-
-def _perfect(task: Task, labels: Tensor) -> Tensor:
-    """Predictions that say what the labels say: values in the scaled unit, or probabilities."""
-    if task.kind == "classification":
-        return functional.one_hot(labels, task.outputs).float()
-    return labels.float()
-
-
-def _trivial(task: Task, labels: Tensor) -> Tensor:
-    """The training mean for every row of a regression task; the contrary of every label for other kinds."""
-    if task.kind == "regression":
-        return torch.zeros_like(labels)
-    return _perfect(task, (labels + 1) % (task.outputs if task.kind == "classification" else 2))
-
-
-def in_raw_units(task: Task, targets: Tensor) -> Tensor:
-    """Targets as a user knows them: regression values unscaled, labels as whole numbers."""
-    return in_own_unit(task, targets) if task.kind == "regression" else targets.long()

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.task import Task
-from mtl_search.models.heads import probabilities
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.evaluation import raw_outputs
@@ -56,7 +55,7 @@ def _drawn_rows(dataset: str, rows: int, draws: int, device: torch.device) -> li
 
 
 def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric, draws: list[Tensor]) -> dict[str, Any]:
-    said, targets, mask = probabilities(task, raw), split.targets[task.name], split.masks[task.name]
+    said, targets, mask = task.behaviour.activate(task, raw), split.targets[task.name], split.masks[task.name]
     return {
         "metric": value_of(task, metric, said, targets, mask),
         "resampled": [_judge_drawn(task, metric, said[rows], targets[rows], mask[rows]) for rows in draws],

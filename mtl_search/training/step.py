@@ -162,7 +162,7 @@ class Step:
     def weights_used(self) -> dict[str, float]:
         """Mean weight of each task over the last epoch's updates that it had a label in."""
         means = (self._weight_sum.cpu() / self._times.clamp(min=1)).tolist()
-        return {labels.task: mean for labels, mean in zip(self._labels, means, strict=True)}
+        return {labels.task.name: mean for labels, mean in zip(self._labels, means, strict=True)}
 
     def mean_cosines(self) -> dict[str, dict[str, float]]:
         """How the tasks' gradients lay to each other in the last epoch."""
@@ -193,7 +193,7 @@ class Step:
         batches = self._train.epoch(epoch, () if entry else self._features)
         done, total = self.steps * (epoch - 1), self.steps * self._epochs
         while window := list(islice(batches, _WINDOW)):
-            counts = torch.tensor([[batch.counts[labels.task] for labels in self._labels] for batch in window])
+            counts = torch.tensor([[batch.counts[labels.task.name] for labels in self._labels] for batch in window])
             self._times += (counts > 0).sum(0)
             shares = counts.clamp(min=1).float().reciprocal().to(self._world.device).unbind()
             full = (counts > 0).all(1).tolist()

@@ -5,8 +5,10 @@ from typing import Any
 from mtl_search.data.label_notes import label_notes
 
 
-def task(train: dict[str, Any], validation: dict[str, Any], test: dict[str, Any]) -> dict[str, Any]:
-    return {"splits": {"train": train, "validation": validation, "test": test}}
+def task(
+    train: dict[str, Any], validation: dict[str, Any], test: dict[str, Any], kind: str = "classification"
+) -> dict[str, Any]:
+    return {"kind": kind, "splits": {"train": train, "validation": validation, "test": test}}
 
 
 def classes(*counts: int) -> dict[str, Any]:
@@ -17,19 +19,21 @@ PLENTY = classes(400, 300)
 
 
 def test_a_task_with_plenty_of_labels_gets_no_note() -> None:
-    assert label_notes({"a": task(PLENTY, PLENTY, PLENTY), "y": task(*[{"labels": 500}] * 3)}) == []
+    assert label_notes({"a": task(PLENTY, PLENTY, PLENTY), "y": task(*[{"labels": 500}] * 3, kind="regression")}) == []
 
 
 def test_few_labels_are_told_with_their_number_and_their_smallest_class() -> None:
-    tasks = {"tiny": task(PLENTY, classes(6, 2), PLENTY), "value": task(PLENTY, {"labels": 3}, PLENTY)}
+    value = task({"labels": 500}, {"labels": 3}, {"labels": 500}, "regression")
+    tasks = {"tiny": task(PLENTY, classes(6, 2), PLENTY), "value": value}
     assert label_notes(tasks) == [
         "fewer than 30 labels in validation: tiny (8, smallest class 2), value (3); what they say is mostly chance"
     ]
 
 
 def test_a_rare_class_is_told_where_there_are_labels_enough() -> None:
+    many = {"labels": 600, "positive": {"x": 100, "y": 200}}
     several = {"labels": 200, "positive": {"x": 50, "y": 97}}
-    tasks = {"a": task(PLENTY, PLENTY, classes(90, 4)), "tags": task(PLENTY, several, PLENTY)}
+    tasks = {"a": task(PLENTY, PLENTY, classes(90, 4)), "tags": task(many, several, many, "multilabel")}
     assert label_notes(tasks) == [
         "fewer than 5 labels of a class in validation: tags (3 of 200)",
         "fewer than 5 labels of a class in test: a (4 of 94)",

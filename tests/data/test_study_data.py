@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import LOSSES, StudyData, Task, encode, load_data
+from mtl_search.data import StudyData, Task, encode, load_data
 from mtl_search.recipe import Component
+from mtl_search.task_kinds import TASK_KINDS
 
 DIGITS = {"source": {"sklearn": {"name": "digits", "inputs": ["image"]}}}
 
@@ -207,4 +208,4 @@ def test_study_data_survives_pickling() -> None:
 def test_a_task_comes_back_from_json(target: str | tuple[str, ...]) -> None:
     task = Task("t", "multilabel", "main", ("p", "q"), 0.0, 1.0, "bce", Component("macro_f1", {"a": 1}), target)
     assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
-    assert all(LOSSES[kind] for kind in ("classification", "binary", "regression", "multilabel"))
+    assert all(TASK_KINDS[kind].losses for kind in ("classification", "binary", "regression", "multilabel"))

@@ -12,12 +12,12 @@ from documentation import PAGES, README, ROOT, page_text, table_rows
 
 from mtl_search.catalog import FAMILIES
 from mtl_search.config import DataConfig, ResourcesConfig, StudyConfig, TaskConfig, TrackingConfig
-from mtl_search.data.task import LOSSES
 from mtl_search.fields import Section
 from mtl_search.reading import DEFAULTS
 from mtl_search.recipe import Component, Schedule
 from mtl_search.search.evidence import RULE
 from mtl_search.search_config import SearchConfig
+from mtl_search.task_kinds import TASK_KINDS
 
 LARGEST_README = 12 * 1024
 
@@ -116,7 +116,7 @@ def test_row_of_a_variant_shows_parameters_and_paper() -> None:
 
 def test_table_of_task_kinds_begins_with_the_defaults() -> None:
     rows = [line for line in HOOKS.kinds_table().splitlines() if line.startswith("| `")]
-    assert [row.split("`")[1] for row in rows] == list(LOSSES)
+    assert [row.split("`")[1] for row in rows] == list(TASK_KINDS)
     assert rows[2] == (
         "| `regression` | `mse`, `l1`, `huber` | `rmse`, `mse`, `mae`, `r2`, `spearman` |"  # by name, below
     )

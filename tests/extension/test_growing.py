@@ -22,8 +22,8 @@ from mtl_search.extension.soft_targets import HOME, joined_rows, remembered
 from mtl_search.models.growing import Blueprint, grown_state
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule
+from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.training.control import NoControl
-from mtl_search.training.losses import loss_sum
 from mtl_search.training.world import World
 
 INPUTS = ["sepal length (cm)", "sepal width (cm)"]
@@ -177,7 +177,7 @@ def test_targets_are_what_the_paper_says(tmp_path: Path) -> None:
     said = old(splits["validation"].features[HOME])["kind"].argmax(1)
     assert torch.equal(splits["validation"].targets["kind"], said)
     logits = (raw["kind"] / 2).requires_grad_()
-    loss_sum("cross_entropy", logits, splits["train"].targets["kind"], None).backward()
+    TASK_KINDS["classification"].loss_sum("cross_entropy", logits, splits["train"].targets["kind"], None).backward()
     torch.testing.assert_close(logits.grad, torch.zeros_like(logits), atol=1e-6, rtol=0)
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS, LearnedGate, LearningFusion, Mean, fuse
-from mtl_search.fusion.learning import Folded, Rows, entropy
+from mtl_search.fusion.learning import Folded, Rows
 from mtl_search.fusion.merged import Merged
 from mtl_search.models import MultiTaskModel, SharingPlan
+from mtl_search.task_kinds import TASK_KINDS
 
 LEARNING = [kind for kind in FUSIONS.values() if issubclass(kind, LearningFusion)]
 
@@ -120,9 +121,11 @@ def test_entropy_is_refused_where_a_task_is_a_regression(
 
 def test_entropy_against_closed_forms() -> None:
     logits = torch.tensor([[0.5, 0.25, 0.25], [1.0, 1.0, 1.0]]).log()
-    assert entropy("classification", logits).item() == pytest.approx((1.5 * log(2) + log(3)) / 2)
+    assert TASK_KINDS["classification"].mean_entropy(logits).item() == pytest.approx((1.5 * log(2) + log(3)) / 2)
     chances = torch.tensor([0.1, 0.5, 1.0 - 1e-9], dtype=torch.float64)
     wanted = (-0.1 * log(0.1) - 0.9 * log(0.9) + log(2) + 0.0) / 3
-    assert entropy("binary", chances.logit()).item() == pytest.approx(wanted, abs=1e-5)
-    assert entropy("multilabel", chances[:2].logit()[None]).item() == pytest.approx(wanted * 3 / 2, abs=1e-5)
-    assert entropy("binary", torch.empty(0)).item() == 0
+    assert TASK_KINDS["binary"].mean_entropy(chances.logit()).item() == pytest.approx(wanted, abs=1e-5)
+    assert TASK_KINDS["multilabel"].mean_entropy(chances[:2].logit()[None]).item() == pytest.approx(
+        wanted * 3 / 2, abs=1e-5
+    )
+    assert TASK_KINDS["binary"].mean_entropy(torch.empty(0)).item() == 0

@@ -8,7 +8,6 @@ from torch.nn import functional
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import Fisher, Fusion, Mean, RegMean, Site
-from mtl_search.fusion.fisher import surprisal
 from mtl_search.models import MultiTaskModel, SharingPlan
 from mtl_search.models.backbones.base import Backbone
 from mtl_search.recipe import Component
@@ -64,12 +63,14 @@ def test_fisher_of_a_linear_regression_is_the_mean_of_squared_inputs() -> None:
 def test_fisher_is_the_expectation_over_the_models_own_predictions(kind: str) -> None:
     torch.manual_seed(0)
     width = 1 if kind == "binary" else 3
+    task = Task("t", kind, "main", tuple("abc"), 0.0, 1.0, "", Component("accuracy"), "y")
     raw = torch.randn(width, requires_grad=True)
     chances = raw.softmax(0) if kind == "classification" else raw.sigmoid()
     exact = chances.detach() * (1 - chances.detach())  # the diagonal of either distribution's Fisher information
     generator, total, draws = torch.Generator().manual_seed(1), torch.zeros(width), 3000
     for _ in range(draws):
-        (grad,) = torch.autograd.grad(surprisal(kind, raw if kind == "binary" else raw[None], generator), raw)
+        rows = raw if kind == "binary" else raw[None]
+        (grad,) = torch.autograd.grad(task.behaviour.surprisal(task, rows, generator), raw)
         total += grad.square()
     torch.testing.assert_close(total / draws, exact, rtol=0.1, atol=0.01)
 

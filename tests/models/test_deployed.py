@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mtl_search.data.preparation import ArrayPreparation
-from mtl_search.data.task import LOSSES, Kind, Task
+from mtl_search.data.task import Task
 from mtl_search.models import DeployedModel, MultiTaskModel
 from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet
 from mtl_search.models.sharing import (
@@ -29,7 +29,7 @@ def normalised(input_shape: tuple[int, ...]) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels), nn.Sequential(nn.Flatten(), nn.Linear(36, 7), nn.BatchNorm1d(7), nn.Dropout(0.5))]
 
 
-LABELS: dict[Kind, tuple[str, ...]] = {
+LABELS: dict[str, tuple[str, ...]] = {
     "classification": ("p", "q", "r"),
     "multilabel": ("u", "v"),
     "binary": ("no", "yes"),
@@ -57,7 +57,7 @@ SHARINGS = [
 def deployed(backbone: Backbone, sharing: Sharing = SHARINGS[0]) -> DeployedModel:
     torch.manual_seed(0)
     tasks = [
-        Task(name, kind, "main", LABELS[kind], 3.0, 2.0, LOSSES[kind][0], Component("accuracy"), "y")
+        Task(name, kind, "main", LABELS[kind], 3.0, 2.0, "unused", Component("accuracy"), "y")
         for name, kind in zip(("type", "tags", "is-new", "price"), LABELS, strict=True)
     ]
     plan = sharing.plan([task.name for task in tasks], len(backbone.blocks((1, 6, 6))))

@@ -14,7 +14,6 @@ from stage_outcomes import files_of, judged, timeless
 from mtl_search.data import StudyData
 from mtl_search.errors import ConfigError, TrialError
 from mtl_search.fusion import FUSIONS, Fisher, MeasuringFusion
-from mtl_search.fusion.learning import entropy
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
@@ -118,7 +117,7 @@ def test_learned_fusions_do_better_on_what_they_learn_from(name: str, signal: st
             signals[fusion.name] = sum(each["loss"] for each in found.values())
         else:
             outputs = model.eval()(split.features["main"])
-            signals[fusion.name] = sum(float(entropy(t.kind, outputs[t.name].detach())) for t in model.tasks)
+            signals[fusion.name] = sum(float(t.behaviour.mean_entropy(outputs[t.name].detach())) for t in model.tasks)
     assert signals[name] < signals["mean"]
 
 

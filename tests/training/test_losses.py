@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mtl_search.data.task import LOSSES
-from mtl_search.training.losses import loss_sum
+from mtl_search.task_kinds import TASK_KINDS
 
 OWN: dict[str, nn.Module] = {
     "cross_entropy": nn.CrossEntropyLoss(),
@@ -16,7 +15,11 @@ OWN: dict[str, nn.Module] = {
     "l1": nn.L1Loss(),
     "huber": nn.HuberLoss(),
 }
-CASES = [(kind, loss) for kind, losses in LOSSES.items() for loss in losses]
+CASES = [(kind, loss) for kind, behaviour in TASK_KINDS.items() for loss in behaviour.losses]
+
+
+def loss_sum(kind: str, loss: str, raw: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+    return TASK_KINDS[kind].loss_sum(loss, raw, targets, mask)
 
 
 def example(kind: str, rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,7 +44,7 @@ def test_a_sum_over_the_mask_is_torchs_mean_times_the_number_of_labels(
     kind: str, loss: str, rows: int, seed: int
 ) -> None:
     raw, targets, mask = example(kind, rows, seed)
-    ours = loss_sum(loss, raw, targets, mask)
+    ours = loss_sum(kind, loss, raw, targets, mask)
     (gradient,) = torch.autograd.grad(ours, raw)
     if mask.any():
         expected = OWN[loss](raw[mask], targets[mask]) * mask.sum()
@@ -57,7 +60,10 @@ def test_a_sum_over_the_mask_is_torchs_mean_times_the_number_of_labels(
 def test_no_mask_means_that_every_entry_counts(kind: str, loss: str) -> None:
     raw, targets, mask = example(kind, 9, 0)
     torch.testing.assert_close(
-        loss_sum(loss, raw, targets, None), loss_sum(loss, raw, targets, torch.ones_like(mask)), rtol=1e-6, atol=1e-6
+        loss_sum(kind, loss, raw, targets, None),
+        loss_sum(kind, loss, raw, targets, torch.ones_like(mask)),
+        rtol=1e-6,
+        atol=1e-6,
     )
 
 
@@ -65,7 +71,7 @@ def test_no_mask_means_that_every_entry_counts(kind: str, loss: str) -> None:
 @pytest.mark.parametrize("masked", [True, False])
 def test_no_rows_give_zero_with_a_gradient(kind: str, loss: str, masked: bool) -> None:
     raw, targets, mask = example(kind, 0, 0)
-    total = loss_sum(loss, raw, targets, mask if masked else None)
+    total = loss_sum(kind, loss, raw, targets, mask if masked else None)
     total.backward()
     assert total == 0
     assert raw.grad is not None
@@ -76,5 +82,8 @@ def test_no_rows_give_zero_with_a_gradient(kind: str, loss: str, masked: bool) -
 def test_losses_of_bfloat16_outputs_are_summed_in_float32(kind: str, loss: str) -> None:
     raw, targets, mask = example(kind, 9, 1)
     half = raw.detach().bfloat16()
-    assert loss_sum(loss, half, targets, mask).dtype == torch.float32
-    torch.testing.assert_close(loss_sum(loss, half, targets, mask), loss_sum(loss, half.float(), targets, mask))
+    assert loss_sum(kind, loss, half, targets, mask).dtype == torch.float32
+    torch.testing.assert_close(
+        loss_sum(kind, loss, half, targets, mask),
+        loss_sum(kind, loss, half.float(), targets, mask),
+    )

@@ -14,12 +14,11 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_matthews_corrcoef, multiclass_cohen_kappa
 
 from mtl_search.data import StudyData
-from mtl_search.data.task import Kind, Task
+from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
+from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.training.metrics import (
-    ALIASES,
-    in_raw_units,
     judged_by,
     measure,
     metric_for,
@@ -31,12 +30,12 @@ from mtl_search.training.metrics import (
 LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q"), "regression": ()}
 
 
-def task_of(kind: Kind, metric: str, params: dict[str, Any] | None = None) -> Task:
+def task_of(kind: str, metric: str, params: dict[str, Any] | None = None) -> Task:
     center, scale = (40.0, 7.0) if kind == "regression" else (0.0, 1.0)
     return Task("t", kind, "main", LABELS[kind], center, scale, "", Component(metric, params or {}), "y")
 
 
-def example(kind: Kind) -> tuple[Tensor, Tensor, Tensor]:
+def example(kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """Predictions, targets as a split holds them, and mask, over 60 rows."""
     generator = torch.Generator().manual_seed(5)
     if kind == "classification":
@@ -51,6 +50,10 @@ def example(kind: Kind) -> tuple[Tensor, Tensor, Tensor]:
         targets = torch.randint(2, shape, generator=generator).float()
     mask = torch.rand(targets.shape, generator=generator) < 0.7
     return predictions, torch.where(mask, targets, 0), mask
+
+
+def in_own_unit(task: Task, targets: Tensor) -> Tensor:
+    return task.behaviour.targets_in_own_unit(task, targets)
 
 
 def per_label(score: Any) -> Any:
@@ -83,15 +86,15 @@ EXPECTED: dict[tuple[str, str], Any] = {
 
 
 def test_every_alias_has_an_expected_value() -> None:
-    assert set(EXPECTED) == {(kind, alias) for kind, aliases in ALIASES.items() for alias in aliases}
+    assert set(EXPECTED) == {(kind, alias) for kind, behaviour in TASK_KINDS.items() for alias in behaviour.aliases}
 
 
 @pytest.mark.parametrize(("kind", "alias"), EXPECTED)
-def test_alias_is_the_metric_of_that_name_over_labelled_entries(kind: Kind, alias: str) -> None:
+def test_alias_is_the_metric_of_that_name_over_labelled_entries(kind: str, alias: str) -> None:
     predictions, targets, mask = example(kind)
     task = task_of(kind, alias)
-    got = measure(metric_for(task), predictions, in_raw_units(task, targets), mask)
-    y, p, m = in_raw_units(task, targets).numpy(), predictions.numpy(), mask.numpy()
+    got = measure(metric_for(task), predictions, in_own_unit(task, targets), mask)
+    y, p, m = in_own_unit(task, targets).numpy(), predictions.numpy(), mask.numpy()
     over = per_label if kind == "multilabel" else one_row_at_a_time
     assert got == pytest.approx(over(EXPECTED[kind, alias])(y, p, m), abs=1e-5)
 
@@ -105,10 +108,10 @@ def test_alias_is_the_metric_of_that_name_over_labelled_entries(kind: Kind, alia
         ("regression", "MeanAbsolutePercentageError", lambda p, y: ((p - y) / y).abs().mean()),
     ],
 )
-def test_a_torchmetrics_class_goes_by_its_own_name(kind: Kind, name: str, expected: Any) -> None:
+def test_a_torchmetrics_class_goes_by_its_own_name(kind: str, name: str, expected: Any) -> None:
     predictions, targets, mask = example(kind)
     task = task_of(kind, name)
-    targets = in_raw_units(task, targets)
+    targets = in_own_unit(task, targets)
     got = measure(metric_for(task), predictions, targets, mask)
     assert got == pytest.approx(float(expected(predictions[mask], targets[mask])), rel=1e-5)
 
@@ -116,23 +119,23 @@ def test_a_torchmetrics_class_goes_by_its_own_name(kind: Kind, name: str, expect
 def test_a_metrics_parameters_reach_it() -> None:
     predictions, targets, mask = example("binary")
     strict, usual = (task_of("binary", "f1", params) for params in ({"threshold": 0.9}, {}))
-    got = [measure(metric_for(task), predictions, in_raw_units(task, targets), mask) for task in (strict, usual)]
+    got = [measure(metric_for(task), predictions, in_own_unit(task, targets), mask) for task in (strict, usual)]
     assert got[0] == pytest.approx(reference.f1_score(targets[mask], predictions[mask] > 0.9), abs=1e-6)
     assert got[0] != got[1]
 
 
 @pytest.mark.parametrize("kind", LABELS)
-def test_predictions_at_missing_labels_do_not_count(kind: Kind) -> None:
+def test_predictions_at_missing_labels_do_not_count(kind: str) -> None:
     predictions, targets, mask = example(kind)
-    task = task_of(kind, next(iter(ALIASES[kind])))
+    task = task_of(kind, next(iter(TASK_KINDS[kind].aliases)))
     changed = torch.where(mask if mask.ndim == predictions.ndim else mask[:, None], predictions, 1 - predictions)
     metric = metric_for(task)
-    values = [measure(metric, p, in_raw_units(task, targets), mask) for p in (predictions, changed)]
+    values = [measure(metric, p, in_own_unit(task, targets), mask) for p in (predictions, changed)]
     assert values[0] == values[1]
 
 
 @pytest.mark.parametrize(("center", "scale"), [(1.7e9, 28.0), (3e20, 1e19), (0.0, 2e38), (0.0, 1e-30), (2000.0, 5.0)])
-@pytest.mark.parametrize("metric", [*ALIASES["regression"], "ExplainedVariance"])
+@pytest.mark.parametrize("metric", [*TASK_KINDS["regression"].aliases, "ExplainedVariance"])
 def test_targets_far_from_zero_or_of_any_size_are_judged_in_float64(metric: str, center: float, scale: float) -> None:
     task = replace(task_of("regression", metric), center=center, scale=scale)
     generator = torch.Generator().manual_seed(5)
@@ -158,9 +161,9 @@ def test_one_measurement_leaves_nothing_for_the_next() -> None:
     task = task_of("binary", "auroc")
     predictions, targets, mask = example("binary")
     metric = metric_for(task)
-    first = measure(metric, predictions, in_raw_units(task, targets), mask)
-    measure(metric, 1 - predictions, in_raw_units(task, targets), mask)
-    assert measure(metric, predictions, in_raw_units(task, targets), mask) == first
+    first = measure(metric, predictions, in_own_unit(task, targets), mask)
+    measure(metric, 1 - predictions, in_own_unit(task, targets), mask)
+    assert measure(metric, predictions, in_own_unit(task, targets), mask) == first
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ def test_one_measurement_leaves_nothing_for_the_next() -> None:
     ],
 )
 def test_a_metric_that_does_not_fit_is_refused_by_name(
-    kind: Kind, metric: str, params: dict[str, Any], words: str
+    kind: str, metric: str, params: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         metric_for(task_of(kind, metric, params))

@@ -18,7 +18,6 @@ from mtl_search.training.checkpoint import base_of, load_model
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.fusing import fused_model
-from mtl_search.training.losses import loss_sum
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage, run_stage, trained_model
@@ -81,7 +80,8 @@ def test_source_tasks_add_their_weighted_gradients_to_the_update(weighting: Comp
     for task in plain.tasks[len(TARGETS) :]:
         rows = batch.rows[plain.datasets.index(task.dataset)]
         targets, mask = split.targets[task.name][rows], split.masks[task.name][rows]
-        losses.append(loss_sum(task.loss, outputs[task.name], targets, mask) / batch.counts[task.name])
+        total = task.behaviour.loss_sum(task.loss, outputs[task.name], targets, mask)
+        losses.append(total / batch.counts[task.name])
     gradients = torch.autograd.grad(torch.stack(losses).sum(), list(plain.parameters()), allow_unused=True)
     balanced = weighting.name not in ("fixed", "uncertainty")
     pairs = zip(model.named_parameters(), without.parameters(), gradients, strict=True)
@@ -196,7 +196,8 @@ def plain_episodes(name: str, model: MultiTaskModel, workspace: Workspace, episo
             sizes = [len(rows) if name == task.dataset else 0 for name in model.datasets]
             output = model(split.features[task.dataset][rows], sizes)[task.name]
             mask = split.masks[task.name][rows]
-            return loss_sum(task.loss, output, split.targets[task.name][rows], mask) / mask.sum()
+            targets = split.targets[task.name][rows]
+            return task.behaviour.loss_sum(task.loss, output, targets, mask) / mask.sum()
 
         inner = torch.optim.SGD([*model.blocks.parameters(), *head.parameters()], params["inner_lr"])
         for _ in range(params["inner_steps"]):

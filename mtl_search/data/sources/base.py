@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mtl_search.data.encoding import EXACT, is_missing
+from mtl_search.data.notation import ARRAYS
 from mtl_search.errors import DataError, Problem
 
 if TYPE_CHECKING:
@@ -21,11 +22,7 @@ if TYPE_CHECKING:
 Columns = dict[str, np.ndarray]
 Rows = TypeVar("Rows")
 SPLITS = ("train", "validation", "test")
-TEXT_FEATURES = 2**14
-NGRAMS = 2
-_SHOWN = 30
-_VALUES = (str, bool, np.bool_, Real, Decimal)
-_ARRAYS = (list, tuple, np.ndarray)
+TEXT_FEATURES, NGRAMS = 2**14, 2
 
 
 class Source(ABC):
@@ -133,26 +130,6 @@ def why_unreadable(error: Exception) -> str:
     return f"{type(error).__name__}: {first or 'it ends too early'}"
 
 
-def shown(names: Iterable[str]) -> tuple[str, ...]:
-    """Names as the choices of a problem, cut where they would fill the screen."""
-    all_names = tuple(names)
-    return all_names if len(all_names) <= _SHOWN else (*all_names[:_SHOWN], "…")
-
-
-def first_odd(values: np.ndarray) -> int | None:
-    """The first row of a column (n, ...) that holds neither a number nor text nor nothing; None if there is none.
-
-    Of lists it is the first whose length differs from that of the first list, since lists of one length make arrays.
-    """
-    plain = values.tolist() if values.dtype == object else []
-    kinds = {kind for kind in set(map(type, plain)) if not issubclass(kind, _VALUES)}
-    rows = [row for row, value in enumerate(plain) if type(value) in kinds and not is_missing(value)]
-    if not rows:
-        return None
-    lengths = [len(plain[row]) if isinstance(plain[row], _ARRAYS) else 0 for row in rows]
-    return next((row for row, length in zip(rows, lengths, strict=True) if length != lengths[0]), rows[0])
-
-
 def as_column(name: str, values: Any, *, exact: bool = False) -> np.ndarray:
     """Any array-like as a numpy column: numbers, or objects that are texts.
 
@@ -217,7 +194,7 @@ def _from_objects(name: str, array: np.ndarray, exact: bool) -> np.ndarray:
         return array
     if all(isinstance(value, (Real, Decimal)) for value in present):
         return np.array([np.nan if is_missing(value) else float(value) for value in array.tolist()], dtype=np.float64)
-    if present and all(isinstance(value, _ARRAYS) for value in present):
+    if present and all(isinstance(value, ARRAYS) for value in present):
         with suppress(TypeError, ValueError):  # a column of other arrays is refused where it is used
             return np.array([np.asarray(value, dtype=np.float64) for value in array.tolist()])
     return array

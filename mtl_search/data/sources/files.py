@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from mtl_search.data.encoding import means, texts_of
-from mtl_search.data.sources.base import SPLITS, as_column, shown, why_unreadable
+from mtl_search.data.sources.base import SPLITS, as_column, why_unreadable
 from mtl_search.data.sources.parquet_rows import ParquetRows
-from mtl_search.errors import DataError, Problem
+from mtl_search.errors import DataError, Problem, few_of
 
 UNREADABLE = (*(OSError, EOFError, zlib.error, ImportError, ValueError, csv.Error, pa.ArrowException),)
 """What libraries raise for a file that is not what its name says."""
@@ -96,7 +96,7 @@ class Files:
         if not names:
             return {split: table}
         rule = f"must name columns of the table (split {split})"
-        if lost := [Problem(place, rule, name, shown(map(str, table))) for place, name in names if name not in table]:
+        if lost := [Problem(place, rule, name, few_of(map(str, table))) for place, name in names if name not in table]:
             raise DataError(lost)
         texts = {name: _texts(place, name, table) for place, name in names}
         kept = np.ones(len(texts[names[0][1]]), dtype=bool)

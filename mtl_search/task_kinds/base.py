@@ -1,0 +1,358 @@
+"""TaskKind: the base class of all kinds of task, and what a kind is told of a task.
+
+A kind knows everything that differs between kinds: how a target is read, fitted and encoded, what a head gives, losses,
+predictions, metrics, and what fusion, extension, export and serving need. The rest of the package asks a kind and never
+compares names. The family stands below the study file's configuration, so this package imports torch inside methods
+only: reading a study file needs none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+
+import numpy as np
+
+from mtl_search.errors import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+MASKED = -1
+"""Stands for a missing label in a metric's targets where a row has several; torchmetrics leaves such entries out."""
+
+Loss = Callable[["Tensor", "Tensor", str], "Tensor"]
+"""(raw outputs, targets, reduction) -> the loss; the reduction is ``sum`` or ``none``."""
+Alias = tuple[str, Mapping[str, Any]]
+"""A torchmetrics class, and arguments of its constructor."""
+Answer = Literal["value", "label", "second_label", "labels"]
+"""How a served model answers a task, see ``export.served``."""
+
+
+class StatedTask(Protocol):
+    """What a study file says of a task."""
+
+    @property
+    def target(self) -> list[str]:
+        """Target columns."""
+
+    @property
+    def missing(self) -> object:
+        """The value that marks a missing label; None if there is none."""
+
+    @property
+    def positive(self) -> object:
+        """The label that counts as 1; None if the file names none."""
+
+
+class FittedTask(Protocol):
+    """What is known of a task once it was fitted on training rows."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the outputs; empty for numbers."""
+
+    @property
+    def center(self) -> float:
+        """What is taken off a number, in the target's own unit; 0 for labels."""
+
+    @property
+    def scale(self) -> float:
+        """What a number is divided by, in the target's own unit, never 0; 1 for labels."""
+
+
+@dataclass(frozen=True)
+class RawTarget:
+    """A target as read, before anything is fitted.
+
+    Attributes:
+        values: Labels (n,) as texts, "" where there is none; or numbers (n,), or 0 and 1 (n, L), 0 where there is none.
+        mask: Where there is a label; bool, same shape.
+        marked: Whether a row holds the value that the study file gives for a missing label.
+    """
+
+    values: np.ndarray
+    mask: np.ndarray
+    marked: bool = False
+
+    def take(self, rows: np.ndarray) -> RawTarget:
+        """The target at some rows."""
+        return RawTarget(self.values[rows], self.mask[rows])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training rows say of a task.
+
+    Attributes:
+        labels: As in ``FittedTask``.
+        center: As in ``FittedTask``.
+        scale: As in ``FittedTask``.
+    """
+
+    labels: tuple[str, ...] = ()
+    center: float = 0.0
+    scale: float = 1.0
+
+
+class TaskKind(ABC):
+    """A kind of task; stateless. In shapes, n is the number of rows and L the number of labels.
+
+    "Scaled unit" is the unit that a model is trained in. Labels have none; their predictions are probabilities.
+
+    Attributes:
+        several_targets: Whether a task may name several target columns, and a column of two axes is one target.
+        has_positive: Whether the study file may name the label that counts as 1.
+        labelled: Whether the target is one label out of a few. Its column is then kept as it is spelled, and splits are
+            stratified by it.
+        losses: Training losses by name; the first is the default.
+        default_metric: The metric of a task for which the study file names none.
+        aliases: Short names of metrics.
+        metric_module: The torchmetrics module in which other metrics are looked up.
+        metric_prefix: What may be left out at the start of a metric's class name.
+        checks_metric_arguments: Whether the metrics take ``validate_args``.
+        natural_scale: Whether errors are judged relative to the error of the training mean.
+        has_entropy: Whether ``entropies`` is defined.
+        agreement: The metric that says how well two models agree.
+        answer: How a served model answers.
+    """
+
+    several_targets: ClassVar[bool] = False
+    has_positive: ClassVar[bool] = False
+    labelled: ClassVar[bool] = False
+    losses: ClassVar[Mapping[str, Loss]]
+    default_metric: ClassVar[str]
+    aliases: ClassVar[Mapping[str, Alias]]
+    metric_module: ClassVar[str] = "torchmetrics.classification"
+    metric_prefix: ClassVar[str] = ""
+    checks_metric_arguments: ClassVar[bool] = True
+    natural_scale: ClassVar[bool] = False
+    has_entropy: ClassVar[bool] = True
+    agreement: ClassVar[str] = "accuracy"
+    answer: ClassVar[Answer]
+
+    # Targets
+
+    @abstractmethod
+    def read(self, columns: Sequence[np.ndarray], stated: StatedTask) -> RawTarget:
+        """Read the target of one split.
+
+        Args:
+            columns: The target columns (n,); (n, L) where ``several_targets`` and there is one column.
+            stated: What the study file says.
+
+        Raises:
+            ValueError: A value is not what the kind takes; the message names rule, row and value.
+        """
+
+    def merge_labels(self, targets: Mapping[str, RawTarget], stated: StatedTask) -> dict[str, RawTarget]:
+        """Replace labels after all splits were read.
+
+        Args:
+            targets: Split to target.
+            stated: What the study file says.
+        """
+        return dict(targets)
+
+    @abstractmethod
+    def fit(self, place: str, stated: StatedTask, train: RawTarget, problems: list[Problem]) -> Fit | None:
+        """Learn labels, or center and scale, from training rows.
+
+        Args:
+            place: Key path of the task, for problems.
+            stated: What the study file says.
+            train: At least one row has a label.
+            problems: Grows by what is wrong.
+
+        Returns:
+            What was learned; None if the target cannot be learned.
+        """
+
+    @abstractmethod
+    def encode(self, task: FittedTask, raw: RawTarget, split: str, problems: list[Problem], known: bool) -> np.ndarray:
+        """Targets as the losses take them, 0 where there is no label.
+
+        Args:
+            task: The task.
+            raw: Its labels in one split.
+            split: That split's name, for problems.
+            problems: Grows by what is wrong.
+            known: Whether the task is a trained model's, and was not fitted on these data.
+
+        Returns:
+            (n,) or (n, L), int64 or float32.
+        """
+
+    def mismatches(self, task: FittedTask, raw: RawTarget) -> list[Problem]:
+        """What keeps a trained model's task from being judged on a target that was read.
+
+        Args:
+            task: The model's task.
+            raw: The target in the training rows.
+        """
+        return []
+
+    def positive_label(self, task: FittedTask) -> str | None:
+        """The label that counts as 1, where the kind has one."""
+        return None
+
+    def describe(self, task: FittedTask, targets: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Label counts of one split as plain JSON; ``labels`` is the number of labels.
+
+        Args:
+            task: The task.
+            targets: As ``encode`` gives them.
+            mask: Where there is a label, same shape.
+        """
+        return {"labels": int(mask.sum())}
+
+    def count_rarest(self, described: Mapping[str, Any]) -> int | None:
+        """Number of labels of the rarest class in a split; None for a kind without classes.
+
+        Args:
+            described: What ``describe`` gave.
+        """
+        return None
+
+    # Model
+
+    @abstractmethod
+    def output_shape(self, task: FittedTask) -> tuple[int, ...]:
+        """Shape of a head's raw outputs for one row: () for one number, (L,) for L numbers."""
+
+    @final
+    def loss_sum(self, loss: str, raw: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+        """Sum of a loss over labelled entries, in float32.
+
+        Args:
+            loss: Name of the loss.
+            raw: Raw outputs (n, *output_shape).
+            targets: As ``encode`` or ``soft_targets`` gives them.
+            mask: Where there is a label, (n,) or (n, L); None where all entries have one.
+
+        Returns:
+            Scalar; 0, with a gradient of 0, where no entry has a label.
+        """
+        import torch
+
+        raw = raw.float()
+        if mask is None:
+            return self.losses[loss](raw, targets, "sum")
+        return torch.where(mask, self.losses[loss](raw, targets, "none"), 0.0).sum()
+
+    @abstractmethod
+    def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
+        """Probabilities of labels, or values in the scaled unit; the shape of ``raw`` (n, *output_shape)."""
+
+    def in_own_unit(self, task: FittedTask, values: Tensor) -> Tensor:
+        """Values in the target's own unit, from the scaled unit; probabilities stay as they are."""
+        return values
+
+    @final
+    def predict(self, task: FittedTask, raw: Tensor) -> Tensor:
+        """Probabilities of labels, or values in the target's own unit; the shape of ``raw`` (n, *output_shape)."""
+        return self.in_own_unit(task, self.activate(task, raw))
+
+    def needs_double(self, task: FittedTask) -> bool:
+        """Whether values in the target's own unit need float64."""
+        return False
+
+    # Metrics
+
+    def metric_arguments(self, task: FittedTask) -> dict[str, Any]:
+        """Arguments that every metric of the task takes."""
+        return {}
+
+    def own_metrics(self) -> dict[str, type[Any]]:
+        """Metrics that torchmetrics does not have in this form: class by name."""
+        return {}
+
+    def targets_in_own_unit(self, task: FittedTask, targets: Tensor) -> Tensor:
+        """Encoded targets as metrics take them: labels as whole numbers, values in the target's own unit."""
+        return targets.long()
+
+    @abstractmethod
+    def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
+        """What ``activate`` would give if it said what the targets say."""
+
+    @abstractmethod
+    def trivial(self, task: FittedTask, targets: Tensor) -> Tensor:
+        """What ``activate`` would give at its worst: the contrary of every label, or the training mean."""
+
+    # Fusion and extension
+
+    @abstractmethod
+    def surprisal(self, task: FittedTask, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """-log p(y | x), with y drawn from the model's own predictive distribution and held fixed.
+
+        Args:
+            task: The task.
+            raw: Raw outputs (n, *output_shape), float32.
+            generator: On the CPU.
+
+        Returns:
+            Scalar, the sum over rows and labels. Any number with the same squared gradient will do.
+        """
+
+    def entropies(self, raw: Tensor) -> Tensor:
+        """Entropy of the prediction for each row or label, in nats.
+
+        Args:
+            raw: Raw outputs (n, *output_shape), float32.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no entropy")
+
+    @final
+    def mean_entropy(self, raw: Tensor) -> Tensor:
+        """Mean of ``entropies``, a scalar; 0 where there are no rows."""
+        each = self.entropies(raw.float())
+        return each.sum() / max(each.numel(), 1)
+
+    @abstractmethod
+    def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
+        """A model's outputs as targets of the default loss, softened by a temperature.
+
+        Args:
+            raw: Raw outputs (n, *output_shape).
+            temperature: What logits are divided by.
+        """
+
+    @abstractmethod
+    def hard_targets(self, raw: Tensor) -> Tensor:
+        """A model's predictions as targets, in the form that ``encode`` gives."""
+
+    @abstractmethod
+    def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
+        """The same prediction for every row: label frequencies or the mean of training rows.
+
+        Args:
+            task: The task.
+            targets: Of the training rows, as ``encode`` gives them.
+            mask: Where there is a label, same shape.
+            rows: How many rows to predict.
+
+        Returns:
+            As ``activate``, for ``rows`` rows.
+        """
+
+    def mask_shape(self, targets: Tensor) -> tuple[int, ...]:
+        """Shape of the mask that belongs to hard or soft targets."""
+        return tuple(targets.shape[:1])
+
+    # Serving
+
+    @property
+    def answers_numbers(self) -> bool:
+        """Whether a served model answers with numbers; otherwise with labels and their probabilities."""
+        return self.answer == "value"
+
+    @abstractmethod
+    def describe_answer(self, task: FittedTask) -> str:
+        """What the task predicts, in a few words for the model card."""

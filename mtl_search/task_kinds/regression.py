@@ -1,0 +1,85 @@
+"""Regression: a number, standardised in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, final
+
+from mtl_search.errors import Problem
+from mtl_search.task_kinds.base import Alias, Fit, FittedTask, Loss, RawTarget, StatedTask
+from mtl_search.task_kinds.numbers import NumberKind, check_spread
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def _mse(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    from torch.nn import functional
+
+    return functional.mse_loss(raw, targets, reduction=reduction)
+
+
+def _l1(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    from torch.nn import functional
+
+    return functional.l1_loss(raw, targets, reduction=reduction)
+
+
+def _huber(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    from torch.nn import functional
+
+    return functional.huber_loss(raw, targets, reduction=reduction)
+
+
+@final
+class Regression(NumberKind):
+    """Raw outputs (n,) are values in the scaled unit: center is the training targets' mean, scale their spread."""
+
+    losses: ClassVar[Mapping[str, Loss]] = {"mse": _mse, "l1": _l1, "huber": _huber}
+    default_metric: ClassVar[str] = "rmse"
+    aliases: ClassVar[Mapping[str, Alias]] = {
+        "rmse": ("MeanSquaredError", {"squared": False}),
+        "mse": ("MeanSquaredError", {}),
+        "mae": ("MeanAbsoluteError", {}),
+        "r2": ("R2Score", {}),
+        "spearman": ("SpearmanCorrCoef", {}),
+    }
+
+    def fit(self, place: str, stated: StatedTask, train: RawTarget, problems: list[Problem]) -> Fit | None:
+        present = train.values[train.mask]
+        if not check_spread(place, present, problems):
+            return None
+        return Fit(center=float(present.mean()), scale=float(present.std()))
+
+    def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
+        return raw
+
+    def trivial(self, task: FittedTask, targets: Tensor) -> Tensor:
+        import torch
+
+        return torch.zeros_like(targets)
+
+    def surprisal(self, task: FittedTask, raw: Tensor, generator: torch.Generator) -> Tensor:
+        """Of a Gaussian of unit variance in the scaled unit: sign * raw, with a random sign for each row.
+
+        Its squared gradient is the expected one exactly.
+        """
+        import torch
+
+        chances = torch.rand(len(raw), *raw.shape[1:], generator=generator).to(raw.device)
+        return (raw * torch.where(chances < 0.5, -1.0, 1.0)).sum()
+
+    def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
+        return raw
+
+    def hard_targets(self, raw: Tensor) -> Tensor:
+        return raw
+
+    def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
+        import torch
+
+        return torch.zeros(rows)
+
+    def describe_answer(self, task: FittedTask) -> str:
+        return f"a value; training mean {task.center:.4g}, spread {task.scale:.4g}"
