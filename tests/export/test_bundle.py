@@ -57,7 +57,12 @@ def test_card_recipe_and_sample_say_what_was_exported(exported: ExportReport, ta
     assert sample["columns"] == list(table_study.data.sample)
     assert len(sample["data"]) == 5
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))["tasks"]
-    assert labels["income"] == {"kind": "binary", "labels": ["low", "high"], "target": "income"}
+    assert labels["income"] == {
+        "kind": "binary",
+        "answer": "second_label",
+        "labels": ["low", "high"],
+        "target": "income",
+    }
 
 
 @pytest.mark.parametrize("undefined", [["weight"], ["weight", "waist"]])

@@ -44,11 +44,11 @@ def test_the_other_task_decides_and_the_study_says_so(tmp_path: Path, capsys: py
     outcome = run_here(tmp_path / "runs", raw)
     kind, petal = outcome.tasks["kind"], outcome.tasks["petal"]
     assert (kind.judged, kind.weight, kind.metric, kind.test, kind.worse) == (False, 0.0, "loss", None, False)
-    assert outcome.improvement == petal.gain
+    assert outcome.improvement == pytest.approx(petal.gain)
     assert outcome.repeated is not None
     assert petal.repeated is not None
     assert outcome.repeated.mean == pytest.approx(petal.repeated.mean)
-    assert outcome.test_improvement == petal.test_gain
+    assert outcome.test_improvement == pytest.approx(petal.test_gain)
     assert outcome.undefined == ()
     assert "not judged, since their metric is not defined on the validation labels: kind" in caveats(outcome)
     lines = summary("tiny", outcome, (), [])

@@ -14,6 +14,7 @@ OWN: dict[str, nn.Module] = {
     "mse": nn.MSELoss(),
     "l1": nn.L1Loss(),
     "huber": nn.HuberLoss(),
+    "poisson": nn.PoissonNLLLoss(),
 }
 CASES = [(kind, loss) for kind, behaviour in TASK_KINDS.items() for loss in behaviour.losses]
 
@@ -29,6 +30,8 @@ def example(kind: str, rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     raw = 3 * torch.randn(shape, generator=generator)
     if kind == "classification":
         targets = torch.randint(3, (rows,), generator=generator)
+    elif kind == "count":
+        targets = torch.randint(9, (rows,), generator=generator).float()
     elif kind == "regression":
         targets = 3 * torch.randn(rows, generator=generator)
     else:

@@ -27,12 +27,12 @@ from mtl_search.training.metrics import (
     value_of,
 )
 
-LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q"), "regression": ()}
+LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q")}
 
 
 def task_of(kind: str, metric: str, params: dict[str, Any] | None = None) -> Task:
     center, scale = (40.0, 7.0) if kind == "regression" else (0.0, 1.0)
-    return Task("t", kind, "main", LABELS[kind], center, scale, "", Component(metric, params or {}), "y")
+    return Task("t", kind, "main", LABELS.get(kind, ()), center, scale, "", Component(metric, params or {}), "y")
 
 
 def example(kind: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,6 +44,9 @@ def example(kind: str) -> tuple[Tensor, Tensor, Tensor]:
     elif kind == "regression":
         targets = torch.randn(60, generator=generator)
         predictions = 40 + 7 * (targets + torch.randn(60, generator=generator))
+    elif kind == "count":
+        predictions = 4 * torch.rand(60, generator=generator)
+        targets = torch.poisson(predictions, generator=generator)
     else:
         shape = (60, 2) if kind == "multilabel" else (60,)
         predictions = torch.rand(shape, generator=generator)
@@ -82,6 +85,10 @@ EXPECTED: dict[tuple[str, str], Any] = {
     ("regression", "mae"): reference.mean_absolute_error,
     ("regression", "r2"): reference.r2_score,
     ("regression", "spearman"): lambda y, p: spearmanr(y, p).statistic,
+    ("count", "deviance"): reference.mean_poisson_deviance,
+    ("count", "rmse"): reference.root_mean_squared_error,
+    ("count", "mae"): reference.mean_absolute_error,
+    ("count", "spearman"): lambda y, p: spearmanr(y, p).statistic,
 }
 
 

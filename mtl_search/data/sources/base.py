@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Columns = dict[str, np.ndarray]
 Rows = TypeVar("Rows")
 SPLITS = ("train", "validation", "test")
-TEXT_FEATURES, NGRAMS = 2**14, 2
+TEXT_FEATURES = 2**14
+NGRAMS = 2
 
 
 class Source(ABC):
