@@ -214,7 +214,7 @@ class FirstTrial(Meter):
     """Ends the process with the first new trial: what a study does after it is not to be waited for."""
 
     def trial_started(self, number: int, recipe: Any) -> None:
-        from mtl_search.execution.cluster import stop_ray
+        from mtl_search.execution.own_ray import stop_ray
 
         began = psutil.Process().create_time()
         hand_over(self._place, "resumed", {"seconds": time.time() - began, "pool_seconds": self.ready - began})

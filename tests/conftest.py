@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from mtl_search.execution.cluster import set_environment, stop_ray
-from mtl_search.execution.own_ray import start_here
+from mtl_search.execution.cluster import set_environment
+from mtl_search.execution.own_ray import start_here, stop_ray
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Ray's start: connect to the cluster that the environment names, or start one on this machine."""
 
-import gc
 import logging
 import os
 from dataclasses import dataclass
@@ -105,21 +104,6 @@ def check_here(resources: ResourcesConfig) -> None:
     if not ray.is_initialized() and not os.environ.get("RAY_ADDRESS"):
         _fitting_here(resources)
         ray_folder()
-
-
-def stop_ray() -> None:
-    """Leave Ray, and end it if ``start_ray`` started it.
-
-    Garbage waits: a reference to one of Ray's objects that any thread frees in mid-shutdown ends the whole process.
-    """
-    collects = gc.isenabled()
-    gc.collect()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _on_cluster(resources: ResourcesConfig, wanted: int) -> Capacity:

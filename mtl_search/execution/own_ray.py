@@ -1,5 +1,6 @@
-"""A Ray of the study's own on this machine, which leaves the cores to the training."""
+"""A Ray of the study's own on this machine, which leaves the cores to the training; and how Ray is left."""
 
+import gc
 import logging
 import os
 import signal
@@ -48,6 +49,21 @@ def start_here(cpus: int) -> None:
     node = ray._private.worker.global_worker.node
     if node is not None:  # its monitor looks ten times a second for lines of logs to show here: nobody asked for them
         node.kill_log_monitor(check_alive=False)
+
+
+def stop_ray() -> None:
+    """Leave Ray, and end it if ``start_ray`` started it.
+
+    Garbage waits: a reference to one of Ray's objects that any thread frees in mid-shutdown ends the whole process.
+    """
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        ray.shutdown()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _start(cpus: int, folder: str) -> None:
@@ -103,7 +119,7 @@ def _whole() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        ray.shutdown()  # where it is up already; its client ends this process where it loses it first
+        stop_ray()  # where it is up already; its client ends this process where it loses it first
         for child in set(me.children(recursive=True)) - before:
             with suppress(psutil.NoSuchProcess):
                 child.kill()

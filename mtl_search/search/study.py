@@ -16,8 +16,9 @@ from ray.tune.error import TuneError
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
-from mtl_search.execution.cluster import Capacity, start_ray, stop_ray
+from mtl_search.execution.cluster import Capacity, start_ray
 from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.execution.own_ray import stop_ray
 from mtl_search.execution.pool import Pool, running
 from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS

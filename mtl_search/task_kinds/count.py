@@ -32,6 +32,7 @@ class Count(NumberKind):
     So exp(raw) * scale is the rate, and the loss is the Poisson likelihood's over the mean count.
     """
 
+    training_mean: ClassVar[float] = 1.0
     losses: ClassVar[Mapping[str, Loss]] = {"poisson": _poisson}
     default_metric: ClassVar[str] = "deviance"
     aliases: ClassVar[Mapping[str, Alias]] = {
@@ -51,7 +52,7 @@ class Count(NumberKind):
         present = train.values[train.mask]
         return Fit(scale=float(present.mean())) if check_spread(place, present, problems) else None
 
-    def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
+    def mean_of(self, raw: Tensor) -> Tensor:
         return raw.clamp(min=_LOWEST).exp()
 
     def own_metrics(self) -> dict[str, type[Any]]:
@@ -70,11 +71,6 @@ class Count(NumberKind):
     def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
         return targets.float().clamp(min=float(np.exp(_LOWEST)))
 
-    def trivial(self, task: FittedTask, targets: Tensor) -> Tensor:
-        import torch
-
-        return torch.ones_like(targets)
-
     def surprisal(self, task: FittedTask, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Of a Poisson distribution whose rate is exp(raw) * scale."""
         import torch
@@ -82,17 +78,6 @@ class Count(NumberKind):
         rate = raw.detach().exp() * task.scale
         drawn = torch.poisson(rate.cpu(), generator=generator).to(raw.device)
         return (raw.exp() * task.scale - drawn * raw).sum()
-
-    def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
-        return raw.clamp(min=_LOWEST).exp()
-
-    def hard_targets(self, raw: Tensor) -> Tensor:
-        return raw.clamp(min=_LOWEST).exp()
-
-    def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
-        import torch
-
-        return torch.ones(rows)
 
     def describe_answer(self, task: FittedTask) -> str:
         return f"a mean count; training mean {task.scale:.4g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,8 +22,13 @@ _LARGE = 2.0**40
 
 
 class NumberKind(TaskKind):
-    """One number a row. Raw outputs are (n,); targets are (value - center) / scale, (n,) float32."""
+    """One number a row. Raw outputs are (n,); targets are (value - center) / scale, (n,) float32.
 
+    Attributes:
+        training_mean: The mean of the training targets in the scaled unit.
+    """
+
+    training_mean: ClassVar[float]
     metric_module: ClassVar[str] = "torchmetrics.regression"
     checks_metric_arguments: ClassVar[bool] = False
     natural_scale: ClassVar[bool] = True
@@ -64,8 +70,31 @@ class NumberKind(TaskKind):
     def targets_in_own_unit(self, task: FittedTask, targets: Tensor) -> Tensor:
         return self.in_own_unit(task, targets)
 
+    @abstractmethod
+    def mean_of(self, raw: Tensor) -> Tensor:
+        """The mean in the scaled unit that raw outputs (n,) stand for, (n,)."""
+
+    def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
+        return self.mean_of(raw)
+
+    def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
+        return self.mean_of(raw)
+
+    def hard_targets(self, raw: Tensor) -> Tensor:
+        return self.mean_of(raw)
+
     def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
         return targets.float()
+
+    def trivial(self, task: FittedTask, targets: Tensor) -> Tensor:
+        import torch
+
+        return torch.full_like(targets, self.training_mean)
+
+    def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
+        import torch
+
+        return torch.full((rows,), self.training_mean)
 
 
 def read_numbers(columns: Sequence[np.ndarray], missing: object) -> tuple[np.ndarray, bool]:

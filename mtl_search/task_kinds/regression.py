@@ -36,6 +36,7 @@ def _huber(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
 class Regression(NumberKind):
     """Raw outputs (n,) are values in the scaled unit: center is the training targets' mean, scale their spread."""
 
+    training_mean: ClassVar[float] = 0.0
     losses: ClassVar[Mapping[str, Loss]] = {"mse": _mse, "l1": _l1, "huber": _huber}
     default_metric: ClassVar[str] = "rmse"
     aliases: ClassVar[Mapping[str, Alias]] = {
@@ -52,13 +53,8 @@ class Regression(NumberKind):
             return None
         return Fit(center=float(present.mean()), scale=float(present.std()))
 
-    def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
+    def mean_of(self, raw: Tensor) -> Tensor:
         return raw
-
-    def trivial(self, task: FittedTask, targets: Tensor) -> Tensor:
-        import torch
-
-        return torch.zeros_like(targets)
 
     def surprisal(self, task: FittedTask, raw: Tensor, generator: torch.Generator) -> Tensor:
         """Of a Gaussian of unit variance in the scaled unit: sign * raw, with a random sign for each row.
@@ -69,17 +65,6 @@ class Regression(NumberKind):
 
         chances = torch.rand(len(raw), *raw.shape[1:], generator=generator).to(raw.device)
         return (raw * torch.where(chances < 0.5, -1.0, 1.0)).sum()
-
-    def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
-        return raw
-
-    def hard_targets(self, raw: Tensor) -> Tensor:
-        return raw
-
-    def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
-        import torch
-
-        return torch.zeros(rows)
 
     def describe_answer(self, task: FittedTask) -> str:
         return f"a value; training mean {task.center:.4g}, spread {task.scale:.4g}"

@@ -30,8 +30,9 @@ from trapped_backbone import SLOW
 from mtl_search.config import ResourcesConfig
 from mtl_search.errors import StudyError
 from mtl_search.execution import trainer
-from mtl_search.execution.cluster import max_resources, set_environment, start_ray, stop_ray
+from mtl_search.execution.cluster import max_resources, set_environment, start_ray
 from mtl_search.execution.jobs import Job, Update
+from mtl_search.execution.own_ray import stop_ray
 from mtl_search.execution.pool import Pool, running
 from mtl_search.training.stages import finished, run_stage
 from mtl_search.training.workspace import Workspace

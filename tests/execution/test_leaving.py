@@ -16,7 +16,8 @@ import ray
 from ray._private import worker
 
 from mtl_search.config import ResourcesConfig
-from mtl_search.execution.cluster import start_ray, stop_ray
+from mtl_search.execution.cluster import start_ray
+from mtl_search.execution.own_ray import stop_ray
 
 
 class Knot:

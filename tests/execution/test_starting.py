@@ -23,7 +23,8 @@ import psutil
 import ray
 
 from mtl_search.config import ResourcesConfig
-from mtl_search.execution.cluster import start_ray, stop_ray
+from mtl_search.execution.cluster import start_ray
+from mtl_search.execution.own_ray import stop_ray
 
 
 def policy(pid):
@@ -56,8 +57,7 @@ import time
 
 import psutil
 
-from mtl_search.execution.cluster import stop_ray
-from mtl_search.execution.own_ray import start_here
+from mtl_search.execution.own_ray import start_here, stop_ray
 
 
 def kin():
@@ -113,8 +113,7 @@ import time
 import psutil
 import ray
 
-from mtl_search.execution.cluster import stop_ray
-from mtl_search.execution.own_ray import start_here
+from mtl_search.execution.own_ray import start_here, stop_ray
 
 
 def hang(most):
