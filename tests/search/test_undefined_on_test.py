@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,10 @@ def test_figures_on_test_are_those_of_the_other_task(storage: Path) -> None:
     assert kind.test_baseline_runs == ()
     assert kind.repeated is not None
     assert petal.test_gain is not None
-    assert petal.repeated_test == outcome.repeated_test
-    assert outcome.test_improvement == petal.test_gain
+    assert petal.repeated_test is not None
+    assert outcome.repeated_test is not None
+    assert asdict(petal.repeated_test) == pytest.approx(asdict(outcome.repeated_test))
+    assert outcome.test_improvement == pytest.approx(petal.test_gain)
     assert len(petal.test_baseline_runs) == 2
     assert outcome.undefined == ("kind",)
 
