@@ -7,6 +7,7 @@ groups fit on two cores and the driver is what is measured.
 import asyncio
 import pickle
 import time
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mtl_search.execution.jobs import Retire, Ticket
 from mtl_search.recipe import seed_from
 from mtl_search.training.files import RESULT_FILE, write_json
+from mtl_search.training.reports import EpochReport, StageResult
 
 if TYPE_CHECKING:
     from mtl_search.training.stages import Stage
@@ -61,10 +63,10 @@ class SimulatedGroups:
         if stage.kind == "evaluation":
             metrics = _metrics(stage, 0)
             resampled = {task: [metric] * stage.draws for task, metric in metrics.items()}
-            result = {"key": stage.key, "kind": stage.kind, "metrics": metrics, "resampled": resampled}
+            result = StageResult(key=stage.key, kind="evaluation", metrics=metrics, resampled=resampled)
             await mailbox.finish.remote(*who, ticket, result)
             return []
-        history: list[dict[str, Any]] = []
+        history: list[EpochReport] = []
         epochs = (stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task).epochs
         seconds, stopped, busy = self._epoch_seconds if stage.kind == "joint" else 0.0, False, list[Span]()
         for epoch in range(1, epochs + 1):
@@ -73,14 +75,14 @@ class SimulatedGroups:
             if seconds:
                 busy.append((began, time.monotonic()))
             history.append(_report(stage, epoch, history, seconds))
-            await mailbox.report.remote(*who, ticket, {**history[-1], "group": who[0]})
+            await mailbox.report.remote(*who, ticket, replace(history[-1], group=who[0]))
             if epoch < epochs and not await mailbox.proceed.remote(*who, ticket, epoch):
                 stopped = True
                 break
         result = _result(stage, history, stopped)
         if not stopped:
             folder = Path(stage.folder)
-            write_json(folder / RESULT_FILE, result)
+            write_json(folder / RESULT_FILE, result.to_dict())
             (folder / "model.safetensors").touch()
         await mailbox.finish.remote(*who, ticket, result)
         return busy
@@ -100,46 +102,44 @@ def _metrics(stage: "Stage", epoch: int) -> dict[str, float]:
     return metrics
 
 
-def _report(stage: "Stage", epoch: int, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+def _report(stage: "Stage", epoch: int, history: list[EpochReport], seconds: float) -> EpochReport:
     metrics = _metrics(stage, epoch)
     objective, tasks = stage.objective, list(stage.objective.goals)
     score = objective.score(metrics) if objective.compares or objective.kind in tasks else 0.0
-    return {
-        "epoch": epoch,
-        "score": score,
-        "best_score": max([score, *(report["best_score"] for report in history)]),
-        **({"improvement": objective.improvement(metrics)} if objective.compares else {}),
-        "metrics": metrics,
-        "validation_loss": dict.fromkeys(tasks, 0.5),
-        "training_loss": dict.fromkeys(tasks, 0.4),
-        "weights": dict.fromkeys(tasks, 1.0),
-        "cosines": {},
-        "lr": 1e-3,
-        "seconds": seconds,
-    }
+    return EpochReport(
+        epoch,
+        score,
+        best_score=max([score, *(report.best_score for report in history)]),
+        metrics=metrics,
+        validation_loss=dict.fromkeys(tasks, 0.5),
+        training_loss=dict.fromkeys(tasks, 0.4),
+        weights=dict.fromkeys(tasks, 1.0),
+        lr=1e-3,
+        seconds=seconds,
+        improvement=objective.improvement(metrics) if objective.compares else None,
+    )
 
 
-def _result(stage: "Stage", history: list[dict[str, Any]], stopped: bool) -> dict[str, Any]:
-    best = max(history, key=lambda report: report["score"])
-    seconds = sum(report["seconds"] for report in history)
-    steps = dict.fromkeys(("base", "single", "fused", "joint"), best["metrics"])
-    return {
-        "key": stage.key,
-        "kind": stage.kind,
-        "tasks": list(stage.tasks),
-        "metrics": best["metrics"],
-        "best_epoch": best["epoch"],
-        "best_score": best["best_score"],
-        "history": history,
-        "stopped": stopped,
-        "affinity": {},
-        "parameters": 1000,
-        "multiply_adds": 1000,
-        "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
-        "steps": steps if stage.kind == "joint" else {},
-        "seconds": seconds,
-        "epoch_seconds": history[0]["seconds"],
-        "peak_mib": 10.0,
-        "wall_seconds": seconds,
-        "worker_seconds": seconds,
-    }
+def _result(stage: "Stage", history: list[EpochReport], stopped: bool) -> StageResult:
+    best = max(history, key=lambda report: report.score)
+    seconds = sum(report.seconds for report in history)
+    steps = dict.fromkeys(("base", "single", "fused", "joint"), best.metrics)
+    return StageResult(
+        key=stage.key,
+        kind=stage.kind,
+        tasks=stage.tasks,
+        metrics=best.metrics,
+        best_epoch=best.epoch,
+        best_score=best.best_score,
+        history=tuple(history),
+        stopped=stopped,
+        parameters=1000,
+        multiply_adds=1000,
+        recipe=stage.recipe.to_dict() if stage.kind == "joint" else {},
+        steps=steps if stage.kind == "joint" else {},
+        seconds=seconds,
+        epoch_seconds=history[0].seconds,
+        peak_mib=10.0,
+        wall_seconds=seconds,
+        worker_seconds=seconds,
+    )

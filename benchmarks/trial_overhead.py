@@ -97,8 +97,8 @@ class Stopwatch(PartialWatcher):
     def trial_started(self, number: int, recipe: Any) -> None:
         self.begin = self.begin or time.perf_counter()
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        self.training += report["seconds"]
+    def trial_reported(self, number: int, report: Any) -> None:
+        self.training += report.seconds
 
     def trial_ended(self, trial: Any) -> None:
         self.end = time.perf_counter()

@@ -7,6 +7,7 @@ from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.statistics import Estimate
+from mtl_search.training.reports import EpochReport
 
 METRICS = {"kind": "accuracy", "petal": "rmse"}
 STEPS = {"base": 0.5, "single": 0.8, "fused": 0.6, "joint": 0.9}
@@ -43,21 +44,20 @@ def recipe_of(depth: int = 3, lr: float = 3e-4) -> Recipe:
     )
 
 
-def report_of(epoch: int, improvement: float, best: float | None = None) -> dict[str, Any]:
+def report_of(epoch: int, improvement: float, best: float | None = None) -> EpochReport:
     """What a worker says of an epoch."""
-    return {
-        "epoch": epoch,
-        "score": improvement,
-        "best_score": improvement if best is None else best,
-        "improvement": improvement,
-        "metrics": {"kind": 0.9, "petal": 0.2},
-        "validation_loss": {"kind": 0.3, "petal": 0.1},
-        "training_loss": {"kind": 0.2, "petal": 0.1},
-        "weights": {"kind": 1.2, "petal": 0.8} if epoch else {},
-        "cosines": {},
-        "lr": 1e-3,
-        "seconds": 0.5,
-    }
+    return EpochReport(
+        epoch,
+        improvement,
+        best_score=improvement if best is None else best,
+        metrics={"kind": 0.9, "petal": 0.2},
+        validation_loss={"kind": 0.3, "petal": 0.1},
+        training_loss={"kind": 0.2, "petal": 0.1},
+        weights={"kind": 1.2, "petal": 0.8} if epoch else {},
+        lr=1e-3,
+        seconds=0.5,
+        improvement=improvement,
+    )
 
 
 def record_of(number: int, state: str = "complete", value: float | None = 5.0, **parts: Any) -> TrialRecord:

@@ -97,7 +97,10 @@ class MadeUp:
 
     def _leave(self, job: str, metrics: dict[str, float], stopped: bool) -> None:
         weights = [dict.fromkeys(self.tasks, 1.0 + 0.1 * epoch) if epoch else {} for epoch in range(4)]
-        history = [{"epoch": epoch, "weights": each, "metrics": metrics} for epoch, each in enumerate(weights)]
+        history = [
+            {"epoch": epoch, "score": 0.0, "best_score": 0.0, "weights": each, "metrics": metrics}
+            for epoch, each in enumerate(weights)
+        ]
         result = {"metrics": metrics, "best_epoch": 3, "history": history, "steps": {}, "recipe": {}}
         folder = self.folder.trials / job
         write_json(folder / ("stopped.json" if stopped else "result.json"), result)

@@ -17,6 +17,7 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.study import Study
 from mtl_search.search.watchers import PartialWatcher, StudyWatcher
+from mtl_search.training.reports import EpochReport
 
 
 def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
@@ -71,8 +72,8 @@ class Story(PartialWatcher):
         self.started[number] = recipe
         self.epochs[number] = []
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        self.epochs[number].append(report["epoch"])
+    def trial_reported(self, number: int, report: EpochReport) -> None:
+        self.epochs[number].append(report.epoch)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self.ended.append(trial)

@@ -19,6 +19,7 @@ from mtl_search.display.words import sparkline
 from mtl_search.recipe import Component, Schedule
 from mtl_search.search.contenders import controls_of, default_contender
 from mtl_search.search.record import TrialRecord
+from mtl_search.training.reports import EpochReport, StageResult
 
 KEYS = {
     *("sharing", "sharing.depth", "fusion", "base", "base.epochs", "transfer", "auxiliary"),
@@ -101,8 +102,8 @@ def test_the_board_says_which_group_trains_what() -> None:
     progress, board = at_work(4)
     for number in (3, 4):
         progress.started(number)
-    progress.heard(3, "trial 3", {"epoch": 2, "group": "group-1"})
-    progress.heard(("single-task", "petal"), "single-task petal", {"epoch": 7, "group": "group-0"})
+    progress.heard(3, "trial 3", EpochReport(2, 0.0, 0.0, group="group-1"))
+    progress.heard(("single-task", "petal"), "single-task petal", EpochReport(7, 0.0, 0.0, group="group-0"))
     board.recipes[3], board.scores[3] = "hard depth=1", "+0.40"
     assert told(board)[-3:] == [
         "group-0 single-task petal, epoch 7",
@@ -110,7 +111,7 @@ def test_the_board_says_which_group_trains_what() -> None:
         "2 more preparing trial 4, or idle",
     ]
     progress.ended(("single-task", "petal"))
-    progress.heard(3, "trial 3", {"epoch": 3, "group": "group-0"})  # group-1 died
+    progress.heard(3, "trial 3", EpochReport(3, 0.0, 0.0, group="group-0"))  # group-1 died
     assert told(board)[-3:] == [
         "group-0 trial 3, epoch 3, 0 s +0.40 hard depth=1",
         "group-1 preparing trial 4, or idle",
@@ -122,7 +123,7 @@ def test_the_board_shows_no_more_groups_than_fit() -> None:
     progress, board = at_work(100)
     for number in range(20):
         progress.started(number)
-        progress.heard(number, f"trial {number}", {"epoch": 0, "group": f"group-{number}"})
+        progress.heard(number, f"trial {number}", EpochReport(0, 0.0, 0.0, group=f"group-{number}"))
     lines = told(board)
     assert len(lines) < 24
     assert lines[-3:] == ["group-7 trial 7, epoch 0, 0 s", "12 more 12 at work", "80 more idle"]
@@ -133,7 +134,7 @@ def test_a_long_recipe_leaves_room_for_the_rest() -> None:
     progress.trial_ended(TrialRecord(0, "complete", 1.0, seconds=20.0))
     board.ended.append(("0", "complete", "+1.00 %", "word " * 100))
     progress.started(1)
-    progress.heard(1, "trial 1", {"epoch": 0, "group": "group-0"})
+    progress.heard(1, "trial 1", EpochReport(0, 0.0, 0.0, group="group-0"))
     board.recipes[1] = "word " * 100
     lines = told(board)
     assert lines[-1].startswith("group-0 trial 1, epoch 0, 0 s word word")
@@ -158,7 +159,7 @@ def piped(log: Path | None = None, config: StudyConfig = CONFIG, **more: bool) -
     return Display(stream, config, {"petal": "rmse"}, {"sharing", "sharing.depth"}, log, **more), stream
 
 
-RESULT = {"metrics": {"petal": 0.25}, "best_epoch": 3, "seconds": 1.5, "wall_seconds": 2.0, "best_score": 1.25}
+RESULT = StageResult(metrics={"petal": 0.25}, best_epoch=3, seconds=1.5, wall_seconds=2.0, best_score=1.25)
 LINES = [
     "2 worker groups ready",
     "single-task petal: rmse 0.25 (best epoch 3, 1.5 s); 1 of 3, about 2 s left",
@@ -179,7 +180,7 @@ LINES = [
 def whole_study(display: Display) -> None:
     display.pool_started(2)
     display.baseline_ended(DEFAULT_MODELS, "petal", 0, RESULT, "")
-    display.baseline_ended(DEFAULT_MODELS, "petal", 2, {**RESULT, "cached": True}, "")
+    display.baseline_ended(DEFAULT_MODELS, "petal", 2, replace(RESULT, cached=True), "")
     display.baseline_ended(DEFAULT_MODELS, "petal", 1, RESULT, "")
     display.noted("the rows are few")
     for number, state, more in (
@@ -188,7 +189,7 @@ def whole_study(display: Display) -> None:
         (2, "complete", {"duplicate_of": 0}),
     ):
         display.trial_started(number, recipe())
-        display.trial_reported(number, {"epoch": 1, "best_score": 0.5, "group": "group-0"})
+        display.trial_reported(number, EpochReport(1, 0.5, 0.5, group="group-0"))
         value = 1.25 if state == "complete" else None
         display.trial_ended(TrialRecord(number, state, value, recipe(), seconds=40.0, **more))
     display.repeat_started(0, 3, recipe())

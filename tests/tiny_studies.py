@@ -9,6 +9,8 @@ from mtl_search.execution.jobs import Job
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.training.reports import StageResult
+from mtl_search.training.results import read_result
 from mtl_search.training.stages import CLOCKED, Stage
 from mtl_search.training.workspace import Workload
 
@@ -60,17 +62,16 @@ def jobs(study: Workload, of: Recipe, folder: Path, name: str = "", **options: A
     return [*singles, Job(stage.folder, stage, tuple(job.key for job in singles), **options)]
 
 
-def told(result: dict[str, Any] | None) -> dict[str, Any]:
-    """A result without what the clock says."""
-    assert result is not None
-    timed = {*CLOCKED, "cached"}
+def told(stage_result: StageResult | None) -> dict[str, Any]:
+    """A result as it is stored, without what the clock says."""
+    assert stage_result is not None
+    result = stage_result.to_dict()
+    timed = set(CLOCKED)
     history = [{name: value for name, value in epoch.items() if name not in timed} for epoch in result["history"]]
     return {name: value for name, value in result.items() if name not in timed} | {"history": history}
 
 
 def files(folder: str) -> tuple[bytes, dict[str, Any]]:
     """What a finished stage left: the model's bytes and its result."""
-    from mtl_search.training.files import read_json
-
     assert sorted(path.name for path in Path(folder).iterdir()) == ["model.safetensors", "result.json"]
-    return (Path(folder) / "model.safetensors").read_bytes(), told(read_json(Path(folder) / "result.json"))
+    return (Path(folder) / "model.safetensors").read_bytes(), told(read_result(Path(folder) / "result.json"))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,7 @@ from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.reliability import Reliability
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
+from mtl_search.training.reports import EpochReport, StageResult
 
 _MOST_TASKS = 6
 """Of a line."""
@@ -103,30 +104,30 @@ class Display:
             of = "" if self._progress.trials is None else f" of {self._progress.trials}"
             self.say(f"{self._progress.done}{of} trials were done before")
 
-    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+    def base_reported(self, name: str, report: EpochReport) -> None:
         """Show an epoch of the base."""
-        metrics = ", ".join(f"{task} {value:.4g}" for task, value in report["metrics"].items())
-        self._board.phase = f"base ({name}), epoch {report['epoch']}: {metrics}"
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in report.metrics.items())
+        self._board.phase = f"base ({name}), epoch {report.epoch}: {metrics}"
         self._progress.heard("base", f"base {name}", report)
 
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+    def base_ended(self, name: str, result: StageResult | None, reason: str) -> None:
         """Show how the base came out."""
         self._progress.ended("base")
         if result is None:
             self._note(f"base ({name}) failed: {reason}")
             return
         self._board.phase = f"base ({name}) is there, training single-task models"
-        metrics = ", ".join(f"{task} {value:.4g}" for task, value in result["metrics"].items())
-        how = "found in the cache" if result.get("cached") else f"{result['wall_seconds']:.1f} s"
-        self._note(f"base ({name}): {metrics} (best epoch {result['best_epoch']}, {how})")
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in result.metrics.items())
+        how = "found in the cache" if result.cached else f"{result.wall_seconds:.1f} s"
+        self._note(f"base ({name}): {metrics} (best epoch {result.best_epoch}, {how})")
 
-    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None:
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: EpochReport) -> None:
         """A single-task model has finished an epoch."""
         name = _name(contender, task, seed)
         self._progress.heard(("single-task", name), f"single-task {name}", report)
 
     def baseline_ended(
-        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+        self, contender: Contender, task: str, seed: int, result: StageResult | None, reason: str
     ) -> None:
         """A single-task model is done."""
         name = _name(contender, task, seed)
@@ -134,11 +135,11 @@ class Display:
         if result is None:
             came_to = f"failed: {reason}"
         else:
-            if not result.get("cached"):
-                self._board.baseline_seconds.append(result["seconds"])
-            how = "from cache" if result.get("cached") else f"{result['seconds']:.1f} s"
-            value = f"{self._metrics[task]} {result['metrics'][task]:.4g}"
-            came_to = f"{value} (best epoch {result['best_epoch']}, {how})"
+            if not result.cached:
+                self._board.baseline_seconds.append(result.seconds)
+            how = "from cache" if result.cached else f"{result.seconds:.1f} s"
+            value = f"{self._metrics[task]} {result.metrics[task]:.4g}"
+            came_to = f"{value} (best epoch {result.best_epoch}, {how})"
         if contender.name != DEFAULT:  # of the many others ``contender_trained`` says what they come to
             self._board.controls += 1
         else:
@@ -163,15 +164,15 @@ class Display:
         """A trial's recipe is run again."""
         self._board.repeats[number, seed] = None
 
-    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None:
+    def repeat_reported(self, number: int, seed: int, report: EpochReport) -> None:
         """A repeat has finished an epoch."""
         self._progress.heard(("repeat", number, seed), f"trial {number} again, seed {seed}", report)
 
-    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None:
+    def repeat_ended(self, number: int, seed: int, result: StageResult | None, reason: str) -> None:
         """A repeat is done."""
         self._progress.ended(("repeat", number, seed))
-        self._board.repeats[number, seed] = 0.0 if result is None else result["wall_seconds"]
-        score = "" if result is None else f"{result['best_score']:+.2f} {self._board.unit}".rstrip()
+        self._board.repeats[number, seed] = 0.0 if result is None else result.wall_seconds
+        score = "" if result is None else f"{result.best_score:+.2f} {self._board.unit}".rstrip()
         self._board.ended.append((str(number), f"seed {seed}", score, reason))
         told = score or f"failed: {reason}"
         self._note(f"trial {number} again, seed {seed}: {told}; {self._board.repeats_count()}")
@@ -185,9 +186,9 @@ class Display:
         self._board.recipes[number] = recipe_words(recipe, self._searched)
         self._progress.started(number)
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+    def trial_reported(self, number: int, report: EpochReport) -> None:
         """A trial has finished an epoch."""
-        self._board.scores[number] = f"{report['best_score']:+.2f}"
+        self._board.scores[number] = f"{report.best_score:+.2f}"
         self._progress.heard(number, f"trial {number}", report)
 
     def trial_ended(self, trial: TrialRecord) -> None:

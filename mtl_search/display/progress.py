@@ -5,13 +5,13 @@ Groups are known by the reports of the epochs that they finish, so a group says 
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 from mtl_search.display.words import duration
 from mtl_search.search.record import TrialRecord
+from mtl_search.training.reports import EpochReport
 
 COUNTED = ("complete", "pruned", "failed")
 """States that use up the budget; an interrupted trial is tried again."""
@@ -57,7 +57,7 @@ class Progress:
         """A trial begins."""
         self.running[number] = self.clock()
 
-    def heard(self, job: object, what: str, report: Mapping[str, Any]) -> None:
+    def heard(self, job: object, what: str, report: EpochReport) -> None:
         """A group has finished an epoch.
 
         Args:
@@ -65,9 +65,9 @@ class Progress:
             what: In words.
             report: Of the epoch, with its ``group`` where one is known.
         """
-        if group := report.get("group"):
+        if report.group:
             self.ended(job)  # where a group died, another one has its job
-            self._at[group] = (job, f"{what}, epoch {report['epoch']}")
+            self._at[report.group] = (job, f"{what}, epoch {report.epoch}")
 
     def ended(self, job: object) -> None:
         """A job has ended, and its group is free."""

@@ -1,9 +1,9 @@
 """Entries of the ledger: one job each, with its whole story as the mailbox knows it."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.training.reports import EpochReport, StageResult
 
 
 @dataclass
@@ -30,12 +30,12 @@ class Entry:
     state: JobState = JobState.WAITING
     attempt: int = 0
     owner: tuple[str, str] | None = None
-    reports: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[EpochReport] = field(default_factory=list)
     seen: int = 0
     stop: bool = False
     forgotten: bool = False
     verdicts: dict[int, bool] = field(default_factory=dict)
-    result: dict[str, Any] | None = None
+    result: StageResult | None = None
     reason: str = ""
     faults: int = 0
     silence: float = 0.0
@@ -43,16 +43,16 @@ class Entry:
     @property
     def heard(self) -> int:
         """The epoch that is to be reported next."""
-        return int(self.reports[-1]["epoch"]) + 1 if self.reports else 0
+        return self.reports[-1].epoch + 1 if self.reports else 0
 
     def end(self, state: JobState, reason: str = "") -> None:
         """Nothing more will come of it."""
         self.state, self.reason, self.owner = state, reason, None
 
-    def hear(self, report: dict[str, Any]) -> bool:
+    def hear(self, report: EpochReport) -> bool:
         """Take an epoch's report; whether it is new, and not heard before from an attempt that died."""
         self.silence = 0.0
-        new = int(report["epoch"]) >= self.heard
+        new = report.epoch >= self.heard
         if new:
             self.reports.append(report)
             self.faults = 0
@@ -60,5 +60,5 @@ class Entry:
 
     def news(self, epoch: int) -> Update:
         """What there is to tell a reader who waits for an epoch."""
-        reports = [report for report in self.reports if report["epoch"] >= epoch]
+        reports = [report for report in self.reports if report.epoch >= epoch]
         return Update(reports, self.state, self.result, self.reason, self.attempt)

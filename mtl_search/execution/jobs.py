@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from mtl_search.errors import TrialError
+from mtl_search.training.reports import EpochReport, StageResult
 
 
 class JobState(StrEnum):
@@ -74,9 +75,9 @@ class Update:
         attempts: How often the job was handed to a worker group.
     """
 
-    reports: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[EpochReport] = field(default_factory=list)
     state: JobState = JobState.WAITING
-    result: dict[str, Any] | None = None
+    result: StageResult | None = None
     reason: str = ""
     attempts: int = 0
 

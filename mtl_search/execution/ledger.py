@@ -5,11 +5,11 @@ or ended.
 """
 
 from collections import Counter, deque
-from typing import Any
 
 from mtl_search.execution.entries import Entry
 from mtl_search.execution.faults import DIED, verdict
 from mtl_search.execution.jobs import Job, JobState, Ticket
+from mtl_search.training.reports import EpochReport, StageResult
 
 MAX_BARREN = 5
 """A group that started this often without taking a single job is lost: something else kills it."""
@@ -131,7 +131,7 @@ class Ledger:
         if self.problem:
             self._end_all()
 
-    def hear(self, entry: Entry, report: dict[str, Any]) -> None:
+    def hear(self, entry: Entry, report: EpochReport) -> None:
         """Take an epoch's report; one heard before, from the attempt that died, is passed over."""
         if entry.hear(report) and entry.owner is not None:
             self._broken.pop(entry.owner[0], None)
@@ -205,7 +205,7 @@ class Ledger:
                 self._queue.appendleft(key)
         self.tickets = {place: ticket for place, ticket in self.tickets.items() if place[0] != group}
 
-    def finish(self, entry: Entry, result: dict[str, Any], closing: bool) -> None:
+    def finish(self, entry: Entry, result: StageResult, closing: bool) -> None:
         """Take a job's result; one that stopped though nobody asked for it gave way for its group's sake, and goes on.
 
         Args:
@@ -213,14 +213,14 @@ class Ledger:
             result: As its group tells it.
             closing: Whether every job is to stop.
         """
-        if result.get("stopped") and not (entry.stop or closing):
+        if result.stopped and not (entry.stop or closing):
             entry.state, entry.owner = JobState.WAITING, None
             self._queue.appendleft(entry.job.key)
             return
         if entry.owner is not None:
             self._broken.pop(entry.owner[0], None)
         entry.result = result
-        self.end(entry, JobState.CANCELLED if result.get("stopped") else JobState.DONE)
+        self.end(entry, JobState.CANCELLED if result.stopped else JobState.DONE)
 
     def running(self) -> dict[str, str]:
         """Key of the running job, or ``""``, by joined group."""

@@ -23,6 +23,7 @@ from mtl_search.execution.entries import Entry
 from mtl_search.execution.hangs import Warden
 from mtl_search.execution.jobs import Job, JobState, Rejoin, Retire, Ticket, Update
 from mtl_search.execution.ledger import Ledger
+from mtl_search.training.reports import EpochReport, StageResult
 
 LOCKSTEP_PATIENCE = 15.0
 """Seconds after which a job no longer waits for its reader (which may have died and come back)."""
@@ -182,7 +183,7 @@ class Mailbox:
             ticket = self._ledger.tickets.get(place)
             return ticket or (Retire() if self._closed or self._ledger.stale(place) else None)
 
-    async def report(self, group: str, incarnation: str, ticket: Ticket, report: dict[str, Any]) -> Rejoin | None:
+    async def report(self, group: str, incarnation: str, ticket: Ticket, report: EpochReport) -> Rejoin | None:
         """Hear of a finished epoch."""
         return await self._told((group, incarnation, ticket), lambda entry: self._ledger.hear(entry, report))
 
@@ -210,7 +211,7 @@ class Mailbox:
             entry.silence = 0.0
             return entry.verdicts.setdefault(epoch, not (entry.stop or self._closed or group in self._resting))
 
-    async def finish(self, group: str, incarnation: str, ticket: Ticket, result: dict[str, Any]) -> Rejoin | None:
+    async def finish(self, group: str, incarnation: str, ticket: Ticket, result: StageResult) -> Rejoin | None:
         """Hear that a job is done, or that it stopped as it was told to."""
         who = (group, incarnation, ticket)
         return await self._told(who, lambda entry: self._ledger.finish(entry, result, self._closed))

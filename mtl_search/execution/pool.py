@@ -28,6 +28,7 @@ from mtl_search.execution.jobs import Job, JobError, JobState, Update
 from mtl_search.execution.mailbox import Mailbox
 from mtl_search.execution.reach import Home
 from mtl_search.execution.trainer import GroupTrainer
+from mtl_search.training.reports import StageResult
 from mtl_search.training.workspace import Workload
 
 JOIN_TIMEOUT = 300.0
@@ -178,7 +179,7 @@ class Pool:
             looks = [self.mailbox.follow.remote(job.key, awaited[job.key], 1.0) for job in pending]
             for job, update in zip(pending, self._ask(looks), strict=True):
                 if update.reports:
-                    awaited[job.key] = update.reports[-1]["epoch"] + 1
+                    awaited[job.key] = update.reports[-1].epoch + 1
                 if heard is not None and (update.reports or update.state.ended):
                     heard(job, update)
                 if update.state.ended:
@@ -187,7 +188,7 @@ class Pool:
             self.check()
         return [last[job.key] for job in jobs]
 
-    def results(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[dict[str, Any]]:
+    def results(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[StageResult]:
         """Run jobs that must all succeed.
 
         Raises:

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 import traceback
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mtl_search.execution.faults import LESS_MEMORY, lacks_memory
 from mtl_search.execution.jobs import Rejoin, Retire, Ticket
 from mtl_search.execution.reach import check_here
 from mtl_search.execution.streams import pick_beside
+from mtl_search.training.reports import EpochReport, StageResult
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
 from mtl_search.training.world import World, use_threads
@@ -79,9 +81,9 @@ class JobControl:
     def __init__(self, messages: Messages, ticket: Ticket) -> None:
         self._messages, self._ticket = messages, ticket
 
-    def report(self, epoch: dict[str, Any]) -> None:
+    def report(self, epoch: EpochReport) -> None:
         """Send an epoch's report. Who trained it stands in the message alone: results are the same on every group."""
-        self._messages.say("report", self._ticket, {**epoch, "group": self._messages.group})
+        self._messages.say("report", self._ticket, replace(epoch, group=self._messages.group))
 
     def proceed(self, epoch: int) -> bool:
         """Ask for an epoch's verdict."""
@@ -158,7 +160,7 @@ def _carry_out(ticket: Ticket, workspace: Workspace, messages: Messages) -> None
         stage: Stage = pickle.loads(ticket.job.payload)  # noqa: S301  packed by this study's own driver
         done = finished(stage) if world.rank == 0 else None  # another rank's node may see the folder as it was before
         if world.agree(done is not None):
-            result = {**(done or {}), "cached": True}
+            result = replace(done or StageResult(), cached=True)  # rank 0's counts
         else:
             result = run_stage(stage, workspace, JobControl(messages, ticket))
     except ForgottenError:

@@ -72,14 +72,14 @@ def outcome_of_trial(
 def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) -> dict[str, Any]:
     """The study's outcome with another model in the winner's place; what was measured of the winner alone goes."""
     result = point.result
-    if "recipe" not in result:
+    if result.recipe is None:
         raise StudyError(f"trial {point.trial} was trained by an older version: only the winner can be exported")
     tasks = {}
     for name, task in written["tasks"].items():
         tasks[name] = task | {
             "validation": point.metrics[name],
             "gain": point.gains[name],
-            "steps": {step: metrics[name] for step, metrics in result["steps"].items()},
+            "steps": {step: metrics[name] for step, metrics in result.steps.items()},
             **dict.fromkeys(("test", "test_baseline", "test_gain", "repeated", "repeated_test", "rows_test")),
             "test_baseline_runs": [],
             "worse": None,  # nobody has looked
@@ -88,13 +88,13 @@ def _outcome_of(point: Point, written: Mapping[str, Any], improvement: float) ->
     return {
         **written,
         "number": point.trial,
-        "recipe": result["recipe"],
+        "recipe": dict(result.recipe),
         "folder": str(point.folder),
         "improvement": improvement,
         "tasks": tasks,
         "best_epoch": point.epoch,
-        "parameters": result["parameters"],
-        "multiply_adds": result["multiply_adds"],
+        "parameters": result.parameters,
+        "multiply_adds": result.multiply_adds or 0,
         "repeated": repeated.get(point.trial),
         **dict.fromkeys(("test_improvement", "repeated_test", "rows_test", "first_improvement")),
         **dict.fromkeys(("challenger", "proposal", "reach")),

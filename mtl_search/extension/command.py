@@ -28,6 +28,7 @@ from mtl_search.extension.judging import SPLITS, figures, judge, moved
 from mtl_search.extension.request import Request, read_request
 from mtl_search.models.growing import grown_state
 from mtl_search.training.metrics import task_goals
+from mtl_search.training.reports import EpochReport
 from mtl_search.training.world import World
 
 Say = Callable[[str], None]
@@ -198,13 +199,13 @@ class Told:
         self._stage, self._say = stage, say
         self._next = time.monotonic() + _PAUSE
 
-    def report(self, epoch: dict[str, Any]) -> None:
+    def report(self, epoch: EpochReport) -> None:
         """Tell of an epoch, if the last line is old enough."""
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _PAUSE
-        metrics = ", ".join(f"{task} {value:.4g}" for task, value in epoch["metrics"].items())
-        self._say(f"training {self._stage}: epoch {epoch['epoch']}, validation: {metrics}")
+        metrics = ", ".join(f"{task} {value:.4g}" for task, value in epoch.metrics.items())
+        self._say(f"training {self._stage}: epoch {epoch.epoch}, validation: {metrics}")
 
     def proceed(self, epoch: int) -> bool:
         """Always go on."""

@@ -14,15 +14,15 @@ def weights(overview: Overview) -> Figure:
     sentence = "The weight that each task's loss had in the winner's joint training, mean over the steps of an epoch."
     if overview.outcome is None:
         return Figure(title, sentence, reason="the study has not ended, so there is no winner")
-    history = [report for report in overview.winner_history if report["weights"]]
+    history = [report for report in overview.winner_history if report.weights]
     rows = [
-        {"epoch": report["epoch"], "task": task, "weight": weight, "said": label(weight)}
+        {"epoch": report.epoch, "task": task, "weight": weight, "said": label(weight)}
         for report in history
-        for task, weight in report["weights"].items()
+        for task, weight in report.weights.items()
     ]
     if not rows:
         return Figure(title, sentence, reason="the winner was not trained jointly, or its files are gone")
-    tasks = list(history[0]["weights"])
+    tasks = list(history[0].weights)
     told = tooltip(("epoch", "epoch"), ("task", "task"), ("said", "weight"))
     if len(tasks) > MANY:
         epoch = {"field": "epoch", "type": "ordinal", "title": "epoch", "axis": {"labelAngle": 0, "labelOverlap": True}}

@@ -21,6 +21,7 @@ from mtl_search.search.jobs import Jobs
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.objective import Objective
+from mtl_search.training.reports import StageResult
 from mtl_search.training.results import result_in
 from mtl_search.training.stages import Stage, finished
 
@@ -39,7 +40,7 @@ class Baseline:
     contender: Contender
     metrics: Mapping[int, float]
     stages: Mapping[int, Stage]
-    result: Mapping[str, Any]
+    result: StageResult
 
     @property
     def mean(self) -> float:
@@ -135,7 +136,7 @@ class Baselines:
             result = self._result(contender, task, seed)
             if result is None:
                 continue
-            score = self.objective.goals[task].signed(result["metrics"][task])
+            score = self.objective.goals[task].signed(result.metrics[task])
             if task not in best or score > best[task][0]:
                 best[task] = score, contender
         chosen = {contender.name: contender for _, contender in best.values()}
@@ -207,16 +208,16 @@ class Baselines:
     def epoch_seconds(self) -> float:
         """Seconds of an epoch of every task's default single-task model, one after the other."""
         results = [self._result(self._default, task, self.choosing[0]) for task in self.objective.goals]
-        return float(sum(result["wall_seconds"] / len(result["history"]) for result in results))
+        return float(sum(result.wall_seconds / len(result.history) for result in results))
 
     def under_trained(self) -> dict[str, int]:
         """Tasks whose baseline was still getting better in its last epoch, on most seeds: that epoch's number."""
         found = {}
         for task, baseline in self.by_task.items():
             results = [self._result(baseline.contender, task, seed) for seed in baseline.metrics]
-            last = [result["best_epoch"] == result["history"][-1]["epoch"] for result in results]
+            last = [result.best_epoch == result.history[-1].epoch for result in results]
             if 2 * sum(last) > len(last):
-                found[task] = int(results[0]["best_epoch"])
+                found[task] = results[0].best_epoch
         return found
 
     def _key_of(self, contender: Contender) -> tuple[str, ...]:
@@ -230,7 +231,7 @@ class Baselines:
         goal, jobs = self.objective.goals[task], self.jobs(self.choosing[0])
         stage, update = self._models[DEFAULT, task, self.choosing[0]]
         assert update.result is not None
-        best, found, seen = goal.signed(update.result["metrics"][task]), None, {stage.key}
+        best, found, seen = goal.signed(update.result.metrics[task]), None, {stage.key}
         for trial in trials:
             if trial.recipe is None:
                 continue
@@ -239,10 +240,10 @@ class Baselines:
                 continue
             seen.add(stage.key)
             told = result_in(stage.home)  # the model itself is looked at where it would count
-            if told is None or goal.signed(told["metrics"][task]) <= best:
+            if told is None or goal.signed(told.metrics[task]) <= best:
                 continue
             if (result := finished(stage)) is not None:
-                best, found = goal.signed(result["metrics"][task]), (trial.number, trial.recipe)
+                best, found = goal.signed(result.metrics[task]), (trial.number, trial.recipe)
         return found
 
     def _ranked(self, task: str) -> list[Contender]:
@@ -251,7 +252,7 @@ class Baselines:
 
         def score(contender: Contender) -> float:
             seeds = [seed for seed in self.choosing if self._result(contender, task, seed) is not None]
-            return fmean(goal.signed(self._result(contender, task, seed)["metrics"][task]) for seed in seeds)
+            return fmean(goal.signed(self._result(contender, task, seed).metrics[task]) for seed in seeds)
 
         sound = [
             contender
@@ -280,7 +281,7 @@ class Baselines:
     def _baseline(self, contender: Contender, task: str, seeds: Sequence[int]) -> Baseline:
         seeds = [seed for seed in seeds if self._result(contender, task, seed) is not None]
         models = {seed: self._models[contender.name, task, seed] for seed in seeds}
-        metrics = {seed: update.result["metrics"][task] for seed, (_, update) in models.items() if update.result}
+        metrics = {seed: update.result.metrics[task] for seed, (_, update) in models.items() if update.result}
         first = models[seeds[0]][1].result
         assert first is not None
         return Baseline(contender, metrics, {seed: stage for seed, (stage, _) in models.items()}, first)

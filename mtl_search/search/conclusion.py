@@ -150,7 +150,7 @@ class Conclusion:
         if not verdict.worse or len(self.groups) < 2:
             return None
         baselines = self.baselines.by_task.values()
-        alone = sum(baseline.result["parameters"] for baseline in baselines)
+        alone = sum(baseline.result.parameters for baseline in baselines)
         shape = self.workload.data.preparation.feature_shape
         trunk = sum(count_parameters(block) for block in build(BACKBONES, self.workload.backbone).blocks(shape))
         spared = (len(baselines) - len(self.groups)) * trunk
@@ -165,7 +165,7 @@ class Conclusion:
         jobs = [Job(stage.key, stage) for stage in stages.values()]
         found = dict(zip(stages, pool.results(jobs), strict=True))
         return Tests(
-            kept=found[kept.key]["metrics"],
+            kept=found[kept.key].metrics,
             fresh={seed: found[stage.key] for seed, stage in fresh.items()} or {0: found[kept.key]},
             alone={task: {seed: found[stage.key] for seed, stage in runs.items()} for task, runs in alone.items()},
             again=bool(fresh),

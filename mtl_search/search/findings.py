@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from mtl_search.search.baselines import Baselines
 from mtl_search.search.contenders import DEFAULT
@@ -13,6 +12,7 @@ from mtl_search.search.reliability import Reliability
 from mtl_search.search.statistics import Estimate, over_rows
 from mtl_search.search.verdict import Judge, Rerun, Verdict
 from mtl_search.training.objective import Objective
+from mtl_search.training.reports import StageResult
 from mtl_search.training.stages import Stage
 
 
@@ -22,7 +22,7 @@ class Tests:
 
     Attributes:
         kept: Main metric by task of the model that is kept.
-        fresh: By seed, the result of the winner's run: ``metrics`` by task, ``resampled`` by task over draws of rows.
+        fresh: By seed, the result of the evaluation of the winner's run.
         alone: By task and seed, the same of its single-task model.
         again: Whether ``fresh`` are runs on fresh seeds; if not, the kept model's.
 
@@ -30,22 +30,22 @@ class Tests:
     """
 
     kept: Mapping[str, float]
-    fresh: Mapping[int, Mapping[str, Any]]
-    alone: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    fresh: Mapping[int, StageResult]
+    alone: Mapping[str, Mapping[int, StageResult]]
     again: bool
 
     def is_defined(self, task: str) -> bool:
         """Whether a task's metric is defined on the test labels, for every model."""
         runs = [*self.fresh.values(), *self.alone[task].values()]
-        return task in self.kept and all(task in result["metrics"] for result in runs)
+        return task in self.kept and all(task in result.metrics for result in runs)
 
     def metric_alone(self, task: str) -> dict[int, float]:
         """Metric of a task's single-task model by seed."""
-        return {seed: result["metrics"][task] for seed, result in self.alone[task].items()}
+        return {seed: result.metrics[task] for seed, result in self.alone[task].items()}
 
     def resampled_alone(self, task: str) -> list[list[float]]:
         """Metric of a task's single-task model on each draw of rows, a list for each seed."""
-        return [result["resampled"][task] for result in self.alone[task].values()]
+        return [result.resampled[task] for result in self.alone[task].values()]
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class Findings:
             tasks={task: self._task(task, winner, on_test) for task in self.baselines.by_task},
             best_epoch=winner.best_epoch or 0,
             parameters=winner.parameters or 0,
-            single_parameters=sum(result["parameters"] for result in results),
+            single_parameters=sum(result.parameters for result in results),
             multiply_adds=winner.multiply_adds or 0,
-            single_multiply_adds=sum(result["multiply_adds"] for result in results),
+            single_multiply_adds=sum(result.multiply_adds or 0 for result in results),
             repeated=self.verdict.improvement.get(winner.number),
             repeated_test=on_test.improvement,
             rows_test=on_test.improvement_over_rows,
@@ -141,7 +141,7 @@ class Findings:
         objective = Objective(goals)
         if not any(goal.weight for goal in goals.values()):
             return _OnTest(Objective(), None, {}, None, {})
-        fresh = {seed: result["metrics"] for seed, result in self.tests.fresh.items()}
+        fresh = {seed: result.metrics for seed, result in self.tests.fresh.items()}
         found = Judge(objective, alone).verdict([Rerun(TrialRecord(0, "complete"), fresh)])
         improvement, gains = found.improvement.get(0), found.gains
         runs, drawn = len(fresh), self._drawn_gains(objective)
@@ -159,7 +159,7 @@ class Findings:
         """Per task the mean gain over the winner's runs on each draw of rows, both sides on the same rows."""
         found = {}
         for task, goal in objective.goals.items():
-            joint = zip(*(result["resampled"][task] for result in self.tests.fresh.values()), strict=True)
+            joint = zip(*(result.resampled[task] for result in self.tests.fresh.values()), strict=True)
             alone = zip(*self.tests.resampled_alone(task), strict=True)
             found[task] = [
                 fmean(replace(goal, baseline=fmean(own)).gain(value) for value in values)

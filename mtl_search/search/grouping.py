@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 from mtl_search.execution.jobs import Job
 from mtl_search.models.sharing.settling import measure_of
 from mtl_search.recipe import content_key
 from mtl_search.space import SearchSpace
 from mtl_search.storage import Place
+from mtl_search.training.reports import EpochReport
 
 EXHAUSTIVE = 6
 """Up to so many tasks every partition is tried (203 of six); beyond, groups are merged greedily."""
@@ -35,15 +35,15 @@ def affinity_job(kind: str, joint: Job, folder: Place) -> Job:
     return Job(key, replace(joint.payload, key=key, folder=str(folder / key), affinity=kind), joint.needs)
 
 
-def mean_cosines(histories: Iterable[Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, float]]:
+def mean_cosines(histories: Iterable[Sequence[EpochReport]]) -> dict[str, dict[str, float]]:
     """Mean cosine of two tasks' gradients over the epochs of several trainings, both ways round.
 
     Args:
-        histories: A report per epoch each, with ``cosines`` by task and later task.
+        histories: The reports of one training each.
     """
     found: dict[tuple[str, str], list[float]] = {}
     for report in (report for history in histories for report in history):
-        for a, others in report["cosines"].items():
+        for a, others in report.cosines.items():
             for b, value in others.items():
                 found.setdefault((a, b), []).append(value)
     matrix: dict[str, dict[str, float]] = {}

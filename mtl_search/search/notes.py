@@ -3,10 +3,9 @@
 The searcher writes them when a trial ends; ``record`` reads them.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from optuna.trial import FrozenTrial, Trial
+
+from mtl_search.training.reports import StageResult
 
 _MEASURED = (
     "metrics",
@@ -22,19 +21,19 @@ _COPIED = {*_MEASURED, "job", "score"}
 """What a trial takes over from a finished one with the same recipe."""
 
 
-def note_result(trial: Trial, outcome: Mapping[str, Any], job: str) -> None:
+def note_result(trial: Trial, result: StageResult, job: str) -> None:
     """Keep what a finished job measured.
 
     Args:
         trial: Still running.
-        outcome: The job's result; one kept by an earlier version knows less.
+        result: The job's result; one kept by an earlier version knows less.
         job: Its key.
     """
     for name in _MEASURED:
-        if name in outcome:
-            trial.set_user_attr(name, outcome[name])
+        if (value := getattr(result, name)) is not None:
+            trial.set_user_attr(name, value)
     trial.set_user_attr("job", job)
-    trial.set_user_attr("score", outcome["best_score"])
+    trial.set_user_attr("score", result.best_score)
 
 
 def note_duplicate(trial: Trial, earlier: FrozenTrial) -> None:

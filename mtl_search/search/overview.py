@@ -28,6 +28,7 @@ from mtl_search.search.pareto import Point, front, hypervolume, points_of, refer
 from mtl_search.search.record import TrialRecord
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.training.files import read_json
+from mtl_search.training.reports import EpochReport
 from mtl_search.training.results import result_in
 
 MOST_DEPENDENCES = 4
@@ -208,12 +209,12 @@ class Overview:
         return self.improvements.get(trial.number) if trial.state is TrialState.COMPLETE else None
 
     @cached_property
-    def winner_history(self) -> list[dict[str, Any]]:
+    def winner_history(self) -> list[EpochReport]:
         """A report per epoch of the winner's joint training; none where its files are gone."""
         number = None if self.outcome is None else self.outcome.number
         job = next((record.job for record in self.records if record.number == number), None)
         result = result_in(self.folder.trials / job) if job else None
-        return [] if result is None else list(result["history"])
+        return [] if result is None else list(result.history)
 
     @cached_property
     def affinities(self) -> list[Affinity]:

@@ -7,7 +7,6 @@ Figures, reports and ``export --prefer`` read it.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,10 @@ from mtl_search.errors import NOTHING, ConfigError, Problem
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.record import TrialRecord
 from mtl_search.storage import Place
-from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json
+from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE
 from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.results import results_in
+from mtl_search.training.reports import StageResult
+from mtl_search.training.results import read_result, results_in
 
 MODEL_FILE = "model.safetensors"
 EXACT = 4
@@ -52,10 +52,9 @@ class Point:
         return self.folder / (STOPPED_MODEL_FILE if self.stopped else MODEL_FILE)
 
     @property
-    def result(self) -> dict[str, Any]:
-        """What its joint stage came to, see ``training.stages.run_stage``."""
-        found: dict[str, Any] = read_json(self.folder / (STOPPED_FILE if self.stopped else RESULT_FILE))
-        return found
+    def result(self) -> StageResult:
+        """What its joint stage came to."""
+        return read_result(self.folder / (STOPPED_FILE if self.stopped else RESULT_FILE))
 
 
 def points_of(folder: StudyFolder, records: Iterable[TrialRecord], objective: Objective) -> list[Point]:
@@ -75,9 +74,9 @@ def points_of(folder: StudyFolder, records: Iterable[TrialRecord], objective: Ob
     found = []
     for point, result in zip(points, results_in(files), strict=True):
         if result is not None:
-            metrics = {task: result["metrics"][task] for task in objective.goals}
+            metrics = {task: result.metrics[task] for task in objective.goals}
             gains = objective.gains(metrics)
-            found.append(Point(point.trial, result["best_epoch"], metrics, gains, point.folder, point.stopped))
+            found.append(Point(point.trial, result.best_epoch, metrics, gains, point.folder, point.stopped))
     return found
 
 

@@ -111,7 +111,7 @@ def measure_reliability(
     return {
         task: reliability_of(
             objective.goals[task],
-            [found[stage.key]["resampled"][task] for stage in runs],
+            [found[stage.key].resampled[task] for stage in runs],
             labels[task],
             wanted,
             task,

@@ -63,6 +63,6 @@ class Repeats:
             if update.result is None:
                 reruns[number] = replace(rerun, failed=rerun.failed + 1)
             else:
-                reruns[number] = replace(rerun, metrics={**rerun.metrics, seed: update.result["metrics"]})
+                reruns[number] = replace(rerun, metrics={**rerun.metrics, seed: update.result.metrics})
                 self.stages.setdefault(number, {})[seed] = joint.payload
         return list(reruns.values())

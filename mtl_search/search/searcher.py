@@ -27,6 +27,7 @@ from mtl_search.search.standing import Live, Standing
 from mtl_search.search.trainable import NEWS, START
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
+from mtl_search.training.reports import StageResult
 
 ANY_NUMBER = 1_000_000
 """More trials or groups than there ever are, where nothing limits them."""
@@ -70,7 +71,7 @@ class OptunaSearcher(Searcher):
         release: Callable[[str], None],
         watchers: list[Watcher],
         refuse: Callable[[Recipe], str] = lambda _: "",
-        values: Callable[[dict[str, Any]], list[float]] = lambda result: [result["best_score"]],
+        values: Callable[[StageResult], list[float]] = lambda result: [result.best_score],
         in_time: Callable[[], bool] = lambda: True,
         groups: Callable[[], int] = lambda: ANY_NUMBER,
         drivers: Drivers | None = None,
@@ -154,10 +155,10 @@ class OptunaSearcher(Searcher):
     def _hear(self, trial_id: str, result: dict[str, Any]) -> None:
         live, news = self._live.get(trial_id), result.get(NEWS)
         report = news.reports[-1] if news is not None and news.reports else None
-        if live is None or report is None or report["epoch"] <= live.epoch:
+        if live is None or report is None or report.epoch <= live.epoch:
             return
-        live.epoch = report["epoch"]
-        live.best = report["best_score"]
+        live.epoch = report.epoch
+        live.best = report.best_score
         if not self._several:  # Optuna takes no reports there, and nothing stops a trial early
             with suppress(UpdateFinishedTrialError):  # taken over, see the end
                 live.trial.report(live.best, live.epoch)

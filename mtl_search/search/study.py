@@ -5,10 +5,9 @@ winner. Everything that trains is a job of the pool.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import optuna
 import ray
@@ -47,6 +46,7 @@ from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
+from mtl_search.training.reports import StageResult
 from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
@@ -208,9 +208,9 @@ class Study:
             )
             job = affinity_job(kind, joint, self._folder.trials)
             *_, result = pool.results([*before, job])
-            self._groups[kind] = grouped(self._tasks, result["affinity"])
+            self._groups[kind] = grouped(self._tasks, result.affinity)
             for watcher in self._watchers:
-                watcher.affinity_measured(kind, result["affinity"], self._groups[kind])
+                watcher.affinity_measured(kind, result.affinity, self._groups[kind])
 
     def _search(self, study: optuna.Study, pool: Pool, capacity: Capacity, clock: Clock) -> None:
         """Run Tune over what is left of the budget."""
@@ -259,12 +259,12 @@ class Study:
         epochs = self._space.largest("single_task.epochs"), self._space.largest("joint.epochs")
         return seconds_of_ending(longest, self._baselines.epoch_seconds, epochs, groups, self._config.search)
 
-    def _values(self, result: Mapping[str, Any]) -> list[float]:
+    def _values(self, result: StageResult) -> list[float]:
         """What Optuna maximises: the score, or with several objectives each task's gain."""
         tasks = self._config.search.objectives
         if len(tasks) == 1:
-            return [result["best_score"]]
-        gains = self._objective.gains(result["metrics"])
+            return [result.best_score]
+        gains = self._objective.gains(result.metrics)
         return [gains[task] for task in tasks]
 
     def _tell_cosines(self, trials: Sequence[TrialRecord]) -> None:
@@ -273,7 +273,7 @@ class Study:
             return
         jobs = dict.fromkeys(trial.job for trial in trials if trial.job)
         results = results_in([(self._folder.trials / job, RESULT_FILE, "") for job in jobs])
-        if found := mean_cosines(result["history"] for result in results if result is not None):
+        if found := mean_cosines(result.history for result in results if result is not None):
             self._measured["cosine"] = grouped(self._tasks, found)
             for watcher in self._watchers:
                 watcher.affinity_measured("cosine", found, self._measured["cosine"])

@@ -9,6 +9,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from mtl_search.execution.jobs import JobState, Update
+from mtl_search.training.reports import EpochReport
 
 METRIC = "objective"
 """Key of the best score so far; higher is better."""
@@ -45,7 +46,7 @@ class Follower(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._key: str = config["job"]
         self._awaited = 0
-        self._reports: deque[dict[str, Any]] = deque()
+        self._reports: deque[EpochReport] = deque()
         self._last_epoch = -1
         self._end: Update | None = None
 
@@ -56,7 +57,7 @@ class Follower(tune.Trainable):
         if self._reports:
             report = self._reports.popleft()
             news = Update([report], JobState.RUNNING)
-            return {EPOCH: report["epoch"], METRIC: report["best_score"], NEWS: news}
+            return {EPOCH: report.epoch, METRIC: report.best_score, NEWS: news}
         assert self._end is not None
         return {NEWS: replace(self._end, reports=[]), "done": True}
 
@@ -70,14 +71,14 @@ class Follower(tune.Trainable):
     def _hear(self, update: Update) -> None:
         reports = list(update.reports)
         if reports:
-            self._awaited = reports[-1]["epoch"] + 1
+            self._awaited = reports[-1].epoch + 1
         if update.state.ended:
             self._end = update
             # A job found finished on disk, or resumed under a new dispatcher, tells its epochs only in its result.
-            reports += (update.result or {}).get("history", [])
+            reports += update.result.history if update.result is not None else ()
         for report in reports:
-            if report["epoch"] > self._last_epoch:
-                self._last_epoch = report["epoch"]
+            if report.epoch > self._last_epoch:
+                self._last_epoch = report.epoch
                 self._reports.append(report)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -4,11 +4,11 @@ Pure: the recorder says when, this says what.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.statistics import Estimate
+from mtl_search.training.reports import EpochReport
 
 _MOST_PAIRS = 28
 """Curves of more pairs (over 8 tasks) would bury a run's other curves."""
@@ -22,17 +22,17 @@ _COSTS = {
 }
 
 
-def report_metrics(report: Mapping[str, Any], metric_names: Mapping[str, str]) -> dict[str, float]:
+def report_metrics(report: EpochReport, metric_names: Mapping[str, str]) -> dict[str, float]:
     """What an epoch's report says."""
     return {
-        "score": report["score"],
-        "lr": report["lr"],
-        "time/epoch_seconds": report["seconds"],
-        **{f"val/{task}/{metric_names[task]}": value for task, value in report["metrics"].items()},
-        **{f"val/{task}/loss": value for task, value in report["validation_loss"].items()},
-        **{f"train/{task}/loss": value for task, value in report["training_loss"].items()},
-        **{f"weight/{task}": value for task, value in report["weights"].items()},
-        **_cosines(report["cosines"]),
+        "score": report.score,
+        "lr": report.lr,
+        "time/epoch_seconds": report.seconds,
+        **{f"val/{task}/{metric_names[task]}": value for task, value in report.metrics.items()},
+        **{f"val/{task}/loss": value for task, value in report.validation_loss.items()},
+        **{f"train/{task}/loss": value for task, value in report.training_loss.items()},
+        **{f"weight/{task}": value for task, value in report.weights.items()},
+        **_cosines(report.cosines),
     }
 
 

@@ -24,6 +24,7 @@ from mtl_search.tracking.description import describe
 from mtl_search.tracking.measures import outcome_metrics, outcome_tags, report_metrics, trial_metrics
 from mtl_search.tracking.naming import baseline_key, recipe_name, recipe_tags, repeat_key, trial_key
 from mtl_search.tracking.tracker import Status, Tracker
+from mtl_search.training.reports import EpochReport, StageResult
 
 _STATUS: Mapping[str, Status] = {
     "complete": "FINISHED",
@@ -87,32 +88,32 @@ class Recorder(PartialWatcher):
         """Note how many trials run side by side."""
         self._tracker.set_tags(None, {"worker_groups": groups})
 
-    def base_reported(self, name: str, report: dict[str, Any]) -> None:
+    def base_reported(self, name: str, report: EpochReport) -> None:
         """Log an epoch of the base's training."""
         self._start_base(name)
         self._log("base", report)
 
-    def base_ended(self, name: str, result: dict[str, Any] | None, reason: str) -> None:
+    def base_ended(self, name: str, result: StageResult | None, reason: str) -> None:
         """Log the epochs not yet told and close the run."""
         self._start_base(name)
-        for report in (result or {}).get("history", []):
+        for report in () if result is None else result.history:
             self._log("base", report)
         self._end("base", result, reason)
 
-    def baseline_reported(self, contender: Contender, task: str, seed: int, report: dict[str, Any]) -> None:
+    def baseline_reported(self, contender: Contender, task: str, seed: int, report: EpochReport) -> None:
         """Log an epoch of a single-task model."""
         self._log(self._start_baseline(contender, task, seed), report)
 
     def baseline_ended(
-        self, contender: Contender, task: str, seed: int, result: dict[str, Any] | None, reason: str
+        self, contender: Contender, task: str, seed: int, result: StageResult | None, reason: str
     ) -> None:
         """Log the epochs not yet told (those of a model found in the cache) and close the run."""
         key = self._start_baseline(contender, task, seed)
-        for report in (result or {}).get("history", []):
+        for report in () if result is None else result.history:
             self._log(key, report)
         if result is not None:
-            values = {f"val_best/{task}/{self._metrics[task]}": result["metrics"][task]}
-            self._log_result(key, {**values, "parameters": result["parameters"]}, result)
+            values = {f"val_best/{task}/{self._metrics[task]}": result.metrics[task]}
+            self._log_result(key, {**values, "parameters": result.parameters}, result)
         self._end(key, result, reason)
 
     def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
@@ -128,20 +129,20 @@ class Recorder(PartialWatcher):
         tags = {"kind": "repeat", "of_trial": number, "seed": seed, **recipe_tags(recipe)}
         self._start(repeat_key(number, seed), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
 
-    def repeat_reported(self, number: int, seed: int, report: dict[str, Any]) -> None:
+    def repeat_reported(self, number: int, seed: int, report: EpochReport) -> None:
         """Log an epoch of a repeat."""
         self._log(repeat_key(number, seed), report, judged=True)
 
-    def repeat_ended(self, number: int, seed: int, result: dict[str, Any] | None, reason: str) -> None:
+    def repeat_ended(self, number: int, seed: int, result: StageResult | None, reason: str) -> None:
         """Log what a repeat came to and close its run."""
         key = repeat_key(number, seed)
-        for report in (result or {}).get("history", []):
+        for report in () if result is None else result.history:
             self._log(key, report, judged=True)
         if result is not None:
-            of_task = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result["metrics"].items()}
+            of_task = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result.metrics.items()}
             best = {"improvement": self._improvement[key]} if key in self._improvement else {}
             self._log_result(key, {**of_task, **best}, result)
-            self._judged[key] = result["metrics"], result["best_epoch"]
+            self._judged[key] = result.metrics, result.best_epoch
         self._end(key, result, reason)
 
     def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
@@ -156,7 +157,7 @@ class Recorder(PartialWatcher):
         name = f"{number} {recipe_name(recipe, self._searched)}"
         self._tracker.start_run(trial_key(number), name, params, tags)
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
+    def trial_reported(self, number: int, report: EpochReport) -> None:
         """Log an epoch of a trial."""
         self._log(trial_key(number), report, judged=True)
 
@@ -237,30 +238,30 @@ class Recorder(PartialWatcher):
             self._logged[key] = set()
             self._tracker.start_run(key, name, params, tags)
 
-    def _log_result(self, key: str, values: Mapping[str, float], result: Mapping[str, Any]) -> None:
+    def _log_result(self, key: str, values: Mapping[str, float], result: StageResult) -> None:
         if key not in self._told:
-            self._tracker.log_metrics(key, values, result["best_epoch"])
+            self._tracker.log_metrics(key, values, result.best_epoch)
 
-    def _end(self, key: str, result: Mapping[str, Any] | None, reason: str) -> None:
+    def _end(self, key: str, result: StageResult | None, reason: str) -> None:
         """Close the run of a base, a baseline or a repeat."""
         if key in self._told:
             return
         if result is None:
             self._tracker.end_run(key, "FAILED", {"state": "FAILED", "reason": reason})
             return
-        tags = {"state": "COMPLETE", "best_epoch": result["best_epoch"], "cached": "cached" in result}
+        tags = {"state": "COMPLETE", "best_epoch": result.best_epoch, "cached": result.cached}
         self._tracker.end_run(key, "FINISHED", tags)
 
-    def _log(self, key: str, report: Mapping[str, Any], *, judged: bool = False) -> None:
+    def _log(self, key: str, report: EpochReport, *, judged: bool = False) -> None:
         """Log one epoch, once; of what is judged against baselines the improvement too."""
         epochs = self._logged.setdefault(key, set())
-        if key in self._told or report["epoch"] in epochs:
+        if key in self._told or report.epoch in epochs:
             return
-        epochs.add(report["epoch"])
+        epochs.add(report.epoch)
         values = report_metrics(report, self._metrics)
-        if judged and "improvement" in report:
-            values["val/improvement"] = report["improvement"]
-            if report["score"] == report["best_score"]:
-                self._improvement[key] = report["improvement"]
-                self._best[key] = report["metrics"], report["epoch"]
-        self._tracker.log_metrics(key, values, report["epoch"])
+        if judged and report.improvement is not None:
+            values["val/improvement"] = report.improvement
+            if report.score == report.best_score:
+                self._improvement[key] = report.improvement
+                self._best[key] = report.metrics, report.epoch
+        self._tracker.log_metrics(key, values, report.epoch)

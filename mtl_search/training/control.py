@@ -1,12 +1,14 @@
 """Control: who listens to a stage while it runs, and may end it early."""
 
-from typing import Any, Protocol
+from typing import Protocol
+
+from mtl_search.training.reports import EpochReport
 
 
 class Control(Protocol):
     """Who listens to a stage while it runs."""
 
-    def report(self, epoch: dict[str, Any]) -> None:
+    def report(self, epoch: EpochReport) -> None:
         """Hear of a finished epoch (called on rank 0 only); after a kill it hears of the same epochs again."""
 
     def proceed(self, epoch: int) -> bool:
@@ -16,7 +18,7 @@ class Control(Protocol):
 class NoControl:
     """Nobody listens: the stage runs to its end."""
 
-    def report(self, epoch: dict[str, Any]) -> None:
+    def report(self, epoch: EpochReport) -> None:
         """Do nothing."""
 
     def proceed(self, epoch: int) -> bool:

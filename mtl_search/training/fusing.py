@@ -75,8 +75,8 @@ def fused_model(
 def _gain(folder: str) -> float:
     """How far fine-tuning took a task on validation, relative to where it began."""
     result = single_result(folder)
-    first = float(result["history"][0]["score"])
-    return (float(result["best_score"]) - first) / max(abs(first), 1e-12)
+    first = float(result.history[0].score)
+    return (float(result.best_score) - first) / max(abs(first), 1e-12)
 
 
 def _alike(states: Sequence[State]) -> bool:

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,7 @@ from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.objective import Objective
 from mtl_search.training.prefix import FrozenPrefix
+from mtl_search.training.reports import EpochReport
 from mtl_search.training.step import Step
 from mtl_search.training.torchmetrics_import import Metric
 from mtl_search.training.world import World
@@ -53,7 +53,7 @@ class Progress:
         affinity: Of each task to every other, where it was measured.
     """
 
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochReport] = field(default_factory=list)
     best_epoch: int = -1
     best_score: float = float("-inf")
     best_state: dict[str, Tensor] = field(default_factory=dict)
@@ -167,7 +167,7 @@ class Loop:
                 raise TrialError(f"diverged: training loss of task {name} is {loss} in epoch {epoch}")
         return means
 
-    def _assess(self, epoch: int, losses: Mapping[str, float], started: float) -> dict[str, Any]:
+    def _assess(self, epoch: int, losses: Mapping[str, float], started: float) -> EpochReport:
         passes = self._prefix.validation([self._validation.features[name] for name in self._model.datasets])
         results = evaluate(self._model, self._validation, self._metrics, self._world, passes)
         metrics = {task: result["metric"] for task, result in results.items()}
@@ -184,19 +184,19 @@ class Loop:
         if score > progress.best_score:
             progress.best_epoch, progress.best_score = epoch, score
             progress.best_state = {key: value.detach().clone() for key, value in self._model.state_dict().items()}
-        report = {
-            "epoch": epoch,
-            "score": score,
-            "best_score": progress.best_score,
-            **({"improvement": self._objective.improvement(metrics)} if self._objective.compares else {}),
-            "metrics": metrics,
-            "validation_loss": {task: result["loss"] for task, result in results.items()},
-            "training_loss": dict(losses),
-            "weights": self._step.weights_used() if epoch else {},
-            "cosines": self._step.mean_cosines() if epoch else {},
-            "lr": self._step.learning_rate,
-            "seconds": time.monotonic() - started,
-        }
+        report = EpochReport(
+            epoch,
+            score,
+            progress.best_score,
+            metrics,
+            validation_loss={task: result["loss"] for task, result in results.items()},
+            training_loss=dict(losses),
+            weights=self._step.weights_used() if epoch else {},
+            cosines=self._step.mean_cosines() if epoch else {},
+            lr=self._step.learning_rate,
+            seconds=time.monotonic() - started,
+            improvement=self._objective.improvement(metrics) if self._objective.compares else None,
+        )
         progress.history.append(report)
         return report
 
@@ -211,7 +211,7 @@ class Loop:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "step": self._step.state_dict(),
-            "history": progress.history,
+            "history": [report.to_dict() for report in progress.history],
             "best_epoch": progress.best_epoch,
             "best_score": progress.best_score,
             "best_state": progress.best_state,
@@ -236,7 +236,8 @@ class Loop:
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._step.load_state_dict(state["step"])
-        self._progress = Progress(state["history"], state["best_epoch"], state["best_score"], state["best_state"])
+        history = [EpochReport.from_dict(report) for report in state["history"]]
+        self._progress = Progress(history, state["best_epoch"], state["best_score"], state["best_state"])
         if self._world.rank == 0:
             for report in self._progress.history:
                 control.report(report)

@@ -8,11 +8,12 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mtl_search.errors import DamagedError
 from mtl_search.storage import Place, forget_copy, local_copy, place
 from mtl_search.training.files import RESULT_FILE, STOPPED_FILE, STOPPED_MODEL_FILE, read_json, remove, write_sealed
+from mtl_search.training.reports import StageResult
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ _AT_A_TIME = 256
 _log = logging.getLogger(__name__)
 
 
-def leave(folder: Place, state: Mapping[str, "Tensor"], result: dict[str, Any]) -> None:
+def leave(folder: Place, state: Mapping[str, "Tensor"], result: StageResult) -> None:
     """Write the model and the result of a finished stage; those of a stopped joint one stand beside its checkpoint.
 
     Args:
@@ -36,29 +37,43 @@ def leave(folder: Place, state: Mapping[str, "Tensor"], result: dict[str, Any]) 
     """
     from mtl_search.training.checkpoint import CHECKPOINT_FILE, save_model, save_tensors
 
-    if not result["stopped"]:
+    if not result.stopped:
         save_model(folder, state)
-        write_sealed(folder / RESULT_FILE, result)
+        write_sealed(folder / RESULT_FILE, result.to_dict())
     # First what says that a model is there, so that nobody takes a model for that of another result.
-    remove(folder, STOPPED_FILE, STOPPED_MODEL_FILE, *(() if result["stopped"] else (CHECKPOINT_FILE,)))
-    if result["stopped"] and result["kind"] == "joint":
+    remove(folder, STOPPED_FILE, STOPPED_MODEL_FILE, *(() if result.stopped else (CHECKPOINT_FILE,)))
+    if result.stopped and result.kind == "joint":
         save_tensors(folder / STOPPED_MODEL_FILE, state)
-        write_sealed(folder / STOPPED_FILE, result)
+        write_sealed(folder / STOPPED_FILE, result.to_dict())
 
 
-def result_in(folder: Place, name: str = RESULT_FILE) -> dict[str, Any] | None:
+def result_in(folder: Place, name: str = RESULT_FILE) -> StageResult | None:
     """The result in a stage's folder; None where there is none, or a damaged one."""
     try:
-        result: dict[str, Any] = read_json(folder / name)
+        return read_result(folder / name)
     except FileNotFoundError:
         return None
     except DamagedError as error:
         _log.warning("%s", error)
         return None
-    return result
 
 
-def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[dict[str, Any] | None]:
+def read_result(file: Place) -> StageResult:
+    """Read the result in a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        StorageError: There may be, and it cannot be read.
+        DamagedError: It is not what was written.
+    """
+    plain = read_json(file)
+    try:
+        return StageResult.from_dict(plain)
+    except (TypeError, AttributeError) as error:
+        raise DamagedError(f"{file} is damaged: it holds no result of a stage ({error})") from error
+
+
+def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[StageResult | None]:
     """The results in many folders, side by side where they are far away; a few at a time, since there may be thousands.
 
     Args:
@@ -68,7 +83,7 @@ def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[dict[str, An
         As ``result_in``, in order; None also where the other file is missing.
     """
 
-    def found(wanted: tuple[Place, str, str]) -> dict[str, Any] | None:
+    def found(wanted: tuple[Place, str, str]) -> StageResult | None:
         folder, name, beside = wanted
         return result_in(folder, name) if not beside or (folder / beside).exists() else None
 
@@ -80,7 +95,7 @@ def results_in(files: Sequence[tuple[Place, str, str]]) -> Iterator[dict[str, An
             yield from threads.map(found, files[start : start + _AT_A_TIME])
 
 
-def whole_result_in(folder: Place) -> dict[str, Any] | None:
+def whole_result_in(folder: Place) -> StageResult | None:
     """The same of a stage that has ended and whose model is as it was written."""
     from mtl_search.training.checkpoint import MODEL_FILE, intact
 
@@ -88,7 +103,7 @@ def whole_result_in(folder: Place) -> dict[str, Any] | None:
     return result if result is not None and intact(folder / MODEL_FILE) else None
 
 
-def single_result(folder: str) -> dict[str, Any]:
+def single_result(folder: str) -> StageResult:
     """The result of a single-task model, which many trials ask for: of a remote one the copy on this machine counts.
 
     Raises:
@@ -97,11 +112,10 @@ def single_result(folder: str) -> dict[str, Any]:
     """
     file = place(folder) / RESULT_FILE
     try:
-        result: dict[str, Any] = read_json(local_copy(file))
+        return read_result(local_copy(file))
     except DamagedError:
         forget_copy(file)
         raise
-    return result
 
 
 def whole_single(folder: str) -> bool:
@@ -130,8 +144,8 @@ def steps(
     """
     alone = {task: single_result(folder) for task, folder in singles.items()}
     return {
-        "base": {task: result["history"][0]["metrics"][task] for task, result in alone.items()},
-        "single": {task: result["metrics"][task] for task, result in alone.items()},
+        "base": {task: result.history[0].metrics[task] for task, result in alone.items()},
+        "single": {task: result.metrics[task] for task, result in alone.items()},
         "fused": {task: first[task] for task in alone},
         "joint": {task: best[task] for task in alone},
     }

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -25,10 +25,11 @@ from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.fusing import fused_model
-from mtl_search.training.loop import Loop
+from mtl_search.training.loop import Loop, Progress
 from mtl_search.training.memory import PeakMemory
 from mtl_search.training.metrics import check_metric, task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.training.reports import StageResult
 from mtl_search.training.resampling import evaluate_resampled
 from mtl_search.training.results import leave, steps, whole_result_in, whole_single
 from mtl_search.training.workspace import Workspace
@@ -81,12 +82,12 @@ class Stage:
         return place(self.folder)
 
 
-def finished(stage: Stage) -> dict[str, Any] | None:
+def finished(stage: Stage) -> StageResult | None:
     """The result of a training stage that has ended, if its folder holds one whose model is as it was written."""
     return None if stage.kind == "evaluation" else whole_result_in(stage.home)
 
 
-def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> dict[str, Any]:
+def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> StageResult:
     """Carry out a stage on every rank of a group; rank 0 writes the files.
 
     Args:
@@ -95,11 +96,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         control: Hears of every epoch and may stop the stage.
 
     Returns:
-        The result as plain data: ``metrics`` (main metric by task at the best epoch), ``best_epoch``, ``best_score``,
-        ``history`` (one report per epoch), ``stopped``, ``parameters``, ``multiply_adds`` (per sample), ``seconds``,
-        ``worker_seconds`` (over all workers), ``peak_mib`` (most memory that a worker held);
-        of a joint stage ``steps``: main metric by task as ``base`` (with a fresh head), ``single`` (fine-tuned alone),
-        ``fused`` and ``joint``. Of an evaluation see ``_evaluate``.
+        What the stage came to.
 
     Raises:
         TrialError: Training diverged.
@@ -132,31 +129,48 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     )
     progress = loop.run(control or NoControl())
     model, state = _kept(stage, model, progress.best_state, workspace)
-    best = next(report for report in progress.history if report["epoch"] == progress.best_epoch)
-    result = {
-        "key": stage.key,
-        "kind": stage.kind,
-        "tasks": list(stage.tasks),
-        "metrics": best["metrics"],
-        "best_epoch": progress.best_epoch,
-        "best_score": progress.best_score,
-        "history": progress.history,
-        "stopped": progress.stopped,
-        "affinity": progress.affinity,
-        "parameters": count_parameters(model),
-        "multiply_adds": multiply_adds(model, workspace.workload.data.preparation.feature_shape),
-        "recipe": stage.recipe.to_dict() if stage.kind == "joint" else {},
-        "steps": steps(stage.singles, progress.history[0]["metrics"], best["metrics"]) if stage.kind == "joint" else {},
-        "seconds": sum(report["seconds"] for report in progress.history),
-        "epoch_seconds": min((report["seconds"] for report in progress.history[1:]), default=0.0),
-        "peak_mib": workspace.world.largest(watch.mib()),
-        "wall_seconds": time.monotonic() - started,
-    }
-    result["worker_seconds"] = result["wall_seconds"] * workspace.world.size
+    result = _result(stage, progress, model, workspace, watch, started)
     if workspace.world.rank == 0:
         leave(stage.home, state, result)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
     return result
+
+
+def _result(
+    stage: Stage,
+    progress: Progress,
+    model: MultiTaskModel,
+    workspace: Workspace,
+    watch: PeakMemory,
+    started: float,
+) -> StageResult:
+    """What a training stage came to; ``model`` is the one that is kept."""
+    history = progress.history
+    best = next(report for report in history if report.epoch == progress.best_epoch)
+    joint = stage.kind == "joint"
+    made_steps = steps(stage.singles, history[0].metrics, best.metrics) if joint else {}
+    peak_mib = workspace.world.largest(watch.mib())
+    wall_seconds = time.monotonic() - started
+    return StageResult(
+        key=stage.key,
+        kind=stage.kind,
+        tasks=stage.tasks,
+        metrics=best.metrics,
+        best_epoch=progress.best_epoch,
+        best_score=progress.best_score,
+        history=tuple(history),
+        stopped=progress.stopped,
+        affinity=progress.affinity,
+        parameters=count_parameters(model),
+        multiply_adds=multiply_adds(model, workspace.workload.data.preparation.feature_shape),
+        recipe=stage.recipe.to_dict() if joint else {},
+        steps=made_steps,
+        seconds=sum(report.seconds for report in history),
+        epoch_seconds=min((report.seconds for report in history[1:]), default=0.0),
+        peak_mib=peak_mib,
+        wall_seconds=wall_seconds,
+        worker_seconds=wall_seconds * workspace.world.size,
+    )
 
 
 def _mend(stage: Stage, workspace: Workspace) -> None:
@@ -222,7 +236,7 @@ def evaluation_of(stage: Stage, split: str, draws: int) -> Stage:
     return replace(stage, key=f"{split}-{draws}-{stage.key}", kind="evaluation", split=split, draws=draws)
 
 
-def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
+def _evaluate(stage: Stage, workspace: Workspace) -> StageResult:
     """Metrics of a finished model on a split, by task: ``metrics``, and on each draw of rows ``resampled``.
 
     A task whose metric is not defined on the labels of the split, or of the validation split, is left out.
@@ -236,12 +250,12 @@ def _evaluate(stage: Stage, workspace: Workspace) -> dict[str, Any]:
     }
     found = evaluate_resampled(model, split, metrics, workspace.world, stage.draws)
     found = {task: judged for task, judged in found.items() if math.isfinite(judged["metric"])}
-    return {
-        "key": stage.key,
-        "kind": stage.kind,
-        "metrics": {task: judged["metric"] for task, judged in found.items()},
-        "resampled": {task: judged["resampled"] for task, judged in found.items()},
-    }
+    return StageResult(
+        key=stage.key,
+        kind=stage.kind,
+        metrics={task: judged["metric"] for task, judged in found.items()},
+        resampled={task: judged["resampled"] for task, judged in found.items()},
+    )
 
 
 def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:

@@ -184,7 +184,7 @@ def growth(folder: Path) -> dict[str, Any]:
             lost: list[float] = []
 
             def lose_a_node(job: Job, update: Update) -> None:
-                heard.setdefault(job.key, []).extend(report["epoch"] for report in update.reports)
+                heard.setdefault(job.key, []).extend(report.epoch for report in update.reports)
                 if not lost and job.payload.kind == "joint" and len(heard[job.key]) > 3:
                     working = {key for key in ray.get(pool.mailbox.groups.remote()).values() if key}
                     if len(working) == 2:
@@ -240,9 +240,9 @@ def dispatcher(folder: Path) -> dict[str, Any]:
 
             def kill(job: Job, update: Update) -> None:
                 epochs = heard.setdefault(job.key, [])
-                epochs += [report["epoch"] for report in update.reports]
+                epochs += [report.epoch for report in update.reports]
                 if update.result:  # what a dead dispatcher was told last stands there alone
-                    epochs += [report["epoch"] for report in update.result["history"][len(epochs) :]]
+                    epochs += [report.epoch for report in update.result.history[len(epochs) :]]
                 if not killed and job.payload.kind == "joint" and len(heard[job.key]) > 5:
                     (process,) = descendants("Mailbox")
                     killed.append(process.pid)
@@ -268,7 +268,7 @@ def elastic(folder: Path) -> dict[str, Any]:
 
             def lose_a_node(job: Job, update: Update) -> None:
                 if job.payload.kind == "joint":
-                    heard.extend(report["epoch"] for report in update.reports)
+                    heard.extend(report.epoch for report in update.reports)
                     if len(heard) > 5 and len(sizes) == 1:
                         sizes.append(0)
                         cluster.remove_node(second, allow_graceful=False)

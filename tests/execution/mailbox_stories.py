@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mtl_search.execution.jobs import Job, Ticket, Update
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.training.reports import EpochReport
 
 T = TypeVar("T")
 NOW = 0.001
@@ -19,6 +20,10 @@ def run(story: Coroutine[Any, Any, T]) -> T:
 
 def job(key: str, *needs: str, lockstep: bool = False) -> Job:
     return Job(key, f"payload of {key}", needs, lockstep)
+
+
+def epoch_report(epoch: int) -> EpochReport:
+    return EpochReport(epoch, score=0.0, best_score=0.0)
 
 
 async def mailbox_with(*keys: str, groups: tuple[str, ...] = ("g",)) -> Mailbox:

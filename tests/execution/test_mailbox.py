@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
-from mailbox_stories import ATTEMPTS, NOW, SOON, job, mailbox_with, run, state, take
+from mailbox_stories import ATTEMPTS, NOW, SOON, epoch_report, job, mailbox_with, run, state, take
 
 from mtl_search.execution.faults import DIED, LESS_MEMORY
 from mtl_search.execution.jobs import JobState, Retire, Ticket, Update
 from mtl_search.execution.ledger import MAX_BARREN
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.training.reports import StageResult
 
 
 def test_jobs_come_in_the_order_of_submission() -> None:
@@ -32,13 +33,13 @@ def test_a_key_submitted_twice_is_one_job() -> None:
 def test_a_finished_job_submitted_again_is_not_run_again() -> None:
     async def story() -> tuple[object, Update]:
         mailbox = await mailbox_with("a")
-        await mailbox.finish("g", "first", await take(mailbox), {"score": 1})
+        await mailbox.finish("g", "first", await take(mailbox), StageResult(best_score=1))
         await mailbox.submit(job("a"))
         return await mailbox.take("g", "first", 1, NOW), await state(mailbox, "a")
 
     ticket, update = run(story())
     assert ticket is None
-    assert update == Update([], JobState.DONE, {"score": 1}, "", 1)
+    assert update == Update([], JobState.DONE, StageResult(best_score=1), "", 1)
 
 
 def test_a_job_waits_for_what_it_needs_and_others_overtake_it() -> None:
@@ -48,7 +49,7 @@ def test_a_job_waits_for_what_it_needs_and_others_overtake_it() -> None:
         await mailbox.submit(job("other"))
         first, second = await take(mailbox), await take(mailbox, count=1)
         third = await mailbox.take("g", "first", 2, NOW)
-        await mailbox.finish("g", "first", first, {})
+        await mailbox.finish("g", "first", first, StageResult())
         return [first.job.key, second.job.key], third, (await take(mailbox, count=2)).job.key
 
     assert run(story()) == (["single", "other"], None, "joint")
@@ -109,15 +110,15 @@ def test_a_follower_gets_the_reports_it_has_not_seen_in_order() -> None:
         mailbox = await mailbox_with("a")
         ticket = await take(mailbox)
         for epoch in range(3):
-            await mailbox.report("g", "first", ticket, {"epoch": epoch})
+            await mailbox.report("g", "first", ticket, epoch_report(epoch))
         some = await mailbox.follow("a", 1, SOON)
-        await mailbox.finish("g", "first", ticket, {"score": 2})
+        await mailbox.finish("g", "first", ticket, StageResult(best_score=2))
         return [some, await mailbox.follow("a", 3, SOON)]
 
     some, last = run(story())
-    assert [report["epoch"] for report in some.reports] == [1, 2]
+    assert [report.epoch for report in some.reports] == [1, 2]
     assert some.state is JobState.RUNNING
-    assert last == Update([], JobState.DONE, {"score": 2}, "", 1)
+    assert last == Update([], JobState.DONE, StageResult(best_score=2), "", 1)
 
 
 def test_following_an_unknown_job_ends_at_once() -> None:
@@ -141,18 +142,18 @@ def test_a_dead_incarnation_is_not_heard() -> None:
     async def story() -> tuple[Update, bool, object, int]:
         mailbox = await mailbox_with("a")
         old = await take(mailbox)
-        await mailbox.report("g", "first", old, {"epoch": 0})
+        await mailbox.report("g", "first", old, epoch_report(0))
         await mailbox.join("g", "second")
         new = await take(mailbox, "g", "second")
-        await mailbox.report("g", "first", old, {"epoch": 1})
-        await mailbox.finish("g", "first", old, {"score": "of the dead"})
+        await mailbox.report("g", "first", old, epoch_report(1))
+        await mailbox.finish("g", "first", old, StageResult(key="of the dead"))
         await mailbox.fail("g", "first", old, "the dead one's")
         go_on = await mailbox.proceed("g", "first", old, 1)
         asked = await mailbox.take("g", "first", 1, SOON)
         return await state(mailbox, "a"), go_on, asked, new.attempt
 
     update, go_on, asked, attempt = run(story())
-    assert update == Update([{"epoch": 0}], JobState.RUNNING, None, "", 2)
+    assert update == Update([epoch_report(0)], JobState.RUNNING, None, "", 2)
     assert go_on is False
     assert asked == Retire()
     assert attempt == 2
@@ -178,7 +179,7 @@ def test_an_old_attempt_in_the_same_incarnation_is_not_heard() -> None:
         old = await take(mailbox)
         await mailbox.leave("g")
         await take(mailbox, "h")
-        await mailbox.finish("g", "first", old, {})
+        await mailbox.finish("g", "first", old, StageResult())
         return await state(mailbox, "a")
 
     assert run(story()).state is JobState.RUNNING
@@ -189,12 +190,12 @@ def test_a_resumed_job_does_not_double_its_reports() -> None:
         mailbox = await mailbox_with("a")
         ticket = await take(mailbox)
         for epoch in range(3):
-            await mailbox.report("g", "first", ticket, {"epoch": epoch})
+            await mailbox.report("g", "first", ticket, epoch_report(epoch))
         await mailbox.join("g", "second")
         ticket = await take(mailbox, "g", "second")
         for epoch in (2, 3):
-            await mailbox.report("g", "second", ticket, {"epoch": epoch})
-        return [report["epoch"] for report in (await state(mailbox, "a")).reports]
+            await mailbox.report("g", "second", ticket, epoch_report(epoch))
+        return [report.epoch for report in (await state(mailbox, "a")).reports]
 
     assert run(story()) == [0, 1, 2, 3]
 
@@ -233,7 +234,7 @@ async def lockstep_job(patience: float) -> tuple[Mailbox, Ticket]:
 
 
 async def epoch(mailbox: Mailbox, ticket: Ticket, number: int) -> bool:
-    await mailbox.report("g", "first", ticket, {"epoch": number})
+    await mailbox.report("g", "first", ticket, epoch_report(number))
     return await mailbox.proceed("g", "first", ticket, number)
 
 
@@ -290,7 +291,7 @@ def test_a_stopped_running_job_ends_as_cancelled() -> None:
         ticket = await take(mailbox)
         await mailbox.stop("a")
         assert not await mailbox.proceed("g", "first", ticket, 0)
-        await mailbox.finish("g", "first", ticket, {"stopped": True})
+        await mailbox.finish("g", "first", ticket, StageResult(stopped=True))
         return await state(mailbox, "a")
 
     assert run(story()).state is JobState.CANCELLED
@@ -364,7 +365,7 @@ def test_a_forgotten_job_leaves_no_trace_once_it_has_ended() -> None:
             await mailbox.stop(key)
             await mailbox.forget(key)
         before = await state(mailbox, "a")
-        await mailbox.finish("g", "first", running, {"stopped": True})
+        await mailbox.finish("g", "first", running, StageResult(stopped=True))
         return [before.state, *[(await state(mailbox, key)).reason for key in "ab"]]
 
     assert run(story()) == [JobState.RUNNING, "job a is not known", "job b is not known"]
@@ -415,7 +416,7 @@ def test_a_broken_group_that_works_again_is_no_problem() -> None:
         await mailbox.broken("g", "the device was full")
         await mailbox.join("g", "second")
         await mailbox.submit(job("a"))
-        await mailbox.report("g", "second", await take(mailbox, "g", "second"), {"epoch": 0})
+        await mailbox.report("g", "second", await take(mailbox, "g", "second"), epoch_report(0))
         return await mailbox.problem()
 
     assert run(story()) == ""

@@ -4,11 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
-from mailbox_stories import ATTEMPTS, NOW, SOON, job, mailbox_with, run, state, take
+from mailbox_stories import ATTEMPTS, NOW, SOON, epoch_report, job, mailbox_with, run, state, take
 
 from mtl_search.execution.faults import DIED, NODE_LOST, OUT_OF_MEMORY, fault_of
 from mtl_search.execution.jobs import JobState, Rejoin, Ticket, Update
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.training.reports import StageResult
 
 
 def test_a_job_that_finishes_an_epoch_between_its_groups_deaths_is_never_given_up() -> None:
@@ -16,7 +17,7 @@ def test_a_job_that_finishes_an_epoch_between_its_groups_deaths_is_never_given_u
         mailbox = await mailbox_with("unlucky")
         for life in range(3 * ATTEMPTS):
             ticket = await take(mailbox, "g", f"life {life}" if life else "first")
-            await mailbox.report("g", f"life {life}" if life else "first", ticket, {"epoch": life})
+            await mailbox.report("g", f"life {life}" if life else "first", ticket, epoch_report(life))
             await mailbox.join("g", f"life {life + 1}")
         return await state(mailbox, "unlucky")
 
@@ -85,8 +86,8 @@ def test_a_job_that_reports_in_time_is_left_alone() -> None:
         ticket = await take(mailbox)
         for epoch in range(6):
             await asyncio.sleep(0.1)
-            await mailbox.report("g", "first", ticket, {"epoch": epoch})
-        await mailbox.finish("g", "first", ticket, {})
+            await mailbox.report("g", "first", ticket, epoch_report(epoch))
+        await mailbox.finish("g", "first", ticket, StageResult())
         await asyncio.sleep(0.5)  # a group without a job may be silent
         return killed
 
@@ -117,7 +118,7 @@ def test_a_job_that_waits_for_its_reader_does_not_hang() -> None:
         ticket = await take(mailbox)
         goes_on = True
         for epoch in range(3):
-            await mailbox.report("g", "first", ticket, {"epoch": epoch})
+            await mailbox.report("g", "first", ticket, epoch_report(epoch))
             goes_on = goes_on and await mailbox.proceed("g", "first", ticket, epoch) is True
         return killed, goes_on
 
@@ -127,11 +128,11 @@ def test_a_job_that_waits_for_its_reader_does_not_hang() -> None:
 def test_groups_that_get_no_job_further_for_want_of_room_end_the_study_though_each_takes_it_again() -> None:
     async def story() -> tuple[Update, str]:
         mailbox = await mailbox_with("a", groups=("g", "h"))
-        await mailbox.report("g", "first", await take(mailbox), {"epoch": 0})
+        await mailbox.report("g", "first", await take(mailbox), epoch_report(0))
         await mailbox.broken("g", "cannot go on: no space is left")
         await mailbox.join("g", "second")
         ticket = await take(mailbox, "h")
-        await mailbox.report("h", "first", ticket, {"epoch": 0})
+        await mailbox.report("h", "first", ticket, epoch_report(0))
         await mailbox.broken("h", "cannot go on: no space is left")
         return await state(mailbox, "a"), await mailbox.problem()
 
@@ -148,7 +149,7 @@ def test_a_group_that_gets_a_job_further_is_not_lost_any_more() -> None:
         await mailbox.join("g", "second")
         again = await take(mailbox, "g", "second")
         assert again.job == first.job
-        await mailbox.report("g", "second", again, {"epoch": 0})
+        await mailbox.report("g", "second", again, epoch_report(0))
         await take(mailbox, "h")
         await mailbox.broken("h", "cannot go on: the folder is away")
         return await state(mailbox, "a"), await mailbox.problem()
@@ -166,7 +167,7 @@ def test_a_group_at_rest_gives_its_job_back_with_its_epoch_and_takes_no_other() 
         await asyncio.sleep(0)
         verdicts = [await mailbox.proceed("g", "first", ticket, epoch) for epoch in (0, 1)]
         waited = not resting.done()
-        await mailbox.finish("g", "first", ticket, {"stopped": True})
+        await mailbox.finish("g", "first", ticket, StageResult(stopped=True))
         assert await resting
         assert await mailbox.rest("nobody", NOW)
         nothing = await mailbox.take("g", "first", 1, NOW)
@@ -186,9 +187,9 @@ def test_in_a_new_life_of_the_dispatcher_readers_wait_and_workers_join_again() -
         ticket = Ticket(job("a"), 1)
         words = [
             await mailbox.take("g", "of the old life", 3, SOON),
-            await mailbox.report("g", "of the old life", ticket, {"epoch": 4}),
+            await mailbox.report("g", "of the old life", ticket, epoch_report(4)),
             await mailbox.proceed("g", "of the old life", ticket, 4),
-            await mailbox.finish("g", "of the old life", ticket, {}),
+            await mailbox.finish("g", "of the old life", ticket, StageResult()),
             await mailbox.fail("g", "of the old life", ticket, "no reason"),
         ]
         early = [await mailbox.follow("a", 5, NOW), await mailbox.groups()]
@@ -199,14 +200,14 @@ def test_in_a_new_life_of_the_dispatcher_readers_wait_and_workers_join_again() -
         await mailbox.begin(1, [job("a")])
         again = await take(mailbox, "g", "new")
         for epoch in range(6):  # the group tells its job's history as it goes on from the checkpoint
-            await mailbox.report("g", "new", again, {"epoch": epoch})
+            await mailbox.report("g", "new", again, epoch_report(epoch))
         return words, early, again, await following
 
     words, early, again, update = run(story())
     assert words == [Rejoin()] * 5
     assert early == [Update(), None]
     assert (again.job.key, again.attempt) == ("a", 1)
-    assert [report["epoch"] for report in update.reports] == [5], "the reader hears what it has not had"
+    assert [report.epoch for report in update.reports] == [5], "the reader hears what it has not had"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from mtl_search.execution.faults import NODE_LOST
 from mtl_search.execution.jobs import Job, JobState, Rejoin, Retire, Ticket
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.training.reports import EpochReport, StageResult
 
 GROUPS = ("g", "h")
 KEYS = tuple("abcdef")
@@ -105,7 +106,7 @@ class Stories(RuleBasedStateMachine):
     def work(self, group: str, epoch: int) -> None:
         if group in self.working:
             place = (group, str(self.lives[group]), self.working[group])
-            self.ask("report", *place, {"epoch": epoch})
+            self.ask("report", *place, EpochReport(epoch, 0.0, 0.0))
             verdicts = [self.ask("proceed", *place, epoch) for _ in range(2)]
             assert verdicts[0] == verdicts[1]
 
@@ -114,7 +115,7 @@ class Stories(RuleBasedStateMachine):
         if group not in self.working:
             return
         ticket = self.working.pop(group)
-        words = {"finish": {"by": group}, "stop": {"stopped": True}, "fail": "diverged"}[end]
+        words = {"finish": StageResult(key=group), "stop": StageResult(stopped=True), "fail": "diverged"}[end]
         self.ask("fail" if end == "fail" else "finish", group, str(self.lives[group]), ticket, words)
         key = ticket.job.key
         gave_way = end == "stop" and key not in self.stopped  # nobody asked for it: the job goes on elsewhere
@@ -131,7 +132,12 @@ class Stories(RuleBasedStateMachine):
         if verb == "take":
             assert self.ask("take", group, life, 0, NOW) == (Retire() if life in self.joined[group] else Rejoin())
         elif ticket is not None and life in self.joined[group]:
-            words = {"finish": {"by": "the dead"}, "fail": "of the dead", "report": {"epoch": 99}, "proceed": 99}
+            words = {
+                "finish": StageResult(key="of the dead"),
+                "fail": "of the dead",
+                "report": EpochReport(99, 0.0, 0.0),
+                "proceed": 99,
+            }
             assert not self.ask(verb, group, life, ticket, words[verb])
 
     @rule(key=st.sampled_from(KEYS))
@@ -148,7 +154,7 @@ class Stories(RuleBasedStateMachine):
         assert sorted(running) == sorted(ticket.job.key for ticket in self.working.values())
         for key in self.submitted:
             update = self.ask("follow", key, 0, 0)
-            epochs = [report["epoch"] for report in update.reports]
+            epochs = [report.epoch for report in update.reports]
             assert epochs == sorted(set(epochs))
             assert 99 not in epochs
             if key in self.ended:

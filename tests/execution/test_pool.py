@@ -80,7 +80,7 @@ def test_one_task_trained_for_two_submissions_is_trained_once(pool: Pool, study:
     job = single_job(study, "kind", recipe(), tmp_path)
     first, second = pool.results([job, job])
     assert first == second
-    assert "cached" not in first
+    assert not first.cached
     assert [update.attempts for update in pool.run([job])] == [1]
 
 
@@ -90,7 +90,7 @@ def test_a_model_on_disk_is_not_trained_again(pool: Pool, study: Workload, tmp_p
     (first,) = pool.results([job])
     before = (Path(job.payload.folder) / "model.safetensors").stat().st_mtime_ns
     (later,) = pool.results([replace(job, key="another study's")])
-    assert later["cached"] is True
+    assert later.cached is True
     assert told(later) == told(first)
     assert (Path(job.payload.folder) / "model.safetensors").stat().st_mtime_ns == before
 
@@ -141,7 +141,7 @@ def test_two_workers_give_what_one_gives(team: Pool, traps: Path, tmp_path: Path
         for name, value in models[1].items():
             torch.testing.assert_close(models[0][name], value, atol=1e-5, rtol=0)
         ends = [finished(job.payload) for job in (two, one)]
-        for epochs in zip(*(end["history"] for end in ends if end), strict=True):
+        for epochs in zip(*(told(end)["history"] for end in ends), strict=True):
             for what in ("metrics", "validation_loss", "training_loss"):
                 assert epochs[0][what] == pytest.approx(epochs[1][what], abs=1e-5)
 
@@ -156,7 +156,7 @@ def test_a_killed_worker_s_job_goes_on_from_its_checkpoint(
     def kill_in_the_middle(job: Job, update: Update) -> None:
         if job.payload.kind != "joint":
             return
-        heard.extend(report["epoch"] for report in update.reports)
+        heard.extend(report.epoch for report in update.reports)
         if not killed and len(heard) >= 3:
             killed.append(max(int(path.name[4:]) for path in traps.glob("pid-*")))
             os.kill(killed[0], signal.SIGKILL)
@@ -194,7 +194,7 @@ def test_a_crashing_backbone_fails_its_job_alone_with_place_and_reason(
         (traps / "crash at build").unlink()
     assert "ValueError: no such backbone today" in reason
     assert re.search(r"\(trapped_backbone\.py:\d+\)$", reason)
-    assert pool.results(jobs(study, recipe(batch_size=30), tmp_path))[-1]["best_epoch"] >= 0
+    assert pool.results(jobs(study, recipe(batch_size=30), tmp_path))[-1].best_epoch >= 0
 
 
 def test_a_diverging_recipe_fails_with_its_reason(pool: Pool, study: Workload, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_what_dropped_jobs_needed_is_forgotten_at_last_and_found_again_on_disk(
     known = [ray.get(pool.mailbox.follow.remote(job.key, 0, 0.1)).state for trial in trials for job in trial]
     gone, kept = [JobState.CANCELLED], [JobState.DONE]
     assert known == len(TASKS) * gone + gone + len(TASKS) * kept + gone
-    assert all(result["cached"] for result in pool.results(trials[0]))
+    assert all(result.cached for result in pool.results(trials[0]))
 
 
 def test_a_stopped_job_leaves_no_finished_model_and_goes_on_from_its_checkpoint(
@@ -261,7 +261,7 @@ def test_a_worker_killed_in_a_group_of_two_brings_the_group_back(team: Pool, tra
     study = workload(traps, "still_blocks")
     (traps / "died").unlink(missing_ok=True)
     todo = jobs(study, recipe(batch_size=2 * DEADLY_ONCE), tmp_path)
-    assert team.results(todo)[-1]["stopped"] is False
+    assert team.results(todo)[-1].stopped is False
     assert team.run(todo)[-1].attempts == 2
 
 

@@ -67,7 +67,7 @@ def test_a_hanging_worker_is_killed_and_its_job_goes_on(pool: Pool, study: Workl
 
     def stop_one(job: Job, update: Update) -> None:
         if job.payload.kind == "joint":
-            heard.extend(report["epoch"] for report in update.reports)
+            heard.extend(report.epoch for report in update.reports)
             if not stopped and len(heard) >= 3:
                 stopped.append(descendants("RayTrainWorker")[-1].pid)
                 os.kill(stopped[0], signal.SIGSTOP)
@@ -88,7 +88,7 @@ def test_a_killed_dispatcher_loses_no_job_and_no_epoch(pool: Pool, study: Worklo
 
     def kill_it(job: Job, update: Update) -> None:
         if job is todo[-1]:
-            heard.extend(report["epoch"] for report in update.reports)
+            heard.extend(report.epoch for report in update.reports)
             if not killed and len(heard) >= 3:
                 killed.append(len(heard))
                 ray.kill(pool.mailbox, no_restart=False)

@@ -16,7 +16,9 @@ from mtl_search.search.record import TrialRecord
 from mtl_search.search.verdict import Judge, Rerun, Verdict
 from mtl_search.search_config import RepeatsConfig
 from mtl_search.training.objective import Goal, Objective
+from mtl_search.training.reports import EpochReport, StageResult
 
+HISTORY = (EpochReport(0, 0.0, 0.0),)
 RECIPE = Recipe(Component("hard"), Component("mean"), Component("fixed"), Schedule(), Schedule())
 
 
@@ -80,7 +82,7 @@ class PlantedStudy:
         name, task, seed = job.key.split("/")
         gain = self.singles[int(name)][self.tasks.index(task)]
         metric = self._metric(task, gain, int(seed), self.noise_alone, job.key)
-        return Update(state=JobState.DONE, result={"metrics": {task: metric}, "best_epoch": 1, "history": []})
+        return Update(state=JobState.DONE, result=StageResult(metrics={task: metric}, best_epoch=1, history=HISTORY))
 
     def _metric(self, task: str, gain: float, seed: int, noise: float, key: str) -> float:
         common = self._draw(f"{task}/{seed}", self.common)

@@ -112,8 +112,8 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
     reliability = measure_reliability(pool, objective, models, labels, EQUAL)  # type: ignore[arg-type]
     recipes = [replace(default, joint=replace(default.joint, batch_size=size)) for size in (32, 48, 64)]
     trials = [trial_of(number, recipe, jobs(0), pool) for number, recipe in enumerate(recipes)]
-    results = [finished(jobs(0).of(recipe)[-1].payload) or {} for recipe in recipes]
-    groups = grouped(tuple(config.tasks), mean_cosines(result["history"] for result in results))
+    results = [pool.results(jobs(0).of(recipe))[-1] for recipe in recipes]
+    groups = grouped(tuple(config.tasks), mean_cosines(result.history for result in results))
     end = Conclusion(config, workload, folder, jobs, baselines, reliability, [], groups)
     return end.reached(pool, trials), groups  # type: ignore[arg-type]
 
@@ -121,4 +121,6 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
 def trial_of(number: int, recipe: Recipe, jobs: Jobs, pool: HerePool) -> TrialRecord:
     *_, result = pool.results(jobs.of(recipe))
     kept = ("metrics", "steps", "best_epoch", "parameters", "multiply_adds", "epoch_seconds")
-    return TrialRecord(number, "complete", recipe=recipe, job=result["key"], **{name: result[name] for name in kept})
+    return TrialRecord(
+        number, "complete", recipe=recipe, job=result.key, **{name: getattr(result, name) for name in kept}
+    )

@@ -7,6 +7,7 @@ from mtl_search.catalog import FAMILIES
 from mtl_search.recipe import Recipe
 from mtl_search.search.record import TrialRecord
 from mtl_search.space import SearchSpace
+from mtl_search.training.reports import EpochReport
 
 TASKS = ["digit", "ink"]
 SPACE: Mapping[str, Any] = {
@@ -39,8 +40,8 @@ class Listener:
     def trial_started(self, number: int, recipe: Recipe) -> None:
         self.started.append(number)
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        self.epochs.append((number, report["epoch"]))
+    def trial_reported(self, number: int, report: EpochReport) -> None:
+        self.epochs.append((number, report.epoch))
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self.ended.append(trial)

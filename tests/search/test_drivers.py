@@ -22,9 +22,10 @@ from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.trainable import NEWS
+from mtl_search.training.reports import StageResult
 
 PATIENCE = 5.0
-RESULT = {"best_score": 1.0, "best_epoch": 1, "metrics": {"digit": 0.9, "ink": 2.0}, "steps": {}}
+RESULT = StageResult(best_score=1.0, best_epoch=1, metrics={"digit": 0.9, "ink": 2.0})
 
 
 class JoinedDriver:

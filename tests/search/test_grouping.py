@@ -1,5 +1,6 @@
 """Groups made of task affinity, and the file that keeps it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mtl_search.search.affinity_file import AffinityFile
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import EXHAUSTIVE, grouped, mean_cosines
 from mtl_search.training.files import read_json
+from mtl_search.training.reports import EpochReport
 
 
 def affinity_of(
@@ -46,9 +48,9 @@ def test_directions_are_averaged_and_unmeasured_pairs_count_nothing() -> None:
 
 
 def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> None:
-    start = {"cosines": {}}
-    first = [start, {"cosines": {"a": {"b": 0.2, "c": -0.4}}}, {"cosines": {"a": {"b": 0.4}}}]
-    second = [start, {"cosines": {"a": {"b": 0.9}, "b": {"c": 0.1}}}]
+    start = EpochReport(0, 0.0, 0.0)
+    first = [start, replace(start, cosines={"a": {"b": 0.2, "c": -0.4}}), replace(start, cosines={"a": {"b": 0.4}})]
+    second = [start, replace(start, cosines={"a": {"b": 0.9}, "b": {"c": 0.1}})]
     assert mean_cosines([first, second]) == {
         "a": {"b": pytest.approx(0.5), "c": -0.4},
         "b": {"a": pytest.approx(0.5), "c": 0.1},

@@ -19,6 +19,7 @@ from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.trainable import EPOCH, METRIC, NEWS
+from mtl_search.training.reports import EpochReport, StageResult
 
 
 class Driver:
@@ -52,21 +53,16 @@ class Driver:
         return f"t{self._count}"
 
     def epoch(self, trial: str, epoch: int, score: float) -> dict[str, Any]:
-        report = {"epoch": epoch, "best_score": score}
+        report = EpochReport(epoch, score, best_score=score)
         return {EPOCH: epoch, METRIC: score, NEWS: Update([report], JobState.RUNNING)}
 
     def tell(self, trial: str, epoch: int, score: float) -> None:
         self.searcher.on_trial_result(trial, self.epoch(trial, epoch, score))
 
     def complete(self, trial: str, score: float = 1.0) -> None:
-        result = {
-            "best_score": score,
-            "best_epoch": 1,
-            "metrics": {"digit": 0.9, "ink": 2.0},
-            "steps": {},
-            "parameters": 7,
-            "multiply_adds": 5,
-        }
+        result = StageResult(
+            best_score=score, best_epoch=1, metrics={"digit": 0.9, "ink": 2.0}, parameters=7, multiply_adds=5
+        )
         self.searcher.on_trial_complete(trial, {NEWS: Update([], JobState.DONE, result), "done": True})
 
     def end(self, trial: str, state: JobState, reason: str) -> None:

@@ -20,6 +20,7 @@ from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.trainable import EPOCH, METRIC, START
 from mtl_search.search.tuning import tuner_of
+from mtl_search.training.reports import EpochReport, StageResult
 from mtl_search.variants import build
 
 EPOCHS = 9
@@ -105,8 +106,8 @@ class Curves:
         slope = 5.0 if start == "cold" else 0.1
         if awaited <= EPOCHS:
             score = float(best) - slope * (EPOCHS - awaited)
-            return Update([{"epoch": awaited, "best_score": score}], JobState.RUNNING)
-        result = {"best_score": float(best), "metrics": {}, "steps": {}}
+            return Update([EpochReport(awaited, score, best_score=score)], JobState.RUNNING)
+        result = StageResult(best_score=float(best))
         return Update([], JobState.DONE, result)
 
 

@@ -90,7 +90,7 @@ class KillsTheTrainable(Story):
 
     def trial_reported(self, number: int, report: dict[str, Any]) -> None:
         super().trial_reported(number, report)
-        if number >= 1 and report["epoch"] == 3 and not self.killed:
+        if number >= 1 and report.epoch == 3 and not self.killed:
             for process in descendants("Follower"):
                 self.killed.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)

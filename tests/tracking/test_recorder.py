@@ -1,6 +1,7 @@
 """What the recorder makes of a study: names and tags to find runs by, figures that agree, a description to read."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
@@ -12,6 +13,7 @@ from mtl_search.search.pareto import Point
 from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT
 from mtl_search.tracking.recorder import Recorder
+from mtl_search.training.reports import StageResult
 
 PATIENCE = 60.0
 DEFAULT_MODELS = default_contender(recipe_of())
@@ -70,8 +72,8 @@ def test_final_figures_are_against_the_baselines_that_count_in_the_end(track: Tr
             tell_a_trial(recorder, number)
             recorder.trial_ended(record_of(number))
         recorder.repeat_started(1, 2, recipe_of())
-        result = {"history": [report_of(0, 1.0), report_of(1, 5.0)], "metrics": {"kind": 0.9, "petal": 0.2}}
-        recorder.repeat_ended(1, 2, {**result, "best_epoch": 1}, "")
+        history, metrics = (report_of(0, 1.0), report_of(1, 5.0)), {"kind": 0.9, "petal": 0.2}
+        recorder.repeat_ended(1, 2, StageResult(history=history, metrics=metrics, best_epoch=1), "")
         tell_a_trial(recorder, 2)  # stopped early, its model gone: judged by what it told
         recorder.trial_ended(record_of(2, "pruned", value=-9.0))
         recorder.trial_started(3, recipe_of())  # stopped early in another process: judged by what lies on disk
@@ -89,7 +91,7 @@ def test_final_figures_are_against_the_baselines_that_count_in_the_end(track: Tr
 
 
 def test_single_task_models_of_several_seeds_are_runs_of_their_own(track: Track, seen) -> None:
-    result = {"history": [report_of(0, 1.0)], "metrics": {"kind": 0.8}, "best_epoch": 0, "parameters": 7}
+    result = StageResult(history=(report_of(0, 1.0),), metrics={"kind": 0.8}, parameters=7)
     with track() as tracker:
         recorder = recorder_on(tracker)
         for seed in range(3):
@@ -160,8 +162,8 @@ def test_study_that_is_extended_has_one_best_trial(track: Track, seen) -> None:
 
 
 def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else(track: Track, seen) -> None:
-    result = {"history": [report_of(0, 1.0), report_of(1, 5.0)], "best_epoch": 1, "parameters": 7}
-    result["metrics"] = {"kind": 0.9, "petal": 0.2}
+    history, metrics = (report_of(0, 1.0), report_of(1, 5.0)), {"kind": 0.9, "petal": 0.2}
+    result = StageResult(history=history, metrics=metrics, best_epoch=1, parameters=7)
     keys = ["base", "baseline-kind", "repeat-1-1"]
 
     def tell(recorder: Recorder, *, whole: bool) -> None:
@@ -170,7 +172,7 @@ def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else
         recorder.repeat_started(1, 1, recipe_of())
         if whole:
             recorder.base_ended("pretrain", result, "")
-            recorder.baseline_ended(DEFAULT_MODELS, "kind", 0, {**result, "cached": True}, "")
+            recorder.baseline_ended(DEFAULT_MODELS, "kind", 0, replace(result, cached=True), "")
             recorder.repeat_ended(1, 1, result, "")
             recorder.study_ended(outcome_of(), [])
 

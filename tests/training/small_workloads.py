@@ -128,7 +128,7 @@ def joint_stage(workspace: Workspace, recipe: Recipe, folder: Path, name: str = 
     singles = single_stages(workspace, recipe, folder)
     results = {task: finished(stage) or run_stage(stage, workspace) for task, stage in singles.items()}
     goals = {
-        task: Goal(goal.higher_is_better, results[task]["metrics"][task]) for task, goal in goals_of(workspace).items()
+        task: Goal(goal.higher_is_better, results[task].metrics[task]) for task, goal in goals_of(workspace).items()
     }
     folders = {task: stage.folder for task, stage in singles.items()}
     return Stage(name, "joint", tuple(goals), recipe, str(folder / name), Objective(goals), folders)

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import read_json
+from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.training.results import read_result
 from mtl_search.training.stages import CLOCKED, Stage, trained_model
 from mtl_search.training.workspace import Workspace
 
@@ -26,12 +27,12 @@ class Script:
 
     def __init__(self, stop: int | None = None, kill: int | None = None) -> None:
         self._stop, self._kill = stop, kill
-        self.heard: list[dict[str, Any]] = []
+        self.heard: list[EpochReport] = []
         self.asked: list[int] = []
 
-    def report(self, epoch: dict[str, Any]) -> None:
+    def report(self, epoch: EpochReport) -> None:
         self.heard.append(epoch)
-        if epoch["epoch"] == self._kill:
+        if epoch.epoch == self._kill:
             raise KilledError
 
     def proceed(self, epoch: int) -> bool:
@@ -39,8 +40,9 @@ class Script:
         return epoch != self._stop
 
 
-def timeless(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without what the clock decides."""
+def timeless(stage_result: StageResult) -> dict[str, Any]:
+    """A result as it is stored, without what the clock decides."""
+    result = stage_result.to_dict()
     history = [{name: value for name, value in report.items() if name != "seconds"} for report in result["history"]]
     return {**result, "history": history, **dict.fromkeys(CLOCKED)}
 
@@ -48,7 +50,7 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
 def files_of(stage: Stage) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Result, without what the clock decides, and model in a stage's folder."""
     folder = Path(stage.folder)
-    return timeless(read_json(folder / "result.json")), load_file(folder / "model.safetensors")
+    return timeless(read_result(folder / "result.json")), load_file(folder / "model.safetensors")
 
 
 def judged(stage: Stage, workspace: Workspace) -> dict[str, float]:

@@ -69,9 +69,9 @@ def test_a_stage_that_measures_trains_as_one_that_does_not(tmp_path: Path) -> No
     stage = joint_stage(workspace, recipe_of(Schedule(2, 32)), tmp_path)
     plain = run_stage(stage, workspace)
     measured = run_stage(replace(stage, folder=str(tmp_path / "measured"), affinity="look_ahead"), workspace)
-    assert plain["metrics"] == measured["metrics"]
-    assert plain["affinity"] == {}
-    assert {(a, b) for a, others in measured["affinity"].items() for b in others} == {
+    assert plain.metrics == measured.metrics
+    assert plain.affinity == {}
+    assert {(a, b) for a, others in measured.affinity.items() for b in others} == {
         (a, b) for a in TASKS for b in TASKS if a != b
     }
     assert same(load_model(tmp_path / "joint"), load_model(tmp_path / "measured"))

@@ -161,11 +161,11 @@ def test_the_model_that_is_kept_and_counted_has_no_trace_of_it(name: str, unequa
     aligned = joint_stage(workspace, rewarded(2, Component(name)), tmp_path, "aligned")
     results = [run_stage(stage, workspace) for stage in (without, aligned)]
     for fact in ("parameters", "multiply_adds"):
-        assert results[0][fact] == results[1][fact]
+        assert getattr(results[0], fact) == getattr(results[1], fact)
     states = [files_of(stage)[1] for stage in (without, aligned)]
     assert states[0].keys() == states[1].keys()
     assert not same(*states)
-    assert judged(aligned, workspace) == pytest.approx(results[1]["metrics"])
+    assert judged(aligned, workspace) == pytest.approx(results[1].metrics)
 
 
 @pytest.mark.parametrize("weighting", [Component("mgda", {"at": "shared"}), Component("gradnorm"), Component("fixed")])
@@ -229,7 +229,7 @@ def test_a_study_of_few_labels_trains_with_all_rows(tmp_path: Path) -> None:
     workspace = Workspace(workload_of(cloud_data(labelled=60)), World())
     recipe = recipe_of(Schedule(2, 32), Schedule(1, 16), alignment=Component("mmd"))
     result = run_stage(joint_stage(workspace, recipe, tmp_path), workspace)
-    assert result["metrics"].keys() == {"source", "target"}
+    assert result.metrics.keys() == {"source", "target"}
 
 
 # what does not go together

@@ -115,8 +115,8 @@ def test_a_model_alone_beats_a_constant_after_few_steps(workspace: Workspace, tm
     recipe = recipe_of(NINE_STEPS, NINE_STEPS)
     for task, stage in single_stages(workspace, recipe, tmp_path).items():
         result = run_stage(stage, workspace)
-        assert result["best_epoch"] == 1
-        assert result["metrics"][task] < 0.9 * goals[task].scale
+        assert result.best_epoch == 1
+        assert result.metrics[task] < 0.9 * goals[task].scale
 
 
 @pytest.mark.parametrize("schedule", [NINE_STEPS, replace(NINE_STEPS, epochs=2, average=0.8)])
@@ -124,9 +124,9 @@ def test_the_statistics_that_were_judged_are_kept_and_are_those_of_the_weights(
     schedule: Schedule, workspace: Workspace, tmp_path: Path
 ) -> None:
     for stage, result in run(workspace, tmp_path, schedule, schedule):
-        assert judged(stage, workspace) == result["metrics"]
+        assert judged(stage, workspace) == result.metrics
         model = trained_model(stage, workspace)
-        assert result["best_epoch"] > 0
+        assert result.best_epoch > 0
         assert same(statistics_of(model), anew(trained_model(stage, workspace), workspace, schedule))
 
 
@@ -145,7 +145,7 @@ def test_frozen_blocks_keep_their_statistics_until_they_learn(workspace: Workspa
 def test_norms_that_a_user_holds_still_keep_their_statistics(tmp_path: Path) -> None:
     workspace = workspace_of("blocks_with_a_still_norm")
     stage = single_stages(workspace, recipe_of(NINE_STEPS, NINE_STEPS), tmp_path)["ink"]
-    assert run_stage(stage, workspace)["best_epoch"] == 1
+    assert run_stage(stage, workspace).best_epoch == 1
     state = load_model(stage.home)
     assert state["blocks.0.0.1.running_mean"].abs().max() == 0
     assert state["blocks.1.0.1.running_mean"].abs().min() > 0
@@ -235,14 +235,14 @@ def test_learned_bases_are_kept_with_their_own_statistics(tmp_path: Path) -> Non
         recipe = recipe_of(NINE_STEPS, base=base)
         stage = Stage(base.name, "pretrain", ("slant",), recipe, str(tmp_path / base.name), Objective(goals))
         result = run_stage(stage, workspace)
-        assert result["history"][0]["improvement"] == 0.0
+        assert result.history[0].improvement == 0.0
         model = workspace.model(("slant",), None)
         model.load_state_dict(load_model(stage.home))
         kept = statistics_of(model)
-        assert result["best_epoch"] == 1
+        assert result.best_epoch == 1
         assert (
             evaluate(model, workspace.splits["validation"], workspace.metrics, World())["slant"]["metric"]
-            == (result["metrics"]["slant"])
+            == (result.metrics["slant"])
         )
         assert same(kept, anew(model, workspace, NINE_STEPS))
 

@@ -152,7 +152,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Workspace, Reci
         place = folder / content_key(workspace.workload.key, recipe.to_dict())
         stage = replace(stage, tasks=(*stage.singles, *sources), sources=sources, folder=str(place))
         result = finished(stage) or run_stage(stage, workspace)
-        return Trained(load_file(place / "model.safetensors"), [each["metrics"] for each in result["history"]])
+        return Trained(load_file(place / "model.safetensors"), [each.metrics for each in result.history])
 
     return trained
 

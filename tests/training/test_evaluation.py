@@ -40,7 +40,7 @@ def test_what_a_block_keeps_from_evaluation_serves_in_training(tmp_path: Path) -
     workspace = workspace_of(data_of({"ink": EVERY_KIND["ink"]}), backbone)
     recipe = recipe_of(Schedule(), Schedule(1, 32, ADAMW))
     (stage,) = single_stages(workspace, recipe, tmp_path).values()
-    assert len(run_stage(stage, workspace)["history"]) == 2
+    assert len(run_stage(stage, workspace).history) == 2
 
 
 class Keeping(torch.nn.Module):

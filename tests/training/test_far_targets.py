@@ -47,10 +47,10 @@ def workspace_of(metric: str = "rmse", **params: Any) -> Workspace:
 def judged_alone(workspace: Workspace, folder: Path) -> tuple[list[float], float]:
     """Validation metric of every epoch of the model of ``y`` alone, and its metric on test."""
     stage = single_stages(workspace, recipe_of(Schedule(), SCHEDULE), folder)["y"]
-    history = run_stage(stage, workspace)["history"]
-    tested = run_stage(evaluation_of(stage, "test", 0), workspace)["metrics"]["y"]
+    history = run_stage(stage, workspace).history
+    tested = run_stage(evaluation_of(stage, "test", 0), workspace).metrics["y"]
     assert len(trained_model(stage, workspace)(workspace.split("test").features["main"])["y"].unique()) == TESTED
-    return [epoch["metrics"]["y"] for epoch in history], tested
+    return [epoch.metrics["y"] for epoch in history], tested
 
 
 @pytest.mark.parametrize(("metric", "power"), [("rmse", 1), ("r2", 0), ("mse", 2)])
@@ -72,10 +72,10 @@ def test_a_task_whose_metric_is_not_defined_on_test_is_left_out_there(tmp_path: 
     for rare, metric, left in (("all", "rmse", {"y"}), ("one", "r2", set())):
         workspace = workspace_of(metric, rare=rare)
         stage = joint_stage(workspace, recipe_of(SCHEDULE, SCHEDULE), tmp_path / rare)
-        assert set(run_stage(stage, workspace)["metrics"]) == {"y", "ill"}
-        assert set(run_stage(evaluation_of(stage, "test", 0), workspace)["metrics"]) == left
+        assert set(run_stage(stage, workspace).metrics) == {"y", "ill"}
+        assert set(run_stage(evaluation_of(stage, "test", 0), workspace).metrics) == left
         alone = single_stages(workspace, recipe_of(SCHEDULE, SCHEDULE), tmp_path / rare)["ill"]
-        assert run_stage(evaluation_of(alone, "test", 0), workspace)["metrics"] == {}
+        assert run_stage(evaluation_of(alone, "test", 0), workspace).metrics == {}
 
 
 def test_values_in_the_targets_unit_are_as_fine_as_the_outputs() -> None:

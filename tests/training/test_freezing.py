@@ -83,11 +83,11 @@ def test_a_stage_thaws_its_shared_blocks_after_the_frozen_epochs(
     recipe = recipe_of(Schedule(3, 32, optimizer, unfreezing=Component("shared", {"epochs": 3})))
     frozen = replace(thawing, recipe=recipe, folder=str(tmp_path / "frozen"))
     merged = replace(thawing, recipe=recipe_of(Schedule(0)), folder=str(tmp_path / "merged"))
-    first, second, _ = (run_stage(stage, workspace)["history"] for stage in (thawing, frozen, merged))
+    first, second, _ = (run_stage(stage, workspace).history for stage in (thawing, frozen, merged))
     for epoch in (1, 2):
-        assert first[epoch]["training_loss"] == second[epoch]["training_loss"]
-        assert first[epoch]["validation_loss"] == second[epoch]["validation_loss"]
-    assert first[3]["validation_loss"] != second[3]["validation_loss"]
+        assert first[epoch].training_loss == second[epoch].training_loss
+        assert first[epoch].validation_loss == second[epoch].validation_loss
+    assert first[3].validation_loss != second[3].validation_loss
     held, start = (trained_model(stage, workspace).state_dict() for stage in (frozen, merged))
     assert same(*({name: v for name, v in state.items() if name.startswith("blocks.")} for state in (held, start)))
 

@@ -17,8 +17,8 @@ from mtl_search.fusion import FUSIONS, Fisher, MeasuringFusion
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import read_json
 from mtl_search.training.fusing import fused_model
+from mtl_search.training.results import read_result
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workspace
 from mtl_search.training.world import World
@@ -44,9 +44,9 @@ def test_every_fusion_is_a_pure_merge_without_joint_epochs(name: str, pair: Stud
     workspace = workspace_of(pair)
     stage = joint_stage(workspace, merge(name), tmp_path)
     result = run_stage(stage, workspace)
-    assert [report["epoch"] for report in result["history"]] == [0]
-    assert result["best_epoch"] == 0
-    assert judged(stage, workspace) == result["metrics"]
+    assert [report.epoch for report in result.history] == [0]
+    assert result.best_epoch == 0
+    assert judged(stage, workspace) == result.metrics
     again = replace(stage, folder=str(tmp_path / "again"))
     assert timeless(run_stage(again, workspace_of(pair))) == timeless(result)
     assert same(files_of(again)[1], files_of(stage)[1])
@@ -59,7 +59,7 @@ def test_fusions_go_with_every_form_of_sharing(name: str, sharing: str, workspac
     fusion = Component(name, {"steps": 10} if name == "learned" else {})
     stage = joint_stage(workspace, replace(merge(fusion, **{sharing: params}), joint=Schedule(1, 32, ADAMW)), tmp_path)
     result = run_stage(stage, workspace)
-    assert [report["epoch"] for report in result["history"]] == [0, 1]
+    assert [report.epoch for report in result.history] == [0, 1]
 
 
 def test_without_fusion_joint_training_starts_as_a_model_that_was_never_fine_tuned(
@@ -193,9 +193,9 @@ def test_scored_fusion_weighs_models_by_what_fine_tuning_gained(pair: StudyData,
     stage = joint_stage(workspace, recipe_of(Schedule(0, 32), fusion=Component("scored", {"power": 2.0})), tmp_path)
     gains = {}
     for task, folder in stage.singles.items():
-        result = read_json(Path(folder) / "result.json")
-        first = result["history"][0]["score"]
-        gains[task] = max((result["best_score"] - first) / abs(first), 1e-6)
+        result = read_result(Path(folder) / "result.json")
+        first = result.history[0].score
+        gains[task] = max((result.best_score - first) / abs(first), 1e-6)
     stated = Component("weighted", {"coefficients": {task: gain**2 for task, gain in gains.items()}})
     tasks = list(stage.singles)
     ours, theirs = (

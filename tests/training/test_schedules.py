@@ -165,12 +165,12 @@ def test_what_is_validated_and_kept_is_the_average(workspace: Workspace, tmp_pat
     schedule = Schedule(3, 32, Component("adamw", {"lr": 0.01}), average=0.8)
     stage = joint_stage(workspace, recipe_of(schedule), tmp_path)
     result = run_stage(stage, workspace)
-    assert result["best_epoch"] > 0
-    assert judged(stage, workspace) == result["metrics"]
+    assert result.best_epoch > 0
+    assert judged(stage, workspace) == result.metrics
     plain = replace(stage, recipe=recipe_of(replace(schedule, average=0.0)), folder=str(tmp_path / "plain"))
     other = run_stage(plain, workspace)
-    assert result["history"][1]["training_loss"] == other["history"][1]["training_loss"]
-    assert result["history"][1]["validation_loss"] != other["history"][1]["validation_loss"]
+    assert result.history[1].training_loss == other.history[1].training_loss
+    assert result.history[1].validation_loss != other.history[1].validation_loss
 
 
 @pytest.mark.parametrize("patience", [1, 2])
@@ -179,14 +179,14 @@ def test_a_stage_ends_when_patience_does_and_is_finished(patience: int, workspac
     stage = single_stages(workspace, recipe_of(Schedule(), hot), tmp_path)["digit"]
     control = Script()
     result = run_stage(stage, workspace, control)
-    scores = [report["score"] for report in result["history"]]
-    assert len(scores) - 1 == result["best_epoch"] + patience < 12
-    assert result["best_epoch"] == scores.index(max(scores))
-    assert not result["stopped"]
+    scores = [report.score for report in result.history]
+    assert len(scores) - 1 == result.best_epoch + patience < 12
+    assert result.best_epoch == scores.index(max(scores))
+    assert not result.stopped
     assert finished(stage) == result
-    assert judged(stage, workspace) == result["metrics"]
+    assert judged(stage, workspace) == result.metrics
     assert control.asked == list(range(len(scores) - 1))
     whole = replace(stage, recipe=recipe_of(Schedule(), replace(hot, patience=None)), folder=str(tmp_path / "whole"))
-    longer = run_stage(whole, workspace)["history"]
-    assert [report["score"] for report in longer[: len(scores)]] == scores
+    longer = run_stage(whole, workspace).history
+    assert [report.score for report in longer[: len(scores)]] == scores
     assert files_of(stage)[0]["history"][-1]["epoch"] == len(scores) - 1

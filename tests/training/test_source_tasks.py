@@ -20,6 +20,7 @@ from mtl_search.training.evaluation import evaluate
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
+from mtl_search.training.reports import StageResult
 from mtl_search.training.stages import Stage, run_stage, trained_model
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
@@ -117,7 +118,7 @@ def stages_of(workspace: Workspace, folder: Path, base: Component) -> dict[str, 
         objective = Objective({task: own[task]}, task)
         stage = Stage(task, "single_task", (task,), recipe, str(folder / task), objective, base=pretrain.folder)
         singles[task] = found[task] = run_stage(stage, workspace)
-    goals = Objective({task: replace(goal, baseline=singles[task]["metrics"][task]) for task, goal in own.items()})
+    goals = Objective({task: replace(goal, baseline=singles[task].metrics[task]) for task, goal in own.items()})
     joint = Stage(
         "joint",
         "joint",
@@ -139,16 +140,16 @@ def stages_of(workspace: Workspace, folder: Path, base: Component) -> dict[str, 
 def test_the_way_from_the_base_is_told_for_target_tasks(tmp_path: Path) -> None:
     workspace = workspace_of(with_source_tasks())
     found = stages_of(workspace, tmp_path, Component("pretrain", {"epochs": 3, "batch_size": 32}))
-    steps = found["joint"]["steps"]
+    steps = found["joint"].steps
     assert list(steps) == ["base", "single", "fused", "joint"]
     assert all(list(metrics) == list(TARGETS) for metrics in steps.values())
-    assert steps["single"] == {task: found[task]["metrics"][task] for task in TARGETS}
-    assert steps["base"] == {task: found[task]["history"][0]["metrics"][task] for task in TARGETS}
-    assert found["pretrain"]["best_score"] >= 0
+    assert steps["single"] == {task: found[task].metrics[task] for task in TARGETS}
+    assert steps["base"] == {task: found[task].history[0].metrics[task] for task in TARGETS}
+    assert found["pretrain"].best_score >= 0
     base = workspace.base_of(str(tmp_path / "base"))
     assert same(base, found["base"])
     assert not same(base, workspace.base)
-    weights = [report["weights"]["digit"] for report in found["joint"]["history"][1:]]
+    weights = [report.weights["digit"] for report in found["joint"].history[1:]]
     assert weights[0] < 0.5  # falls within the epoch already
 
 
@@ -175,7 +176,7 @@ def test_source_tasks_start_from_the_heads_of_their_base(tmp_path: Path) -> None
         sources=SOURCES,
     )
     after = run_stage(joint, workspace)
-    assert {task: after["metrics"][task] for task in SOURCES} == {task: before["metrics"][task] for task in SOURCES}
+    assert {task: after.metrics[task] for task in SOURCES} == {task: before.metrics[task] for task in SOURCES}
 
 
 def goals_in(goals: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -246,8 +247,8 @@ def test_two_workers_learn_from_source_tasks_as_one(tmp_path: Path) -> None:
             torch.testing.assert_close(two[name][part], found[part], rtol=0, atol=1e-5)
 
 
-def joint_of(workspace: Workspace, folder: Path, **parts: Component) -> dict[str, Any]:
-    """Result of a joint stage with source tasks over untrained single-task models."""
+def joint_of(workspace: Workspace, folder: Path, **parts: Component) -> tuple[StageResult, MultiTaskModel]:
+    """Result and kept model of a joint stage with source tasks over untrained single-task models."""
     still = Schedule(0, 16)
     recipe = replace(recipe_of(Schedule(1, 16), still, depth=1), auxiliary=Component("constant"), **parts)
     goals, folders = task_goals(workspace.workload.data), {}
@@ -259,8 +260,7 @@ def joint_of(workspace: Workspace, folder: Path, **parts: Component) -> dict[str
     names, place = (*TARGETS, *SOURCES), str(folder / "joint")
     stage = Stage("joint", "joint", names, recipe, place, own, folders, sources=SOURCES)
     result = run_stage(stage, workspace)
-    kept = trained_model(stage, workspace)
-    return {**result, "model": kept}
+    return result, trained_model(stage, workspace)
 
 
 TREE = Component("tree", {"groups": [["ink"], ["dark"]], "depth": 1})
@@ -269,18 +269,18 @@ TREE = Component("tree", {"groups": [["ink"], ["dark"]], "depth": 1})
 @pytest.mark.parametrize("sharing", [Component("hard", {"depth": 1}), TREE, Component("none")], ids=str)
 def test_source_tasks_leave_no_trace_in_a_tree(sharing: Component, tmp_path: Path) -> None:
     workspace = workspace_of(with_source_tasks())
-    result = joint_of(workspace, tmp_path, sharing=sharing)
+    result, kept = joint_of(workspace, tmp_path, sharing=sharing)
     plain = workspace.model(TARGETS, sharing)
-    assert result["parameters"] == sum(parameter.numel() for parameter in plain.parameters())
-    assert result["model"].state_dict().keys() == plain.state_dict().keys()
-    found = evaluate(result["model"], workspace.splits["validation"], workspace.metrics, World())
-    assert {task: found[task]["metric"] for task in TARGETS} == {task: result["metrics"][task] for task in TARGETS}
+    assert result.parameters == sum(parameter.numel() for parameter in plain.parameters())
+    assert kept.state_dict().keys() == plain.state_dict().keys()
+    found = evaluate(kept, workspace.splits["validation"], workspace.metrics, World())
+    assert {task: found[task]["metric"] for task in TARGETS} == {task: result.metrics[task] for task in TARGETS}
 
 
 def test_source_tasks_stay_where_the_others_ways_lead_through_theirs(tmp_path: Path) -> None:
     workspace = workspace_of(with_source_tasks())
-    result = joint_of(workspace, tmp_path, sharing=Component("cross_stitch"))
-    assert [task.name for task in result["model"].tasks] == [*TARGETS, *SOURCES]
+    _, kept = joint_of(workspace, tmp_path, sharing=Component("cross_stitch"))
+    assert [task.name for task in kept.tasks] == [*TARGETS, *SOURCES]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from mtl_search.data import StudyData
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.checkpoint import load_checkpoint
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
+from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE
+from mtl_search.training.results import read_result
 from mtl_search.training.stages import Stage, finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
@@ -74,7 +75,7 @@ def test_patience_that_is_at_an_end_ends_a_resumed_stage_at_once(workspace: Work
     hot = Schedule(9, 32, Component("adamw", {"lr": 0.5}), Component("constant"), patience=1)
     whole = joint_stage(workspace, recipe_of(hot), tmp_path)
     expected = run_stage(whole, workspace)
-    last = expected["history"][-1]["epoch"]
+    last = expected.history[-1].epoch
     assert last < 9
     stage = replace(whole, folder=str(tmp_path / "killed"))
     kill(stage, workspace, last)
@@ -109,16 +110,16 @@ def test_whoever_listens_after_a_kill_hears_of_every_epoch(workspace: Workspace,
     kill(stage, workspace, 2)
     control = Script()
     result = run_stage(stage, workspace, control)
-    assert [report["epoch"] for report in control.heard] == [0, 1, 2, 3, 4]
-    assert control.heard == result["history"]
+    assert [report.epoch for report in control.heard] == [0, 1, 2, 3, 4]
+    assert tuple(control.heard) == result.history
     assert control.asked == [2, 3]
 
 
 def test_a_stop_that_came_while_the_stage_was_dead_is_heard(workspace: Workspace, stage: Stage) -> None:
     kill(stage, workspace, 2)
     result = run_stage(stage, workspace, Script(stop=2))
-    assert result["stopped"]
-    assert [report["epoch"] for report in result["history"]] == [0, 1, 2]
+    assert result.stopped
+    assert [report.epoch for report in result.history] == [0, 1, 2]
 
 
 def test_a_damaged_checkpoint_makes_the_stage_start_anew(
@@ -150,16 +151,16 @@ def test_a_stopped_stage_says_so_and_can_go_on(workspace: Workspace, tmp_path: P
     stage = joint_stage(workspace, recipe_of(Schedule(6, 32, ADAMW)), tmp_path)
     control = Script(stop=2)
     result = run_stage(stage, workspace, control)
-    assert result["stopped"]
-    assert [report["epoch"] for report in control.heard] == [0, 1, 2]
-    assert result["history"] == control.heard
+    assert result.stopped
+    assert [report.epoch for report in control.heard] == [0, 1, 2]
+    assert result.history == tuple(control.heard)
     assert finished(stage) is None
     best = judged_file(stage, workspace)
-    assert read_json(Path(stage.folder) / STOPPED_FILE) == result
-    assert best == result["metrics"]
+    assert read_result(Path(stage.folder) / STOPPED_FILE) == result
+    assert best == result.metrics
     whole = replace(stage, folder=str(tmp_path / "whole"))
     run_stage(whole, workspace)
-    assert not run_stage(stage, workspace)["stopped"]
+    assert not run_stage(stage, workspace).stopped
     assert files_of(stage)[0] == files_of(whole)[0]
     assert same(files_of(stage)[1], files_of(whole)[1])
 
@@ -174,7 +175,7 @@ def judged_file(stage: Stage, workspace: Workspace) -> dict[str, float]:
 
 def test_only_a_joint_stage_leaves_what_it_was_stopped_with(workspace: Workspace, tmp_path: Path) -> None:
     stage = single_stages(workspace, recipe_of(Schedule(3, 32, ADAMW)), tmp_path).popitem()[1]
-    assert run_stage(replace(stage, folder=str(tmp_path / "stopped")), workspace, Script(stop=1))["stopped"]
+    assert run_stage(replace(stage, folder=str(tmp_path / "stopped")), workspace, Script(stop=1)).stopped
     assert [path.name for path in (tmp_path / "stopped").iterdir()] == ["checkpoint.pt"]
 
 
@@ -189,4 +190,4 @@ def test_a_stopped_stage_goes_on_from_its_last_epoch(last: int, workspace: Works
 
 def test_the_last_epoch_is_not_asked_about(workspace: Workspace, tmp_path: Path) -> None:
     stage = joint_stage(workspace, recipe_of(Schedule(2, 32, ADAMW)), tmp_path)
-    assert not run_stage(stage, workspace, Script(stop=2))["stopped"]
+    assert not run_stage(stage, workspace, Script(stop=2)).stopped

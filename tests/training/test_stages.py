@@ -40,18 +40,18 @@ def test_single_task_stages_then_a_joint_one_leave_results_and_models(workspace:
     result = run_stage(stage, workspace, control)
     assert finished(stage) == result
     assert {path.name for path in Path(stage.folder).iterdir()} == {"model.safetensors", "result.json"}
-    assert control.heard == result["history"]
-    assert [report["epoch"] for report in result["history"]] == [0, 1, 2, 3]
+    assert tuple(control.heard) == result.history
+    assert [report.epoch for report in result.history] == [0, 1, 2, 3]
     for task, single in single_stages(workspace, recipe, tmp_path).items():
         alone = finished(single)
         assert alone is not None
-        assert alone["metrics"] == judged(single, workspace)
-        assert stage.objective.goals[task].baseline == alone["metrics"][task]
+        assert alone.metrics == judged(single, workspace)
+        assert stage.objective.goals[task].baseline == alone.metrics[task]
     state = load_file(Path(stage.folder) / "model.safetensors")
     model = trained_model(stage, workspace)
     assert same(model.state_dict(), state)
-    assert result["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert not result["stopped"]
+    assert result.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert not result.stopped
 
 
 def test_the_best_epoch_on_validation_is_kept(workspace: Workspace, tmp_path: Path) -> None:
@@ -59,26 +59,26 @@ def test_the_best_epoch_on_validation_is_kept(workspace: Workspace, tmp_path: Pa
     hot = Schedule(6, 32, Component("adamw", {"lr": 0.3}), Component("constant"))
     stage = joint_stage(workspace, recipe_of(hot), tmp_path)
     result = run_stage(stage, workspace)
-    scores = [report["score"] for report in result["history"]]
-    assert result["best_score"] == max(scores)
-    assert result["best_epoch"] == scores.index(max(scores)) < 6
-    assert result["metrics"] == result["history"][result["best_epoch"]]["metrics"]
-    assert result["best_score"] == stage.objective.score(result["metrics"])
-    assert judged(stage, workspace) == result["metrics"]
-    assert [report["best_score"] for report in result["history"]] == [max(scores[: i + 1]) for i in range(7)]
+    scores = [report.score for report in result.history]
+    assert result.best_score == max(scores)
+    assert result.best_epoch == scores.index(max(scores)) < 6
+    assert result.metrics == result.history[result.best_epoch].metrics
+    assert result.best_score == stage.objective.score(result.metrics)
+    assert judged(stage, workspace) == result.metrics
+    assert [report.best_score for report in result.history] == [max(scores[: i + 1]) for i in range(7)]
 
 
 def test_a_report_says_what_the_epoch_did(workspace: Workspace, tmp_path: Path) -> None:
     schedule = Schedule(2, 32, ADAMW, Component("cosine"))
     weighting = Component("fixed", {"log_ratio": {"ink": 1.0}})
     result = run_stage(joint_stage(workspace, recipe_of(schedule, weighting=weighting), tmp_path), workspace)
-    start, first, last = result["history"]
-    assert start["training_loss"] == start["weights"] == {}
-    assert set(first["training_loss"]) == set(first["validation_loss"]) == set(first["weights"]) == set(EVERY_KIND)
-    assert sum(first["weights"].values()) == pytest.approx(4)
-    assert first["weights"]["ink"] == pytest.approx(first["weights"]["digit"] * 2.718281828, rel=1e-5)
-    assert 0.004 < first["lr"] < 0.01
-    assert 0 < last["lr"] < 0.002
+    start, first, last = result.history
+    assert start.training_loss == start.weights == {}
+    assert set(first.training_loss) == set(first.validation_loss) == set(first.weights) == set(EVERY_KIND)
+    assert sum(first.weights.values()) == pytest.approx(4)
+    assert first.weights["ink"] == pytest.approx(first.weights["digit"] * 2.718281828, rel=1e-5)
+    assert 0.004 < first.lr < 0.01
+    assert 0 < last.lr < 0.002
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -108,15 +108,15 @@ def test_nothing_shared_and_nothing_trained_is_the_single_task_models_exactly(
     workspace = workspace_of(request.getfixturevalue(data))
     stage = joint_stage(workspace, recipe_of(Schedule(0), depth=0), tmp_path)
     result = run_stage(stage, workspace)
-    assert result["metrics"] == {task: goal.baseline for task, goal in stage.objective.goals.items()}
-    assert result["best_score"] == stage.objective.improvement(result["metrics"]) == 0
+    assert result.metrics == {task: goal.baseline for task, goal in stage.objective.goals.items()}
+    assert result.best_score == stage.objective.improvement(result.metrics) == 0
 
 
 def test_no_epochs_are_a_pure_merge(workspace: Workspace, tmp_path: Path) -> None:
     fusion = Component("weighted", {"coefficients": {"digit": 1.0, "odd": 1.0, "ink": 0.0, "halves": 2.0}})
     stage = joint_stage(workspace, recipe_of(Schedule(0), depth=1, fusion=fusion), tmp_path)
     result = run_stage(stage, workspace)
-    assert [report["epoch"] for report in result["history"]] == [0]
+    assert [report.epoch for report in result.history] == [0]
     merged = files_of(stage)[1]
     singles = {task: load_file(Path(folder) / "model.safetensors") for task, folder in stage.singles.items()}
     name = "blocks.0.0.linear.weight"
@@ -148,8 +148,8 @@ def test_a_test_stage_judges_the_finished_model_on_the_test_split(workspace: Wor
         assert finished(test) is None
         model = trained_model(trained, workspace)
         expected = evaluate(model, workspace.split("test"), workspace.metrics, World())
-        assert run_stage(test, workspace)["metrics"] == {task: found["metric"] for task, found in expected.items()}
-        assert run_stage(test, workspace)["metrics"] != judged(trained, workspace)
+        assert run_stage(test, workspace).metrics == {task: found["metric"] for task, found in expected.items()}
+        assert run_stage(test, workspace).metrics != judged(trained, workspace)
     assert files_of(stage)[0] == before[0]
 
 
@@ -158,13 +158,13 @@ def test_models_are_judged_on_the_same_draws_of_rows(workspace: Workspace, tmp_p
     run_stage(stage, workspace)
     singles = single_stages(workspace, stage.recipe, tmp_path)
     joint = run_stage(evaluation_of(stage, "validation", 30), workspace)
-    assert joint["metrics"] == pytest.approx(judged(stage, workspace))
+    assert joint.metrics == pytest.approx(judged(stage, workspace))
     for task, single in singles.items():
         alone = run_stage(evaluation_of(single, "validation", 30), workspace)
-        apart = np.array(joint["resampled"][task]) - np.array(alone["resampled"][task])
-        whole = joint["metrics"][task] - alone["metrics"][task]
+        apart = np.array(joint.resampled[task]) - np.array(alone.resampled[task])
+        whole = joint.metrics[task] - alone.metrics[task]
         # What both models find hard drops out of their difference.
-        assert apart.std() < np.hypot(np.std(joint["resampled"][task]), np.std(alone["resampled"][task]))
+        assert apart.std() < np.hypot(np.std(joint.resampled[task]), np.std(alone.resampled[task]))
         assert apart.mean() == pytest.approx(whole, abs=3 * apart.std() / np.sqrt(30) + 1e-6)
 
 
@@ -181,4 +181,4 @@ def test_single_task_models_are_judged_whatever_the_recipe_shares(tmp_path: Path
     for task, stage in single_stages(workspace, recipe, tmp_path).items():
         run_stage(stage, workspace)
         found = run_stage(evaluation_of(stage, "test", 0), workspace)
-        assert found["metrics"].keys() == {task}
+        assert found.metrics.keys() == {task}

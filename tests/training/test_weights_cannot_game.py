@@ -45,15 +45,15 @@ def test_no_choice_of_loss_weights_alone_changes_the_objective(
     ratios: dict[str, float], ground: tuple[Workspace, Stage], equal: dict[str, Any]
 ) -> None:
     weighed = trained(ground, Component("fixed", {"log_ratio": ratios}))
-    used = weighed["history"][1]["weights"]
+    used = weighed.history[1].weights
     for task, ratio in ratios.items():
         assert used[task] == pytest.approx(used["digit"] * math.exp(ratio), rel=1e-4)
-    for before, after in zip(equal["history"], weighed["history"], strict=True):
-        assert after["score"] == before["score"]
-        assert after["metrics"] == before["metrics"]
+    for before, after in zip(equal.history, weighed.history, strict=True):
+        assert after.score == before.score
+        assert after.metrics == before.metrics
         # The losses that are shown are those of the tasks, not weighed ones.
-        assert after["validation_loss"] == before["validation_loss"]
-        assert after["training_loss"] == pytest.approx(before["training_loss"], rel=1e-6)
+        assert after.validation_loss == before.validation_loss
+        assert after.training_loss == pytest.approx(before.training_loss, rel=1e-6)
 
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
@@ -61,5 +61,5 @@ def test_no_weighting_has_a_way_to_the_objective_but_through_the_model(
     weighting: str, ground: tuple[Workspace, Stage], equal: dict[str, Any]
 ) -> None:
     other = trained(ground, Component(weighting))
-    assert [report["score"] for report in other["history"]] == [report["score"] for report in equal["history"]]
-    assert (other["best_epoch"], other["best_score"]) == (equal["best_epoch"], equal["best_score"])
+    assert [report.score for report in other.history] == [report.score for report in equal.history]
+    assert (other.best_epoch, other.best_score) == (equal.best_epoch, equal.best_score)
