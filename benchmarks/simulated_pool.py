@@ -20,15 +20,15 @@ class SimulatedPool(Pool):
         """Start the actor and its groups; it takes the CPUs that real groups would take."""
         actor: Any = ray.remote(SimulatedGroups)
         self._actor = actor.options(num_cpus=self._first, max_concurrency=1000).remote(type(self).epoch_seconds)
-        ray.get(self.mailbox.begin.remote(self._first, []))
-        self._serving = [self._actor.serve.remote(f"group-{n}", self.mailbox) for n in range(self._first)]
-        while len(ray.get(self.mailbox.groups.remote())) < self._first:
+        self.queue.begin(self._first, [])
+        self._serving = [self._actor.serve.remote(f"group-{n}", self.queue.actor) for n in range(self._first)]
+        while len(self.queue.groups() or ()) < self._first:
             time.sleep(0.1)
         self._care.size = self._first
 
     def close(self) -> None:
         """Let the groups retire."""
-        ray.get(self.mailbox.close.remote())
+        self.queue.close()
         type(self).busy = ray.get(self._serving)
         ray.kill(self._actor)
-        ray.kill(self.mailbox)
+        ray.kill(self.queue.actor)

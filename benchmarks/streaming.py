@@ -72,7 +72,8 @@ def run_child(file: Path) -> None:
     from mtl_search.prepare import prepare, storage_of
     from mtl_search.search.data_card import data_card
     from mtl_search.search.folder import StudyFolder
-    from mtl_search.search.study import Study
+    from mtl_search.search.ray_runtime import ray_runtime
+    from mtl_search.search.study import Study, StudyInputs
 
     started = time.monotonic()
     prepared = prepare(load_study(str(file)))
@@ -80,7 +81,8 @@ def run_child(file: Path) -> None:
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
     folder.begin(config, data_card(prepared.workload), resume=False)
-    outcome = Study(config, prepared.study.space, prepared.workload, folder, []).run()
+    inputs = StudyInputs(config, prepared.study.space, prepared.workload)
+    outcome = Study(inputs, folder, [], ray_runtime).run()
     results = [json.loads(path.read_text()) for path in sorted(folder.path.rglob("result.json"))]
     told = {
         "seconds_to_read": read,

@@ -6,10 +6,11 @@ Puts together what the layers below keep apart; the command line calls it, and s
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from mtl_search.config import StudyConfig
 from mtl_search.errors import StudyError
-from mtl_search.execution.cluster import check_here
 from mtl_search.passwords import without_passwords
 from mtl_search.prepare import Prepared, fetch_of, storage_of, tracking_uri
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
@@ -20,7 +21,8 @@ from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.search.own_modules import keep_folders
-from mtl_search.search.study import Study
+from mtl_search.search.runtime import Runtime
+from mtl_search.search.study import Study, StudyInputs
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
@@ -41,8 +43,33 @@ class Ended:
     page: str | None
 
 
+def _runtime(config: StudyConfig, say: Say, *, local: bool) -> Runtime:
+    """What a study runs on. Ray is imported only where the study runs on it.
+
+    Raises:
+        ConfigError: There is no room for the study.
+    """
+    if local:
+        from mtl_search.execution.local_pool import check_local
+        from mtl_search.search.local_runtime import local_runtime
+
+        check_local(config.resources)
+        return partial(local_runtime, tell=say)
+    from mtl_search.execution.cluster import check_here
+    from mtl_search.search.ray_runtime import ray_runtime
+
+    check_here(config.resources)
+    return ray_runtime
+
+
 def run_study(
-    prepared: Prepared, watchers: Sequence[StudyWatcher], say: Say, *, resume: bool, join: bool = False
+    prepared: Prepared,
+    watchers: Sequence[StudyWatcher],
+    say: Say,
+    *,
+    resume: bool,
+    join: bool = False,
+    local: bool = False,
 ) -> Ended:
     """Search, track, and register the best model.
 
@@ -52,6 +79,7 @@ def run_study(
         say: Told in a line what a user should know.
         resume: Whether to go on with a study of this name.
         join: Whether other drivers may run the study too; begins it where there is none.
+        local: Whether to run it in this process, without Ray.
 
     Returns:
         What was found, and where MLflow shows it.
@@ -66,7 +94,7 @@ def run_study(
     experiment = config.tracking.experiment or config.name
     if join and not isinstance(folder.home, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
-    check_here(config.resources)
+    runtime = _runtime(config, say, local=local)
     with folder.locked(shared=join) as ownership:
         config = folder.begin(config, data_card(prepared.workload), resume=resume, join=join)
         keep_folders(folder, config.model_dump(mode="json"))
@@ -80,8 +108,9 @@ def run_study(
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
             told: list[StudyWatcher] = [recorder, AffinityFile(folder), KeptInStorage(folder), *watchers]
-            space, workload, taken = prepared.study.space, prepared.workload, ownership.taken
-            study = Study(config, space, workload, folder, told, fetch_of(config), drivers, taken)
+            inputs = StudyInputs(config, prepared.study.space, prepared.workload, fetch_of(config))
+            taken = ownership.taken
+            study = Study(inputs, folder, told, runtime, drivers, taken)
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():
                     outcome = study.run()

@@ -13,9 +13,11 @@ from mtl_search.prepare import prepare
 from mtl_search.recipe import Recipe
 from mtl_search.search.data_card import data_card
 from mtl_search.search.folder import StudyFolder
+from mtl_search.search.local_runtime import local_runtime
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.study import Study
+from mtl_search.search.runtime import Runtime
+from mtl_search.search.study import Study, StudyInputs
 from mtl_search.search.watchers import PartialWatcher, StudyWatcher
 from mtl_search.training.reports import EpochReport
 
@@ -79,12 +81,13 @@ class Story(PartialWatcher):
         self.ended.append(trial)
 
 
-def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher) -> Outcome:
-    """Run a study in this process, on the Ray it is connected to, or go on with it."""
+def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher, runtime: Runtime = local_runtime) -> Outcome:
+    """Run a study in this process, or on the Ray that it is connected to, or go on with it."""
     prepared = prepare(load_study({**raw, "storage": str(storage)}))
     folder = folder_of(storage)
     folder.begin(prepared.study.config, data_card(prepared.workload), resume=folder.exists)
-    return Study(prepared.study.config, prepared.study.space, prepared.workload, folder, watchers).run()
+    inputs = StudyInputs(prepared.study.config, prepared.study.space, prepared.workload)
+    return Study(inputs, folder, watchers, runtime).run()
 
 
 def folder_of(storage: Path) -> StudyFolder:

@@ -17,7 +17,7 @@ from mtl_search.training.metrics import judged_by
 _log = logging.getLogger("mtl_search")
 
 
-def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
+def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool, local: bool = False) -> Outcome:
     """Run a study; what Ray, Optuna and MLflow say goes to its log file.
 
     Args:
@@ -25,6 +25,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
         resume: Whether to go on with a study of this name.
         verbose: Whether to show how it goes: as a live table on a terminal, by plain lines elsewhere. What a user
             should know is said in any case, quietly as warnings of the logger ``mtl_search``.
+        local: Whether to run it in this process, without Ray.
 
     Raises:
         StudyError: Another driver runs the study, it exists, or nothing succeeded.
@@ -37,7 +38,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
             for line in told:
                 display.say(line)
             with display.shown():
-                return run_study(prepared, [display], display.say, resume=resume).outcome
+                return run_study(prepared, [display], display.say, resume=resume, local=local).outcome
         with Path(os.devnull).open("w") as nowhere:
             display = display_of(prepared, nowhere)
             for line in told:
@@ -47,7 +48,7 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool) -> Outcome:
                 told.append(line)
                 display.say(line)
 
-            outcome = run_study(prepared, [display], say, resume=resume).outcome
+            outcome = run_study(prepared, [display], say, resume=resume, local=local).outcome
     for line in told:  # not before: until here the standard error is the log
         _log.warning(line)
     return outcome

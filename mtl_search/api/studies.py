@@ -28,6 +28,7 @@ def run_study(
     trials: int | None = None,
     resume: bool = False,
     verbose: bool = True,
+    local: bool = False,
     **sections: Any,
 ) -> StudyResult:
     """Search for the best multi-task model, and register it.
@@ -37,6 +38,7 @@ def run_study(
         trials: Trials in all, in place of ``search.trials``; more extend a study.
         resume: Whether to go on with the study of this name; objects must be the same as when it began.
         verbose: Whether to show how it goes.
+        local: Whether to run it in this process, without Ray: one job after the other, where breakpoints are met.
         sections: Sections of a study file (``name``, ``data``, ``tasks``, ``backbone``, ``space``, ...) that replace
             those of ``config``, with objects in the places of names: blocks as ``backbone`` (their present parameters
             are the base), rows in memory as ``data``, objects of the families' classes in ``space``.
@@ -53,7 +55,7 @@ def run_study(
     given = hand_over({**_sections(config), **sections})
     with known(given.objects):
         loaded = load_study(given.plain, {} if trials is None else {"search.trials": trials})
-        return _run(loaded, given, resume, verbose)
+        return _run(loaded, given, resume=resume, verbose=verbose, local=local)
 
 
 def train(
@@ -64,6 +66,7 @@ def train(
     epochs: int | None = None,
     resume: bool = False,
     verbose: bool = True,
+    local: bool = False,
     **sections: Any,
 ) -> StudyResult:
     """Train one recipe at full length, as a study of its own with baselines, tracking and a registered model.
@@ -76,6 +79,7 @@ def train(
         epochs: Of joint training, if not the recipe's.
         resume: Whether to go on with an earlier training of this name.
         verbose: Whether to show how it goes.
+        local: Whether to run it in this process, without Ray: one job after the other, where breakpoints are met.
         sections: Sections that replace those of the study, as in ``run_study``; ``name`` is ``STUDY-train`` by default.
 
     Returns:
@@ -94,7 +98,7 @@ def train(
     with known(given.objects):
         fixed = None if plain is None else given.plain["space"]
         loaded = load_one_recipe(given.plain, fixed, name=sections.get("name"), epochs=epochs)
-        return _run(loaded, given, resume, verbose, found_in)
+        return _run(loaded, given, found_in, resume=resume, verbose=verbose, local=local)
 
 
 def _chosen(
@@ -154,12 +158,18 @@ def open_study(
 
 
 def _run(
-    loaded: LoadedStudy, given: HandedOver, resume: bool, verbose: bool, found_in: StudyFolder | None = None
+    loaded: LoadedStudy,
+    given: HandedOver,
+    found_in: StudyFolder | None = None,
+    *,
+    resume: bool,
+    verbose: bool,
+    local: bool,
 ) -> StudyResult:
     prepared = prepare(loaded)
     if found_in is not None:
         check_rows_of(found_in, prepared)
-    run_prepared(prepared, resume=resume, verbose=verbose)
+    run_prepared(prepared, resume=resume, verbose=verbose, local=local)
     config = loaded.config
     return StudyResult(StudyFolder(storage_of(config), config.name), given.objects)
 

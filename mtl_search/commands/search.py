@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from mtl_search.commands.shared import JSON, OUTPUT, STUDY_FILE, prepared_study, print_line
+from mtl_search.commands.shared import JSON, LOCAL, OUTPUT, STUDY_FILE, prepared_study, print_line
 
 if TYPE_CHECKING:
     from mtl_search.config import StudyConfig
@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help="seed of everything (default: the study file's)")
     parser.add_argument("--output", help=OUTPUT)
     parser.add_argument("--json", action="store_true", help=JSON)
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--local", action="store_true", help=LOCAL)
+    where.add_argument(
         "--address",
         help="run on a Ray cluster: auto or HOST:PORT joins the one that this machine is part of; http://HOST:8265 "
         "(its dashboard) or ray://HOST:10001 submits a job (default: RAY_ADDRESS, else a Ray on this machine alone)",
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
     chosen = {place: getattr(arguments, name) for name, place in names.items()}
     chosen = {place: value for place, value in chosen.items() if value is not None}
-    address = address_of(arguments.address)
+    address = None if arguments.local else address_of(arguments.address)
     if address is not None and asks_for_a_job(address):
         return _submit(arguments, chosen, address)
     join(address)
@@ -54,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     again = job_notes().get("mtl_search.again") or shlex.join(
         ["mtl-search", "search", arguments.study, going_on, *given]
     )
-    return carry_out(prepared, again, resume=arguments.resume, join=arguments.join, json=arguments.json)
+    modes = {name: getattr(arguments, name) for name in ("resume", "join", "json", "local")}
+    return carry_out(prepared, again, **modes)
 
 
 def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address: str) -> int:
@@ -87,7 +90,9 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     return [f"--{name}" if value is True else f"--{name}={value}" for name, value in given.items()]
 
 
-def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = False, json: bool = False) -> int:
+def carry_out(
+    prepared: "Prepared", again: str, *, resume: bool, join: bool = False, json: bool = False, local: bool = False
+) -> int:
     """Run a study and say what it found.
 
     Args:
@@ -96,6 +101,7 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
         resume: Whether to go on with a study of this name.
         join: Whether other drivers may run it too.
         json: Whether standard output gets one JSON document and nothing else.
+        local: Whether to run it in this process, without Ray.
     """
     from mtl_search.api.running import display_of
     from mtl_search.display import varying
@@ -116,7 +122,7 @@ def carry_out(prepared: "Prepared", again: str, *, resume: bool, join: bool = Fa
         try:
             with display.shown():
                 display.say(f"study {config.name}: {config.search.budget}")
-                ended = run_study(prepared, [display], display.say, resume=resume, join=join)
+                ended = run_study(prepared, [display], display.say, resume=resume, join=join, local=local)
         except KeyboardInterrupt:
             display.say(f"interrupted; nothing finished is lost. To go on: {again}")
             raise

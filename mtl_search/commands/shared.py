@@ -18,6 +18,7 @@ STUDY_SUFFIXES = (".yaml", ".yml")
 STUDY_FILE = "a study file, or the name of a shipped one (see search_spaces/)"
 STUDY_NAME = "a study's name, its study file, or its folder"
 JSON = "print one JSON document on standard output, and everything else on standard error"
+LOCAL = "run in this process alone, without Ray: one job after the other (small studies, debugging)"
 OUTPUT = "storage folder (default: the study file's, else mtl_search_runs)"
 ADDRESS = "the cluster, as in search --address (default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS)"
 

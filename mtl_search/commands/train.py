@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_search.commands.search import carry_out
-from mtl_search.commands.shared import OUTPUT, STUDY_SUFFIXES, study_folder
+from mtl_search.commands.shared import LOCAL, OUTPUT, STUDY_SUFFIXES, study_folder
 from mtl_search.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the training of this name")
     parser.add_argument("--seed", type=int, help="seed of everything (default: the study's)")
     parser.add_argument("--output", help=OUTPUT)
+    parser.add_argument("--local", action="store_true", help=LOCAL)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         check_rows_of(found_in, prepared)
     words = {name: getattr(arguments, name) for name in ("best", "trial", "study", "epochs", "name", "seed", "output")}
     options = [f"--{name} {value}" for name, value in words.items() if value is not None]
+    options += ["--local"] if arguments.local else []
     again = " ".join(["mtl-search train", *options, *([arguments.recipe] if arguments.recipe else []), "--resume"])
-    return carry_out(prepared, again, resume=arguments.resume)
+    return carry_out(prepared, again, resume=arguments.resume, local=arguments.local)
 
 
 def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | None]":

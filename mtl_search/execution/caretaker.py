@@ -4,15 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
-import ray
 from ray.exceptions import ActorDiedError, RayError
 
 from mtl_search.config import ResourcesConfig
 from mtl_search.execution.cluster import no_room
 from mtl_search.execution.groups import Groups
 from mtl_search.execution.growth import Growth
+from mtl_search.execution.queue_client import JobQueueClient
 
 _RHYTHM = 1.0
 """Seconds between two looks at the groups."""
@@ -26,7 +26,7 @@ class Caretaker:
     """Looks after a pool's groups: how many there are, whether more would fit, whether any is left.
 
     Args:
-        mailbox: Handle of the dispatcher.
+        queue: The job queue.
         groups: Those that were started.
         growth: Adds more; None for a pool that does not grow.
         begin: Tells the dispatcher all that is wanted of it.
@@ -39,14 +39,14 @@ class Caretaker:
 
     def __init__(
         self,
-        mailbox: Any,
+        queue: JobQueueClient,
         groups: Groups,
         growth: Growth | None,
         begin: Callable[[], None],
         resources: ResourcesConfig,
         patience: float,
     ) -> None:
-        self._mailbox, self._groups, self._growth, self._begin = mailbox, groups, growth, begin
+        self._queue, self._groups, self._growth, self._begin = queue, groups, growth, begin
         self._resources, self._patience = resources, patience
         self.size = 0
         self._known = self._given_up = 0
@@ -78,19 +78,19 @@ class Caretaker:
                 _log.error("cannot look after the pool, and try again: %s", error)
 
     def _look(self) -> None:
-        groups = ray.get(self._mailbox.groups.remote())
+        groups = self._queue.groups()
         if groups is None:
             _log.error("the dispatcher was started anew: every job that is not done goes on")
             self._begin()
             return
         if self._known != self._groups.all:
             self._known = self._groups.all
-            ray.get(self._mailbox.begin.remote(self._known, []))
+            self._queue.begin(self._known, [])
         self.size, now = len(groups), time.monotonic()
         if self.size:
             self._empty_since = now
         elif now - self._empty_since > self._patience:
-            ray.get(self._mailbox.give_up.remote(no_room(self._resources, self._patience)))
+            self._queue.give_up(no_room(self._resources, self._patience))
         if self._growth is not None and not self._rests(now):
             self._growth.look(self.size, self._groups.started)
 

@@ -4,12 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
-import ray
 from ray.exceptions import RayActorError
 from ray.train.torch import TorchTrainer
 from ray.util import remove_placement_group
+
+from mtl_search.execution.queue_client import JobQueueClient
 
 _RUNS = 3
 """Runs of one group that may end in a row without having taken a job before the group is given up."""
@@ -21,15 +22,15 @@ class Groups:
     """Starts groups and keeps them running.
 
     Args:
-        mailbox: Handle of the dispatcher.
+        queue: The job queue.
         trainer: Makes the run of a group, given its name.
 
     Attributes:
         given_up: Why a group is not started again, by name.
     """
 
-    def __init__(self, mailbox: Any, trainer: Callable[[str], TorchTrainer]) -> None:
-        self._mailbox, self._trainer = mailbox, trainer
+    def __init__(self, queue: JobQueueClient, trainer: Callable[[str], TorchTrainer]) -> None:
+        self._queue, self._trainer = queue, trainer
         self.given_up: dict[str, str] = {}
         self._threads: list[threading.Thread] = []
         self._closing = threading.Event()
@@ -70,12 +71,12 @@ class Groups:
                 if self._closing.is_set():
                     return
                 _log.error("worker group %s ended: %s", name, reason)
-                worked, room = ray.get(self._mailbox.leave.remote(name))
+                worked, room = self._queue.leave(name)
                 if room is not None:
                     remove_placement_group(room)  # a controller that was killed leaves it behind
                 left = _RUNS if worked else left - 1
             self.given_up[name] = f"worker group {name} ended {_RUNS} times: {reason}"
-            ray.get(self._mailbox.broken.remote(name, self.given_up[name]))
+            self._queue.report_broken(name, self.given_up[name])
         except RayActorError:
             _log.error("worker group %s ended with the dispatcher: %s", name, reason)
 

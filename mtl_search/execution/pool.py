@@ -8,7 +8,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +24,10 @@ from mtl_search.execution.caretaker import Caretaker
 from mtl_search.execution.cluster import worker_needs
 from mtl_search.execution.groups import Groups
 from mtl_search.execution.growth import Growth
-from mtl_search.execution.jobs import Job, JobError, JobState, Update
+from mtl_search.execution.job_pool import JobListener, results_of
+from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.execution.queue_client import JobQueueClient
 from mtl_search.execution.reach import Home
 from mtl_search.execution.trainer import GroupTrainer
 from mtl_search.training.reports import StageResult
@@ -55,7 +57,7 @@ class Pool:
 
     Attributes:
         resources: What a group is made of.
-        mailbox: Handle of the dispatcher actor.
+        queue: The job queue.
     """
 
     def __init__(
@@ -72,19 +74,22 @@ class Pool:
         actor: Any = ray.remote(Mailbox)
         # On the driver's node, with which it may go; what is asked of it while it starts again is asked again.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.mailbox: Any = actor.options(
-            num_cpus=0, max_concurrency=1000, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
-        ).remote(groups, max_retries=resources.max_retries, report_timeout=resources.report_seconds, begun=False)
+        options = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
+        self.queue = JobQueueClient(
+            actor.options(**options, scheduling_strategy=here).remote(
+                groups, max_retries=resources.max_retries, report_timeout=resources.report_seconds, begun=False
+            )
+        )
         self.resources, self._first = resources, groups
         self._groups = Groups(
-            self.mailbox,
-            lambda group: GroupTrainer(group, self.mailbox, self._workload, resources, folder, name, home),
+            self.queue,
+            lambda group: GroupTrainer(group, self.queue, self._workload, resources, folder, name, home),
         )
         most = groups if most is None else most
         growth = Growth(resources.fewest_workers, worker_needs(resources), groups, most, self._groups.add)
         self._grows = most > groups
         self._care = Caretaker(
-            self.mailbox, self._groups, growth if self._grows else None, self._begin, resources, patience
+            self.queue, self._groups, growth if self._grows else None, self._begin, resources, patience
         )
         self._wanted: dict[str, Job] = {}
         self._spare: dict[str, None] = {}
@@ -122,7 +127,8 @@ class Pool:
         packed = [replace(job, payload=pickle.dumps(job.payload)) for job in jobs]
         with self._turn:
             self._wanted |= {job.key: job for job in packed}
-            self._ask(self.mailbox.submit.remote(*packed))
+            with self._reachable():
+                self.queue.submit(packed)
         return jobs[-1].key
 
     def drop(self, key: str) -> None:
@@ -130,8 +136,8 @@ class Pool:
         with self._turn:
             job = self._wanted.pop(key, None)
             idle = [] if job is None else self._idle(job.needs)
-            forgotten = [self.mailbox.forget.remote(each) for each in (key, *idle)]
-            self._ask([self.mailbox.stop.remote(key), *forgotten])
+            with self._reachable():
+                self.queue.stop(key, forget=(key, *idle))
 
     def _idle(self, needs: Sequence[str]) -> list[str]:
         """Of the jobs that dropped ones needed, those to forget: a search may have others for each of its trials.
@@ -154,11 +160,12 @@ class Pool:
         Raises:
             StudyError: No group can start, or all of them were given up, or the dispatcher is gone.
         """
-        problem = self._ask(self.mailbox.problem.remote())
+        with self._reachable():
+            problem = self.queue.problem()
         if problem:
             raise StudyError(problem)
 
-    def run(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[Update]:
+    def run(self, jobs: Sequence[Job], heard: JobListener | None = None) -> list[Update]:
         """Submit jobs and wait for all of them to end.
 
         Args:
@@ -176,8 +183,9 @@ class Pool:
         last: dict[str, Update] = {}
         while pending := [job for job in jobs if job.key not in last]:
             self.check()
-            looks = [self.mailbox.follow.remote(job.key, awaited[job.key], 1.0) for job in pending]
-            for job, update in zip(pending, self._ask(looks), strict=True):
+            with self._reachable():
+                updates = self.queue.follow_all([(job.key, awaited[job.key]) for job in pending], 1.0)
+            for job, update in zip(pending, updates, strict=True):
                 if update.reports:
                     awaited[job.key] = update.reports[-1].epoch + 1
                 if heard is not None and (update.reports or update.state.ended):
@@ -188,38 +196,34 @@ class Pool:
             self.check()
         return [last[job.key] for job in jobs]
 
-    def results(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[StageResult]:
+    def results(self, jobs: Sequence[Job], heard: JobListener | None = None) -> list[StageResult]:
         """Run jobs that must all succeed.
 
         Raises:
             JobError: One of them failed.
         """
-        results = []
-        for update in self.run(jobs, heard):
-            if update.state is not JobState.DONE or update.result is None:
-                raise JobError(f"{update.reason or update.state.value}")
-            results.append(update.result)
-        return results
+        return results_of(self.run(jobs, heard))
 
     def close(self) -> None:
         """Let every worker retire and wait for the groups to end."""
         self._groups.retire()
         self._care.stop()
         try:
-            ray.get(self.mailbox.close.remote())
+            self.queue.close()
         except RayActorError:
             _log.error("the dispatcher was gone before the pool was closed")
         self._groups.join(CLOSE_TIMEOUT)
-        ray.kill(self.mailbox)
+        ray.kill(self.queue.actor)
 
-    def _ask(self, words: Any) -> Any:
-        """The mailbox's answer to one call or to several.
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """A block that calls the job queue.
 
         Raises:
-            StudyError: The dispatcher is gone.
+            StudyError: The job queue is gone.
         """
         try:
-            return ray.get(words)
+            yield
         except RayActorError as error:
             reason = str(error).partition("\n")[0]
             raise StudyError(
@@ -230,9 +234,9 @@ class Pool:
     def _begin(self) -> None:
         """Tell the dispatcher, in its first life or in a new one, all that is wanted of it."""
         with self._turn:
-            ray.get(self.mailbox.begin.remote(self._groups.all, list(self._wanted.values())))
+            self.queue.begin(self._groups.all, list(self._wanted.values()))
             for name, reason in self._groups.given_up.items():
-                ray.get(self.mailbox.broken.remote(name, reason))
+                self.queue.report_broken(name, reason)
 
 
 @contextmanager

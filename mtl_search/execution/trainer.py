@@ -14,6 +14,7 @@ from ray.train.v2.api.config import ScalingConfig
 from mtl_search.config import ResourcesConfig
 from mtl_search.execution.callbacks import GroupNews
 from mtl_search.execution.cluster import worker_needs
+from mtl_search.execution.queue_client import JobQueueClient
 from mtl_search.execution.reach import Home
 from mtl_search.execution.worker import work
 
@@ -43,7 +44,7 @@ class GroupTrainer(TorchTrainer):
 
     Args:
         group: The group's name.
-        mailbox: Handle of the dispatcher.
+        queue: The job queue.
         workload: Object reference, fetched once per node.
         resources: What the group is made of.
         folder: Where Ray Train keeps its run files.
@@ -54,19 +55,19 @@ class GroupTrainer(TorchTrainer):
     def __init__(
         self,
         group: str,
-        mailbox: Any,
+        queue: JobQueueClient,
         workload: Any,
         resources: ResourcesConfig,
         folder: Path,
         name: str,
         home: Home | None,
     ) -> None:
-        self._news = GroupNews(mailbox, group, resources.report_seconds)
+        self._news = GroupNews(queue, group, resources.report_seconds)
         super().__init__(
             work,
             train_loop_config={
                 "group": group,
-                "mailbox": mailbox,
+                "queue": queue,
                 "workload": [workload],
                 "precision": resources.precision,
                 "activations": resources.activations,

@@ -13,8 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from mtl_search.errors import NothingSucceededError
+from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job, JobState, Update
-from mtl_search.execution.pool import Pool
 from mtl_search.recipe import Recipe
 from mtl_search.search.contenders import DEFAULT, Contender, default_contender, seen_contender
 from mtl_search.search.jobs import Jobs
@@ -72,7 +72,7 @@ class Baselines:
     _models: dict[tuple[str, str, int], tuple[Stage, Update]] = field(default_factory=dict)
     _known: set[tuple[str, ...]] = field(default_factory=set)
 
-    def train(self, pool: Pool, recipe: Recipe) -> Objective:
+    def train(self, pool: JobPool, recipe: Recipe) -> Objective:
         """Train, or find in the cache, the single-task models of the default recipe.
 
         Returns:
@@ -88,7 +88,7 @@ class Baselines:
             raise NothingSucceededError("nothing to compare with, single-task training failed: " + "; ".join(failed))
         return self.choose()
 
-    def add(self, pool: Pool, contenders: Iterable[Contender]) -> bool:
+    def add(self, pool: JobPool, contenders: Iterable[Contender]) -> bool:
         """Train the models of contenders on the seeds that choose; one whose models are known already is passed over.
 
         Returns:
@@ -122,7 +122,7 @@ class Baselines:
         for watcher in self.watchers:
             watcher.contender_trained(contender, metrics, len(self.choosing))
 
-    def try_once(self, pool: Pool, contenders: Sequence[Contender]) -> None:
+    def try_once(self, pool: JobPool, contenders: Sequence[Contender]) -> None:
         """Train the models of many contenders on the study's own seed, and ``add`` the best one of each task."""
         wanted = [
             (contender, task, self.choosing[0])
@@ -153,7 +153,7 @@ class Baselines:
             self.by_task[task] = self._baseline(self._ranked(task)[0], task, self._sound_seeds(self.choosing))
         return self.against()
 
-    def measure(self, pool: Pool) -> Objective:
+    def measure(self, pool: JobPool) -> Objective:
         """Choose each task's baseline anew, and train it over the fresh seeds.
 
         A contender that fails on one of them is no baseline; the task's next best one is.
@@ -286,7 +286,7 @@ class Baselines:
         assert first is not None
         return Baseline(contender, metrics, {seed: stage for seed, (stage, _) in models.items()}, first)
 
-    def _train(self, pool: Pool, wanted: Iterable[tuple[Contender, str, int]]) -> None:
+    def _train(self, pool: JobPool, wanted: Iterable[tuple[Contender, str, int]]) -> None:
         """Train single-task models, all side by side; those that are there are passed over."""
         of: dict[str, list[tuple[Contender, str, int]]] = {}
         needed: dict[str, Job] = {}

@@ -9,8 +9,8 @@ from functools import partial
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
+from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job
-from mtl_search.execution.pool import Pool
 from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.cost import count_parameters
 from mtl_search.recipe import Recipe
@@ -61,7 +61,7 @@ class Conclusion:
     watchers: Sequence[StudyWatcher]
     groups: Groups
 
-    def reached(self, pool: Pool, trials: Sequence[TrialRecord]) -> Outcome:
+    def reached(self, pool: JobPool, trials: Sequence[TrialRecord]) -> Outcome:
         """Run the best again, pick the winner, read the test split for it and its baselines, write the outcome.
 
         Args:
@@ -106,7 +106,7 @@ class Conclusion:
         }
         return Judge(self._objective, alone)
 
-    def _held_against_controls(self, pool: Pool, reruns: list[Rerun], others: list[TrialRecord]) -> Verdict:
+    def _held_against_controls(self, pool: JobPool, reruns: list[Rerun], others: list[TrialRecord]) -> Verdict:
         """The verdict against the best single-task models known, those with the winner's own schedule among them.
 
         Another baseline may make another trial the winner; then that one's controls are trained too.
@@ -135,7 +135,7 @@ class Conclusion:
             for watcher in self.watchers:
                 watcher.noted(text)
 
-    def _make_sure(self, pool: Pool, winner: TrialRecord, recipe: Recipe) -> None:
+    def _make_sure(self, pool: JobPool, winner: TrialRecord, recipe: Recipe) -> None:
         """Train the winner anew, to the same bits, where its files are damaged since."""
         *before, joint = self.jobs(0).of_tried(recipe)
         if joint.key == winner.job and finished(joint.payload) is None:
@@ -156,7 +156,7 @@ class Conclusion:
         spared = (len(baselines) - len(self.groups)) * trunk
         return Proposal(tuple(map(tuple, self.groups)), alone - spared)
 
-    def _tests(self, pool: Pool, kept: Stage, fresh: dict[int, Stage]) -> Tests:
+    def _tests(self, pool: JobPool, kept: Stage, fresh: dict[int, Stage]) -> Tests:
         """What the winner's models, the kept one and those of the fresh runs, and the baselines say on test."""
         alone = {task: baseline.stages for task, baseline in self.baselines.by_task.items()}
         drawn = [*(fresh.values() or [kept]), *(stage for runs in alone.values() for stage in runs.values())]

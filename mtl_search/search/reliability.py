@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job
-from mtl_search.execution.pool import Pool
 from mtl_search.search_config import EQUAL, RELIABILITY
 from mtl_search.training.objective import FLOOR, Goal, Objective
 from mtl_search.training.stages import Stage, evaluation_of
@@ -84,7 +84,7 @@ def reliability_of(
 
 
 def measure_reliability(
-    pool: Pool,
+    pool: JobPool,
     objective: Objective,
     models: Mapping[str, Sequence[Stage]],
     labels: Mapping[str, int],

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job, Update
-from mtl_search.execution.pool import Pool
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.verdict import Rerun
@@ -28,7 +28,7 @@ class Repeats:
     watchers: Sequence[StudyWatcher]
     stages: dict[int, dict[int, Stage]] = field(default_factory=dict)
 
-    def run(self, pool: Pool, trials: Sequence[TrialRecord]) -> list[Rerun]:
+    def run(self, pool: JobPool, trials: Sequence[TrialRecord]) -> list[Rerun]:
         """Train the recipes of these trials, all side by side."""
         needed: dict[str, Job] = {}
         of: dict[str, tuple[int, int]] = {}

@@ -1,4 +1,6 @@
-"""The searcher: Ray Tune asks it for recipes, Optuna answers, and every trial ends in Optuna in its true state.
+"""The searcher: it asks Optuna for recipes, has trials carried out, and ends each in Optuna in its true state.
+
+Ray Tune drives it through ``tune_searcher``; a study in one process drives it itself (``local_runtime``).
 
 COMPLETE with the best epoch's score, PRUNED with the value at its rung, FAIL with a reason. The Optuna study lives in
 persistent storage and is the one record of the search: resuming, extending and reporting read it.
@@ -6,15 +8,16 @@ persistent storage and is the one record of the search: resuming, extending and 
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
-from ray.tune.search import Searcher
 
+from mtl_search.errors import MtlSearchError, StudyError
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search.drivers import Drivers
@@ -24,10 +27,10 @@ from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import close_running, close_trial, queue_again
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.standing import Live, Standing
-from mtl_search.search.trainable import NEWS, START
+from mtl_search.search.trial_runner import TrialRunner
 from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
-from mtl_search.training.reports import StageResult
+from mtl_search.training.reports import EpochReport
 
 ANY_NUMBER = 1_000_000
 """More trials or groups than there ever are, where nothing limits them."""
@@ -40,23 +43,36 @@ _MOST_REFUSED = 1000
 _log = logging.getLogger(__name__)
 
 
-class OptunaSearcher(Searcher):
-    """Connects Tune's trials with an Optuna study.
+class NoTrial(Enum):
+    """Why there is no trial to start."""
+
+    NOT_NOW = "not now"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class StartedTrial:
+    """A trial that was just started.
+
+    Attributes:
+        job: Key of its joint stage's job.
+        start: What its joint training starts from, in a word; empty where all trials compare.
+    """
+
+    job: str
+    start: str = ""
+
+
+class OptunaSearcher:
+    """Starts and ends the trials of an Optuna study. Whoever drives it calls each trial by a name of its own.
 
     Args:
         study: Maximises; in persistent storage.
         space: What is sampled, with or without the canonical form of its recipes.
         budget: Trials in all, those of earlier runs and duplicates included, interrupted ones not.
-        submit: Submits the jobs that a recipe stands for; returns the key of its joint stage's.
-        release: Called with that key when the trial has ended, whatever the reason.
+        runner: Carries out trials.
         watchers: Hear of every trial.
-        refuse: Says why a recipe's parts make no sense together; empty if they do.
-        values: What of a finished job's result Optuna maximises.
-        in_time: Whether there is time for another trial.
-        groups: Worker groups that there are now: no more trials run at once.
         drivers: This driver among others on the study; None where it is alone.
-        start_of: What joint training of a recipe starts from, in a word; stoppers compare trials of one word. Empty
-            where all trials compare.
 
     Attributes:
         trouble: Why an epoch or a trial's end could not be written; None while all is well.
@@ -67,25 +83,16 @@ class OptunaSearcher(Searcher):
         study: optuna.Study,
         space: SearchSpace | Proposals,
         budget: int,
-        submit: Callable[[Recipe], str],
-        release: Callable[[str], None],
+        runner: TrialRunner,
         watchers: list[Watcher],
-        refuse: Callable[[Recipe], str] = lambda _: "",
-        values: Callable[[StageResult], list[float]] = lambda result: [result.best_score],
-        in_time: Callable[[], bool] = lambda: True,
-        groups: Callable[[], int] = lambda: ANY_NUMBER,
         drivers: Drivers | None = None,
-        start_of: Callable[[Recipe], str] = lambda _: "",
     ) -> None:
-        super().__init__(metric="objective", mode="max")
-        self._whole, self._start_of = study, start_of
+        self._whole, self._runner = study, runner
         self._proposals = space if isinstance(space, Proposals) else Proposals(space)
         self._drivers, self._watchers = drivers, watchers
         horizon = Horizon(study._storage, study._study_id)
         self._standing = Standing(horizon, budget, watchers, drivers, self._proposals.key_of)
         self._study = self._standing.study(study)
-        self._submit, self._release, self._refuse = submit, release, refuse
-        self._values, self._in_time, self._groups = values, in_time, groups
         self._several = len(study.directions) > 1
         self._live: dict[str, Live] = {}
         self._not_before, self._deaths = 0.0, 0
@@ -112,22 +119,26 @@ class OptunaSearcher(Searcher):
             time.sleep(_LOOK_SECONDS)
             self._standing.learn()
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | Any:
-        """The next recipe's jobs; recipes tried before get their known end at once and are passed over.
+    def start_trial(self, name: str) -> StartedTrial | NoTrial:
+        """Start the next trial; recipes tried before get their known end at once and are passed over.
 
-        None for now where every group has a trial already, or where there is something to start only if another driver
-        loses a trial.
+        Args:
+            name: What the caller will call the trial.
+
+        Returns:
+            The trial, or why there is none: not now where every group has a trial already, or where there is something
+            to start only if another driver loses a trial.
         """
-        if len(self._live) >= max(1, self._groups()) or time.monotonic() < self._not_before:
-            return None
+        if len(self._live) >= max(1, self._runner.size) or time.monotonic() < self._not_before:
+            return NoTrial.NOT_NOW
         for _ in range(_MOST_REFUSED):
             self._standing.learn()
-            if not self.left or not self._in_time():
+            if not self.left or not self._runner.has_time():
                 break
             trial = self._study.ask()
             sampled = self._recipe(trial)
             recipe = self._proposals.canonical(sampled)
-            if reason := self._refuse(sampled) or self._standing.objection(trial, recipe.key):
+            if reason := self._runner.refusal(sampled) or self._standing.objection(trial, recipe.key):
                 trial.set_user_attr(REFUSED, reason)
                 self._study.tell(trial, state=TrialState.FAIL)
                 continue
@@ -136,26 +147,24 @@ class OptunaSearcher(Searcher):
             if earlier := self._standing.known.get(recipe.key):
                 self._repeat(trial, recipe, earlier)
                 continue
-            key = self._submit(recipe)
-            self._live[trial_id] = Live(trial, recipe, key, time.monotonic())
+            key = self._runner.submit(recipe)
+            self._live[name] = Live(trial, recipe, key, time.monotonic())
             for watcher in self._watchers:
                 watcher.trial_started(trial.number, recipe)
-            start = self._start_of(recipe)
-            return {"job": key, START: start} if start else {"job": key}
-        if self._drivers is not None and self.open and self._in_time():
+            return StartedTrial(key, self._runner.start_of(recipe))
+        if self._drivers is not None and self.open and self._runner.has_time():
             self._not_before = time.monotonic() + _LOOK_SECONDS
-            return None
-        return Searcher.FINISHED
+            return NoTrial.NOT_NOW
+        return NoTrial.NEVER
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an epoch to Optuna; epochs told a second time after a restart are passed over."""
+    def report(self, name: str, report: EpochReport) -> None:
+        """Report an epoch of a trial to Optuna; epochs told a second time after a restart are passed over."""
         with self._noted():
-            self._hear(trial_id, result)
+            self._hear(name, report)
 
-    def _hear(self, trial_id: str, result: dict[str, Any]) -> None:
-        live, news = self._live.get(trial_id), result.get(NEWS)
-        report = news.reports[-1] if news is not None and news.reports else None
-        if live is None or report is None or report.epoch <= live.epoch:
+    def _hear(self, name: str, report: EpochReport) -> None:
+        live = self._live.get(name)
+        if live is None or report.epoch <= live.epoch:
             return
         live.epoch = report.epoch
         live.best = report.best_score
@@ -165,33 +174,54 @@ class OptunaSearcher(Searcher):
         for watcher in self._watchers:
             watcher.trial_reported(live.trial.number, report)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how the trial ended."""
+    def end(self, name: str, news: Update | None = None, *, error: bool = False) -> None:
+        """Tell Optuna how a trial ended.
+
+        Args:
+            name: The trial.
+            news: The last news of its job; the job still runs where the stopper ended the trial.
+            error: Whether the trial's own process died.
+        """
         with self._noted():
-            self._close(trial_id, result or {}, error)
+            self._close(name, news or Update(), error)
+
+    def check(self) -> None:
+        """See that the story of every trial could be written.
+
+        Raises:
+            MtlSearchError: One could not.
+        """
+        if isinstance(self.trouble, MtlSearchError):
+            raise self.trouble
+        if self.trouble is not None:
+            raise StudyError(
+                f"what became of a trial cannot be written ({type(self.trouble).__name__}: {self.trouble}); nothing "
+                "finished is lost, go on with --resume"
+            ) from self.trouble
 
     @contextmanager
     def _noted(self) -> Iterator[None]:
-        """Tune would take what goes wrong here for the trial's fault, and run the trial again."""
+        """Keep what goes wrong: Tune would take it for the trial's fault, and run the trial again."""
         try:
             yield
         except Exception as error:
             self.trouble = self.trouble or error
             raise
 
-    def _close(self, trial_id: str, result: dict[str, Any], error: bool) -> None:
-        self._hear(trial_id, result)
-        live = self._live.get(trial_id)
+    def _close(self, name: str, news: Update, error: bool) -> None:
+        for report in news.reports[-1:]:
+            self._hear(name, report)
+        live = self._live.get(name)
         if live is None:
             return
         try:
-            self._tell(live, result.get(NEWS) or Update(), error)
+            self._tell(live, news, error)
         except UpdateFinishedTrialError:
             _log.warning("trial %d was taken over: nothing was heard of this driver for long", live.trial.number)
         # Only now: who goes on with the study finds how the job ended, wherever telling of it fails.
-        del self._live[trial_id]
+        del self._live[name]
         if all(other.key != live.key for other in self._live.values()):
-            self._release(live.key)
+            self._runner.release(live.key)
         self._standing.learn()
 
     def _tell(self, live: Live, news: Update, error: bool) -> None:
@@ -206,7 +236,7 @@ class OptunaSearcher(Searcher):
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
             note_result(live.trial, outcome, live.key)
-            self._end(live.trial, TrialState.COMPLETE, self._values(outcome))
+            self._end(live.trial, TrialState.COMPLETE, self._runner.values(outcome))
         elif news.state is JobState.RUNNING:
             live.trial.set_user_attr("job", live.key)
             self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
@@ -220,16 +250,6 @@ class OptunaSearcher(Searcher):
         """End the trials that still run, to be tried again on resume."""
         self._live.clear()
         close_running(self._whole, "interrupted", self._watchers, "" if self._drivers is None else self._drivers.name)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher for a restore that this project does not use: only what needs no process."""
-        return {"_metric": self._metric, "_mode": self._mode}
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: the study is in Optuna's storage."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore, see ``save``."""
 
     def _recipe(self, trial: Trial) -> Recipe:
         """The trial's recipe: from the space, or as it was queued where the space does not hold it."""

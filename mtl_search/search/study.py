@@ -6,20 +6,15 @@ winner. Everything that trains is a job of the pool.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import optuna
-import ray
-from ray.tune.error import TuneError
 
 from mtl_search.config import StudyConfig
 from mtl_search.errors import NothingSucceededError
-from mtl_search.execution.cluster import Capacity, start_ray
+from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job, JobState, Update
-from mtl_search.execution.own_ray import stop_ray
-from mtl_search.execution.pool import Pool, running
-from mtl_search.execution.reach import check_nodes
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
@@ -35,10 +30,12 @@ from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord, records_of
 from mtl_search.search.reliability import Reliability, baseline_notes, measure_reliability, weighed
+from mtl_search.search.runtime import Runtime, Session, Work
 from mtl_search.search.samplers import NO_BRANCHES, SAMPLERS
 from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
+from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.taking_up import TakingUp
-from mtl_search.search.tuning import tuner_of
+from mtl_search.search.trial_runner import PoolTrialRunner
 from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
 from mtl_search.training.canonical import Canonical
@@ -46,7 +43,6 @@ from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.objective import Objective
 from mtl_search.training.pairs import Pairs
-from mtl_search.training.reports import StageResult
 from mtl_search.training.results import results_in
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
@@ -55,37 +51,50 @@ from mtl_search.variants import build, variant
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class StudyInputs:
+    """What a study is made of.
+
+    Attributes:
+        config: The study file.
+        space: Its search space.
+        workload: Its data, backbone and base.
+        fetch: Gives the trunk of an earlier model.
+    """
+
+    config: StudyConfig
+    space: SearchSpace
+    workload: Workload
+    fetch: Fetch = no_models
+
+
 class Study:
     """One search from its baselines to its outcome.
 
     Args:
-        config: The study file.
-        space: Its search space.
-        workload: Its data, backbone and base.
+        inputs: What it is made of.
         folder: Where it lies.
         watchers: Hear of everything.
-        fetch: Gives the trunk of an earlier model.
+        runtime: What it runs on.
         drivers: This driver among others on the study; None where it is alone.
         taken: Whether another driver has taken the study over: what is left running is that one's to close.
     """
 
     def __init__(
         self,
-        config: StudyConfig,
-        space: SearchSpace,
-        workload: Workload,
+        inputs: StudyInputs,
         folder: StudyFolder,
         watchers: Sequence[StudyWatcher],
-        fetch: Fetch = no_models,
+        runtime: Runtime,
         drivers: Drivers | None = None,
         taken: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._config, self._space, self._workload, self._folder = config, space, workload, folder
+        config, workload = inputs.config, inputs.workload
+        self._config, self._space, self._workload, self._folder = config, inputs.space, workload, folder
         self._watchers, self._drivers, self._taken = list(watchers), drivers, taken
         self._tasks = tuple(config.tasks)
-        self._fetch, self._by_run = fetch, dict[int, Jobs]()
+        self._runtime, self._fetch, self._by_run = runtime, inputs.fetch, dict[int, Jobs]()
         self._objective = Objective(task_goals(workload.data), config.search.kind)
-        self._pairs = Pairs(workload)
         self._groups: dict[str, Groups] = {}
         self._measured: dict[str, Groups] = {}
         search = config.search
@@ -103,35 +112,24 @@ class Study:
             NothingSucceededError: Every baseline or every trial failed.
             StudyError: No worker group can work.
         """
-        was_connected = ray.is_initialized()
-        clock = Clock(self._config.search.seconds, self._folder.clock_file(self._driver))
+        search = self._config.search
+        clock = Clock(search.seconds, self._folder.clock_file(self._driver))
         try:
-            resources, search = self._config.resources, self._config.search
             taking_up = TakingUp(self._folder, search)
             # Busy at once are at most: a trial each, or before that a baseline each.
             useful = max(search.most_trials or ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
-            capacity = start_ray(resources, useful)
-            home = check_nodes(self._folder.home, shared=self._drivers is not None)
-            pool = Pool(
-                self._workload,
-                resources,
-                capacity.groups,
-                self._folder.ray,
-                self._config.name,
-                home,
-                capacity.most,
-                capacity.patience,
-            )
-            with running(pool):
+            work = Work(self._config, self._workload, self._folder, useful, self._driver)
+            with self._runtime(work) as session:
+                pool = session.pool
                 for watcher in self._watchers:
-                    watcher.pool_started(capacity.groups)
+                    watcher.pool_started(session.groups)
                 study = taking_up.tell(self._watchers)
                 del taking_up  # it has the record of every trial
                 default = self._space.default().recipe
                 self._learn_base(pool, default)
                 self._train_baselines(pool, default)
                 self._measure_affinity(pool)
-                self._search(study, pool, capacity, clock)
+                self._search(study, session, clock)
                 trials = records_of(study.get_trials(deepcopy=False))
                 if self._drivers is not None and not self._drivers.wait_for_turn(trials):
                     return Outcome.from_dict(self._folder.read_outcome() or {})
@@ -147,11 +145,7 @@ class Study:
                     self._groups.get("cosine") or self._measured.get("cosine", []),
                 ).reached(pool, trials)
         finally:
-            try:
-                clock.save()
-            finally:
-                if not was_connected:
-                    stop_ray()
+            clock.save()
 
     @property
     def _driver(self) -> str:
@@ -165,7 +159,7 @@ class Study:
         jobs.objective, jobs.groups = self._objective, self._groups
         return jobs
 
-    def _learn_base(self, pool: Pool, recipe: Recipe) -> None:
+    def _learn_base(self, pool: JobPool, recipe: Recipe) -> None:
         """Train the base of the default recipe, where it is learned."""
         job, name = self._jobs().start(recipe).job, recipe.base.name
         if job is None:
@@ -182,7 +176,7 @@ class Study:
         if update.state is not JobState.DONE:
             raise NothingSucceededError(f"no base to start from, {name} failed: {update.reason or update.state.value}")
 
-    def _train_baselines(self, pool: Pool, default: Recipe) -> None:
+    def _train_baselines(self, pool: JobPool, default: Recipe) -> None:
         """Train the single-task models that trials are held against, and see how far their metrics can be told."""
         search = self._config.search
         self._baselines.train(pool, default)
@@ -200,7 +194,7 @@ class Study:
             for watcher in self._watchers:
                 watcher.noted(note)
 
-    def _measure_affinity(self, pool: Pool) -> None:
+    def _measure_affinity(self, pool: JobPool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
         for kind in waiting(self._space):
             *before, joint = self._jobs().of_tried(
@@ -212,8 +206,8 @@ class Study:
             for watcher in self._watchers:
                 watcher.affinity_measured(kind, result.affinity, self._groups[kind])
 
-    def _search(self, study: optuna.Study, pool: Pool, capacity: Capacity, clock: Clock) -> None:
-        """Run Tune over what is left of the budget."""
+    def _search(self, study: optuna.Study, session: Session, clock: Clock) -> None:
+        """Run trials over what is left of the budget."""
         search = self._config.search
         past = len(study.get_trials(deepcopy=False))
         study.sampler = build(SAMPLERS, search.sampler).build(
@@ -224,30 +218,19 @@ class Study:
         branches = variant(SAMPLERS, search.sampler.name, "search.sampler") not in NO_BRANCHES
         proposals = Proposals(self._space, canonical, branches=branches)
         prepare_study(study, references, self._watchers, alone=alone, proposals=proposals)
-        searcher = OptunaSearcher(
-            study,
-            proposals,
-            search.most_trials or ANY_NUMBER,
-            lambda recipe: pool.submit(self._jobs().of(recipe)),
-            pool.drop,
-            list(self._watchers),
-            self._pairs.refusal,
-            self._values,
-            lambda: (
-                search.seconds is None
-                or clock.fits_another(study.get_trials(deepcopy=False), partial(self._ending, max(1, pool.size)))
-            ),
-            lambda: pool.size,
-            self._drivers,
-            lambda recipe: self._jobs().start_of(recipe),
-        )
+        pool = session.pool
+
+        def has_time() -> bool:
+            ending = partial(self._ending, max(1, pool.size))
+            return search.seconds is None or clock.fits_another(study.get_trials(deepcopy=False), ending)
+
+        runner = PoolTrialRunner(pool, self._jobs(), Pairs(self._workload), search.objectives, has_time)
+        most = search.most_trials or ANY_NUMBER
+        searcher = OptunaSearcher(study, proposals, most, runner, list(self._watchers), self._drivers)
         if searcher.open:
+            longest = max(self._space.largest("joint.epochs"), 1)
             try:
-                folder, longest = self._folder.ray / f"tune{self._driver}", self._space.largest("joint.epochs")
-                tuner_of(searcher, search.stopper, longest, capacity.trial, pool.mailbox, folder).fit()
-            except TuneError:
-                pool.check()  # where the pool is the reason, say so
-                raise
+                session.search(searcher, build(STOPPERS, search.stopper).build(longest))
             finally:
                 if not self._taken():
                     searcher.interrupt()
@@ -258,14 +241,6 @@ class Study:
         """Seconds of what follows the search, where its longest trial took so long."""
         epochs = self._space.largest("single_task.epochs"), self._space.largest("joint.epochs")
         return seconds_of_ending(longest, self._baselines.epoch_seconds, epochs, groups, self._config.search)
-
-    def _values(self, result: StageResult) -> list[float]:
-        """What Optuna maximises: the score, or with several objectives each task's gain."""
-        tasks = self._config.search.objectives
-        if len(tasks) == 1:
-            return [result.best_score]
-        gains = self._objective.gains(result.metrics)
-        return [gains[task] for task in tasks]
 
     def _tell_cosines(self, trials: Sequence[TrialRecord]) -> None:
         """Task affinity as the trials saw it on their way, where none was measured before them."""

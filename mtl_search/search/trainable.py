@@ -4,11 +4,11 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.exceptions import RayActorError
 
 from mtl_search.execution.jobs import JobState, Update
+from mtl_search.execution.queue_client import JobQueueClient
 from mtl_search.training.reports import EpochReport
 
 METRIC = "objective"
@@ -28,14 +28,15 @@ class Follower(tune.Trainable):
     A process that died and came back is told the epochs from the start.
     """
 
-    def setup(self, config: dict[str, Any], mailbox: Any = None) -> None:
+    def setup(self, config: dict[str, Any], queue: JobQueueClient | None = None) -> None:
         """Begin with the first job.
 
         Args:
             config: ``job``: the key. The rest is for the stopper.
-            mailbox: Handle of the dispatcher.
+            queue: The job queue.
         """
-        self._mailbox = mailbox
+        assert queue is not None
+        self._queue = queue
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -63,10 +64,9 @@ class Follower(tune.Trainable):
 
     def _news(self) -> Update:
         try:
-            update: Update = ray.get(self._mailbox.follow.remote(self._key, self._awaited, FOLLOW_SECONDS))
+            return self._queue.follow(self._key, self._awaited, FOLLOW_SECONDS)
         except RayActorError:
             return Update(state=JobState.CANCELLED, reason="the process that hands out the jobs has died")
-        return update
 
     def _hear(self, update: Update) -> None:
         reports = list(update.reports)
