@@ -166,7 +166,7 @@ def growth(folder: Path) -> dict[str, Any]:
     """No node at first, then one, then two; the one with a job goes, and takes its room with it."""
     with head_without_work() as cluster:
         pool = pool_of(folder, most=2)
-        ray.get(pool.mailbox.begin.remote(0, []))
+        pool.queue.begin(0, [])
         adding = threading.Timer(3, cluster.add_node, kwargs={"num_cpus": 1, "object_store_memory": STORE})
         adding.start()
         with running(pool):
@@ -186,7 +186,7 @@ def growth(folder: Path) -> dict[str, Any]:
             def lose_a_node(job: Job, update: Update) -> None:
                 heard.setdefault(job.key, []).extend(report.epoch for report in update.reports)
                 if not lost and job.payload.kind == "joint" and len(heard[job.key]) > 3:
-                    working = {key for key in ray.get(pool.mailbox.groups.remote()).values() if key}
+                    working = {key for key in (pool.queue.groups() or {}).values() if key}
                     if len(working) == 2:
                         lost.append(time.monotonic())
                         cluster.remove_node(second, allow_graceful=False)

@@ -13,6 +13,7 @@ from mtl_search.execution import growth
 from mtl_search.execution.caretaker import Caretaker
 from mtl_search.execution.groups import Groups
 from mtl_search.execution.mailbox import Mailbox
+from mtl_search.execution.queue_client import JobQueueClient
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -31,13 +32,13 @@ def test_a_pool_is_looked_after_again_when_ray_s_records_are_back(
         return answer(group)
 
     monkeypatch.setattr(growth, "placement_group_table", away_at_first)
-    mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote(1)
+    queue = JobQueueClient(ray.remote(Mailbox).options(num_cpus=0).remote(1))
     grows = growth.Growth(1, {"CPU": 1}, 1, 1, lambda: added.append(time.monotonic()))
-    caretaker = Caretaker(mailbox, Groups(mailbox, pytest.fail), grows, pytest.fail, ResourcesConfig(), 60.0)
+    caretaker = Caretaker(queue, Groups(queue, pytest.fail), grows, pytest.fail, ResourcesConfig(), 60.0)
     caretaker.start()
     try:
         wait_for(lambda: added, 30)
     finally:
         caretaker.stop()
-        ray.kill(mailbox)
+        ray.kill(queue.actor)
     assert len(asked) >= 3

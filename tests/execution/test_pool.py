@@ -102,7 +102,7 @@ def test_a_recipe_gives_bitwise_the_same_everywhere(
     where: dict[str, set[str]] = {"group-0": set(), "group-1": set()}
 
     def note(job: Job, update: Update) -> None:
-        for group, key in ray.get(pool.mailbox.groups.remote()).items():
+        for group, key in (pool.queue.groups() or {}).items():
             where[group].add(key)
 
     names = [f"time {number} " for number in range(40)]
@@ -219,7 +219,7 @@ def test_what_dropped_jobs_needed_is_forgotten_at_last_and_found_again_on_disk(
     for trial in trials:
         pool.results(trial)
         pool.drop(trial[-1].key)
-    known = [ray.get(pool.mailbox.follow.remote(job.key, 0, 0.1)).state for trial in trials for job in trial]
+    known = [pool.queue.follow(job.key, 0, 0.1).state for trial in trials for job in trial]
     gone, kept = [JobState.CANCELLED], [JobState.DONE]
     assert known == len(TASKS) * gone + gone + len(TASKS) * kept + gone
     assert all(result.cached for result in pool.results(trials[0]))
@@ -233,7 +233,7 @@ def test_a_stopped_job_leaves_no_finished_model_and_goes_on_from_its_checkpoint(
 
     def stop(job: Job, update: Update) -> None:
         if update.reports and job is todo[-1]:
-            ray.get(pool.mailbox.stop.remote(job.key))
+            pool.queue.stop(job.key)
 
     assert pool.run(todo, stop)[-1].state is JobState.CANCELLED
     folder = Path(todo[-1].payload.folder)
@@ -288,7 +288,7 @@ def test_a_full_disk_ends_the_study_and_is_not_the_recipe_s_fault(tmp_path: Path
 def test_a_dead_dispatcher_ends_the_study_with_words(tmp_path: Path, study: Workload) -> None:
     before = {process.pid for process in workers()}
     with running(Pool(study, ResourcesConfig(), 1, tmp_path, "orphaned")) as pool:
-        ray.kill(pool.mailbox)
+        ray.kill(pool.queue.actor)
         with pytest.raises(StudyError, match=r"hands out the jobs has died.*--resume"):
             pool.results(jobs(study, recipe(), tmp_path))
     assert {process.pid for process in workers()} <= before

@@ -91,7 +91,7 @@ def test_a_killed_dispatcher_loses_no_job_and_no_epoch(pool: Pool, study: Worklo
             heard.extend(report.epoch for report in update.reports)
             if not killed and len(heard) >= 3:
                 killed.append(len(heard))
-                ray.kill(pool.mailbox, no_restart=False)
+                ray.kill(pool.queue.actor, no_restart=False)
 
     later = jobs(study, recipe(batch_size=24), tmp_path / "later")
     updates = pool.run([*todo, *later], kill_it)

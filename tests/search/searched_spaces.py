@@ -1,13 +1,15 @@
-"""Small spaces to search without any training, and a watcher that keeps what it hears."""
+"""Small spaces to search without any training: a runner whose trials are played by the test, and a watcher that keeps
+what it hears.
+"""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtl_search.catalog import FAMILIES
 from mtl_search.recipe import Recipe
 from mtl_search.search.record import TrialRecord
 from mtl_search.space import SearchSpace
-from mtl_search.training.reports import EpochReport
+from mtl_search.training.reports import EpochReport, StageResult
 
 TASKS = ["digit", "ink"]
 SPACE: Mapping[str, Any] = {
@@ -45,3 +47,43 @@ class Listener:
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self.ended.append(trial)
+
+
+class PlayedRunner:
+    """Submits nothing (a ``search.trial_runner.TrialRunner``): the test says how each trial goes.
+
+    Args:
+        size: Worker groups.
+        key_of: A recipe's job key.
+        start_of: What a recipe's joint training starts from.
+    """
+
+    def __init__(
+        self,
+        size: int = 100,
+        key_of: Callable[[Recipe], str] = lambda recipe: recipe.key,
+        start_of: Callable[[Recipe], str] = lambda _: "",
+    ) -> None:
+        self.size = size
+        self.submitted: list[Recipe] = []
+        self.released: list[str] = []
+        self._key_of, self._start_of = key_of, start_of
+
+    def has_time(self) -> bool:
+        return True
+
+    def refusal(self, recipe: Recipe) -> str:
+        return ""
+
+    def submit(self, recipe: Recipe) -> str:
+        self.submitted.append(recipe)
+        return self._key_of(recipe)
+
+    def start_of(self, recipe: Recipe) -> str:
+        return self._start_of(recipe)
+
+    def release(self, key: str) -> None:
+        self.released.append(key)
+
+    def values(self, result: StageResult) -> list[float]:
+        return [result.best_score]

@@ -12,16 +12,14 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.storages.journal._file import get_lock_file
-from ray.tune.search import Searcher
-from searched_spaces import COARSE, SPACE, Listener, space_of
+from searched_spaces import COARSE, SPACE, Listener, PlayedRunner, space_of
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import REFUSED, TrialRecord
-from mtl_search.search.searcher import OptunaSearcher
-from mtl_search.search.trainable import NEWS
+from mtl_search.search.searcher import NoTrial, OptunaSearcher
 from mtl_search.training.reports import StageResult
 
 PATIENCE = 5.0
@@ -34,26 +32,25 @@ class JoinedDriver:
     def __init__(self, file: Path, budget: int, seed: int, raw: object = SPACE, patience: float = PATIENCE) -> None:
         self.study = study_at(file, seed)
         self.drivers = Drivers(study_at(file, seed), patience)
-        self.listener, self.submitted, space = Listener(), list[Recipe](), space_of(raw)  # type: ignore[arg-type]
+        self.listener, self.runner, space = Listener(), PlayedRunner(), space_of(raw)  # type: ignore[arg-type]
         prepare_study(self.study, [space.default(), space.plain()], [self.listener], alone=False)
-
-        def submit(recipe: Recipe) -> str:
-            self.submitted.append(recipe)
-            return recipe.key
-
-        self.searcher = OptunaSearcher(
-            self.study, space, budget, submit, lambda _: None, [self.listener], drivers=self.drivers
-        )
+        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, [self.listener], drivers=self.drivers)
         self._count = 0
 
+    @property
+    def submitted(self) -> list[Recipe]:
+        return self.runner.submitted
+
     def start(self) -> str | None:
-        """A trial's id; empty where there is nothing to start now, None where there will never be."""
+        """A trial's name; empty where there is nothing to start now, None where there will never be."""
         self._count += 1
-        config = self.searcher.suggest(f"t{self._count}")
-        return None if config == Searcher.FINISHED else f"t{self._count}" if config else ""
+        started = self.searcher.start_trial(f"t{self._count}")
+        if isinstance(started, NoTrial):
+            return None if started is NoTrial.NEVER else ""
+        return f"t{self._count}"
 
     def complete(self, trial: str) -> None:
-        self.searcher.on_trial_complete(trial, {NEWS: Update([], JobState.DONE, RESULT), "done": True})
+        self.searcher.end(trial, Update([], JobState.DONE, RESULT))
 
 
 def study_at(file: Path, seed: int) -> optuna.Study:

@@ -16,8 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from ray.tune.search import Searcher
-from searched_spaces import Listener
+from searched_spaces import Listener, PlayedRunner
 
 from mtl_search.catalog import FAMILIES, load_study
 from mtl_search.config import DataConfig, TaskConfig
@@ -29,10 +28,10 @@ from mtl_search.search.proposals import Proposals
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import INTERRUPTED, REFUSED, records_of
 from mtl_search.search.samplers import SAMPLERS
-from mtl_search.search.searcher import OptunaSearcher
-from mtl_search.search.trainable import NEWS
+from mtl_search.search.searcher import NoTrial, OptunaSearcher
 from mtl_search.space import SearchSpace
 from mtl_search.training.canonical import Canonical
+from mtl_search.training.reports import StageResult
 from mtl_search.training.workspace import Workload
 from mtl_search.variants import build
 
@@ -94,27 +93,25 @@ class Search:
         self.study = optuna.create_study(
             study_name="s", storage=storage, direction="maximize", load_if_exists=True, sampler=built
         )
-        self.submitted: list[Recipe] = []
+        self.runner = PlayedRunner(key_of=lambda recipe: f"job-{recipe.key}")
         self.listener, self._count = Listener(), 0
         references = [self.space.default(), self.space.plain()]
         prepare_study(self.study, references, [self.listener], proposals=self.proposals)
-        self.searcher = OptunaSearcher(
-            self.study, self.proposals, budget, self._submit, lambda _: None, [self.listener]
-        )
+        self.searcher = OptunaSearcher(self.study, self.proposals, budget, self.runner, [self.listener])
 
-    def _submit(self, recipe: Recipe) -> str:
-        self.submitted.append(recipe)
-        return f"job-{recipe.key}"
+    @property
+    def submitted(self) -> list[Recipe]:
+        return self.runner.submitted
 
     def start(self) -> str | None:
         self._count += 1
-        found = self.searcher.suggest(f"t{self._count}")
-        return None if found == Searcher.FINISHED else f"t{self._count}"
+        found = self.searcher.start_trial(f"t{self._count}")
+        return None if found is NoTrial.NEVER else f"t{self._count}"
 
     def run(self, score: Callable[[Recipe], float] = lambda _: 0.0) -> "Search":
         while trial := self.start():
-            result = {"best_score": score(self.submitted[-1]), "metrics": {}, "steps": {}}
-            self.searcher.on_trial_complete(trial, {NEWS: Update([], JobState.DONE, result), "done": True})
+            result = StageResult(best_score=score(self.submitted[-1]))
+            self.searcher.end(trial, Update([], JobState.DONE, result))
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The searcher against a real Optuna study, with Tune's part and the jobs' ends played by the test."""
+"""The searcher against a real Optuna study, with the jobs' epochs and ends played by the test."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,16 +9,14 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
-from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, space_of
+from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, PlayedRunner, space_of
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search import searcher
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.searcher import OptunaSearcher
-from mtl_search.search.trainable import EPOCH, METRIC, NEWS
+from mtl_search.search.searcher import NoTrial, OptunaSearcher, StartedTrial
 from mtl_search.training.reports import EpochReport, StageResult
 
 
@@ -32,41 +30,42 @@ class Driver:
         self.study = optuna.create_study(
             study_name="s", storage=storage, direction="maximize", load_if_exists=True, sampler=sampler
         )
-        self.listener = Listener()
-        self.submitted: list[Recipe] = []
-        self.released: list[str] = []
+        self.listener, self.runner = Listener(), PlayedRunner()
         prepare_study(self.study, [space.default(), space.plain()][:budget], [self.listener])
-        self.searcher = OptunaSearcher(self.study, space, budget, self._submit, self.released.append, [self.listener])
+        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, [self.listener])
         self._count = 0
 
-    def _submit(self, recipe: Recipe) -> str:
-        self.submitted.append(recipe)
-        return recipe.key
+    @property
+    def submitted(self) -> list[Recipe]:
+        return self.runner.submitted
+
+    @property
+    def released(self) -> list[str]:
+        return self.runner.released
 
     def start(self) -> str | None:
-        """Tune asks for a trial; its id, or None where there is none left."""
+        """Asks for a trial; its name, or None where there is none left."""
         self._count += 1
-        config = self.searcher.suggest(f"t{self._count}")
-        if config == Searcher.FINISHED:
+        started = self.searcher.start_trial(f"t{self._count}")
+        if started is NoTrial.NEVER:
             return None
-        assert config == {"job": self.submitted[-1].key}
+        assert started == StartedTrial(self.submitted[-1].key)
         return f"t{self._count}"
 
-    def epoch(self, trial: str, epoch: int, score: float) -> dict[str, Any]:
-        report = EpochReport(epoch, score, best_score=score)
-        return {EPOCH: epoch, METRIC: score, NEWS: Update([report], JobState.RUNNING)}
+    def epoch(self, epoch: int, score: float) -> Update:
+        return Update([EpochReport(epoch, score, best_score=score)], JobState.RUNNING)
 
     def tell(self, trial: str, epoch: int, score: float) -> None:
-        self.searcher.on_trial_result(trial, self.epoch(trial, epoch, score))
+        self.searcher.report(trial, self.epoch(epoch, score).reports[0])
 
     def complete(self, trial: str, score: float = 1.0) -> None:
         result = StageResult(
             best_score=score, best_epoch=1, metrics={"digit": 0.9, "ink": 2.0}, parameters=7, multiply_adds=5
         )
-        self.searcher.on_trial_complete(trial, {NEWS: Update([], JobState.DONE, result), "done": True})
+        self.searcher.end(trial, Update([], JobState.DONE, result))
 
     def end(self, trial: str, state: JobState, reason: str) -> None:
-        self.searcher.on_trial_complete(trial, {NEWS: Update([], state, None, reason), "done": True})
+        self.searcher.end(trial, Update([], state, None, reason))
 
     def run_to_the_end(self) -> None:
         while trial := self.start():
@@ -115,7 +114,7 @@ def test_a_trial_stopped_early_is_pruned_with_the_value_at_its_rung(drive: Calla
     driver = drive()
     trial = driver.start()
     driver.tell(trial, 0, 1.0)
-    driver.searcher.on_trial_complete(trial, driver.epoch(trial, 1, 2.0))
+    driver.searcher.end(trial, driver.epoch(1, 2.0))
     (frozen,) = driver.study.get_trials(states=(TrialState.PRUNED,))
     assert frozen.value == 2.0
     assert frozen.intermediate_values == {0: 1.0, 1: 2.0}
@@ -136,7 +135,7 @@ def test_a_failed_trial_is_fail_with_its_reason(drive: Callable[..., Driver]) ->
 
 def test_a_trial_whose_process_dies_is_tried_again_and_not_counted(drive: Callable[..., Driver]) -> None:
     driver = drive(3)
-    driver.searcher.on_trial_complete(driver.start(), error=True)
+    driver.searcher.end(driver.start(), error=True)
     assert driver.states == ["interrupted", "waiting", "waiting"]
     assert driver.released == [driver.submitted[0].key]
     driver.run_to_the_end()
@@ -152,7 +151,7 @@ def test_a_trial_whose_process_dies_for_good_is_fail_and_its_recipe_stays_open(
     monkeypatch.setattr(searcher, "MOST_DEATHS", 0)
     driver = drive()
     trial = driver.start()
-    driver.searcher.on_trial_complete(trial, error=True)
+    driver.searcher.end(trial, error=True)
     assert driver.states[0] == "failed"
     assert driver.released == [driver.submitted[0].key]
     assert driver.searcher._standing.known == {}
@@ -199,7 +198,7 @@ def test_a_finished_recipe_is_not_trained_again_and_counts(drive: Callable[..., 
     driver.tell(first, 0, 4.0)
     driver.complete(first, 4.0)
     second = driver.start()
-    driver.searcher.on_trial_complete(second, driver.epoch(second, 1, 2.0))
+    driver.searcher.end(second, driver.epoch(1, 2.0))
     assert driver.start() is None, "a space of two recipes: all that is left are repetitions"
     assert len(driver.submitted) == 2
     records = [TrialRecord.of(trial) for trial in driver.study.get_trials()]
@@ -374,18 +373,17 @@ def test_watchers_hear_of_an_end_before_optuna_does(drive: Callable[..., Driver]
 
 def test_no_more_trials_run_than_there_are_groups_and_more_as_groups_come(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "journal", 10)
-    groups = [1]
-    listener, space = Listener(), space_of(SPACE)
-    searcher = OptunaSearcher(
-        driver.study, space, 10, driver._submit, driver.released.append, [listener], groups=lambda: groups[0]
-    )
+    listener, space, runner = Listener(), space_of(SPACE), PlayedRunner(size=1)
+    searcher = OptunaSearcher(driver.study, space, 10, runner, [listener])
 
     def started() -> list[bool]:
-        return [searcher.suggest(f"{len(listener.started)}-{number}") is not None for number in range(3)]
+        return [
+            isinstance(searcher.start_trial(f"{len(listener.started)}-{number}"), StartedTrial) for number in range(3)
+        ]
 
     found = [started()]
-    groups[0] = 3
+    runner.size = 3
     found.append(started())
-    groups[0] = 0  # all of them are down for now
+    runner.size = 0  # all of them are down for now
     found.append(started())
     assert found == [[True, False, False], [True, True, False], [False, False, False]]

@@ -1,24 +1,28 @@
-"""What the stoppers say of a trial's epochs, beside what Tune's own tests hold; learning curves are made up."""
+"""What the stoppers say of a trial's epochs; learning curves are made up."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import ray
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
-from searched_spaces import Listener, space_of
+from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.schedulers.async_hyperband import _Bracket
+from searched_spaces import Listener, PlayedRunner, space_of
 
 from mtl_search.execution.jobs import JobState, Update
+from mtl_search.execution.queue_client import JobQueueClient
 from mtl_search.recipe import Component, Recipe
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
-from mtl_search.search.trainable import EPOCH, METRIC, START
+from mtl_search.search.trainable import EPOCH, METRIC
 from mtl_search.search.tuning import tuner_of
 from mtl_search.training.reports import EpochReport, StageResult
 from mtl_search.variants import build
@@ -28,19 +32,6 @@ ASHA = Component("asha", {"grace": 1, "reduction": 3.0})
 MEDIAN = Component("median", {"grace": 1, "least": 3})
 
 
-@pytest.mark.parametrize("stopper", list(STOPPERS))
-@pytest.mark.parametrize("other", [Trial.PENDING, Trial.PAUSED])
-def test_no_trial_waits_for_one_that_is_still_to_start(stopper: str, other: str) -> None:
-    """Tune would pause it, and who is paused is never woken: its worker group takes no other trial meanwhile."""
-    scheduler = build(STOPPERS, Component(stopper)).build(9)
-    trial, late = (Trial("any", stub=True) for _ in range(2))
-    late.status = other
-    tune = SimpleNamespace(get_live_trials=lambda: [trial, late], get_trials=lambda: [trial, late])
-    scheduler.on_trial_add(tune, trial)
-    said = {scheduler.on_trial_result(tune, trial, {EPOCH: epoch, METRIC: 0.5}) for epoch in range(4)}
-    assert said == {TrialScheduler.CONTINUE}
-
-
 def outcomes(stopper: Component, trials: Sequence[tuple[str, Sequence[float]]]) -> list[int]:
     """Last epoch of each trial, one after the other.
 
@@ -48,20 +39,11 @@ def outcomes(stopper: Component, trials: Sequence[tuple[str, Sequence[float]]]) 
         stopper: Variant of ``STOPPERS``.
         trials: What each starts from, and its score after each epoch from 0.
     """
-    scheduler, lasted = build(STOPPERS, stopper).build(EPOCHS), []
-    for start, curve in trials:
-        trial = Trial("any", config={START: start} if start else {}, stub=True)
-        tune = SimpleNamespace(
-            get_live_trials=list, _stopped_trials=set(), _trial_metadata={}, _trials_to_cache=set(), _trials=[]
-        )
-        scheduler.on_trial_add(tune, trial)
-        last = 0
-        for epoch, score in enumerate(curve):
-            last = epoch
-            if scheduler.on_trial_result(tune, trial, {EPOCH: epoch, METRIC: score}) == TrialScheduler.STOP:
-                break
-        scheduler.on_trial_complete(tune, trial, {"done": True})
-        lasted.append(last)
+    stopping, lasted = build(STOPPERS, stopper).build(EPOCHS), list[int]()
+    for number, (start, curve) in enumerate(trials):
+        stops = (stopping.stops(str(number), start, epoch, score) for epoch, score in enumerate(curve))
+        lasted.append(next((epoch for epoch, stop in enumerate(stops) if stop), len(curve) - 1))
+        stopping.end(str(number), start)
     return lasted
 
 
@@ -97,9 +79,70 @@ def test_nobody_is_stopped_by_fewer_trials_than_one_of_which_goes_on(reduction: 
     assert max(lasted[few:]) < EPOCHS
 
 
+class TunesRungs(_Bracket):  # type: ignore[misc]
+    """Ray Tune's, on which nobody is stopped before as many have come as one of which goes on."""
+
+    def cutoff(self, recorded: Mapping[str, float]) -> Any:
+        return None if len(recorded) + 1 < self.rf else super().cutoff(recorded)
+
+
+def tunes_asha(grace: int, reduction: float) -> TrialScheduler:
+    scheduler = AsyncHyperBandScheduler(EPOCH, METRIC, "max", EPOCHS + 1, grace, reduction)
+    scheduler._brackets = [TunesRungs(grace, EPOCHS + 1, reduction, 0)]
+    return scheduler
+
+
+class TunesMedian(MedianStoppingRule):  # type: ignore[misc]
+    """Ray Tune's; a trial ends with a result that holds no epoch and no score."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None: ...
+
+
+def tunes_median(grace: int, least: int) -> TrialScheduler:
+    options: dict[str, Any] = {"time_attr": EPOCH, "metric": METRIC, "mode": "max", "min_time_slice": math.inf}
+    return TunesMedian(grace_period=grace, min_samples_required=least, **options)
+
+
+@pytest.mark.parametrize(
+    ("stopper", "reference"),
+    [
+        (Component("asha", {"grace": 1, "reduction": 2.0}), lambda: tunes_asha(1, 2.0)),
+        (Component("asha", {"grace": 2, "reduction": 3.0}), lambda: tunes_asha(2, 3.0)),
+        (Component("median", {"grace": 1, "least": 3}), lambda: tunes_median(1, 3)),
+        (Component("median", {"grace": 3, "least": 1}), lambda: tunes_median(3, 1)),
+    ],
+)
+def test_the_rules_say_what_those_of_ray_tune_say(stopper: Component, reference: Callable[[], TrialScheduler]) -> None:
+    """Trials side by side, four at a time, with curves that rise, fall and cross."""
+    random = np.random.default_rng(5)
+    stopped = 0
+    for _ in range(20):
+        stopping, scheduler = build(STOPPERS, stopper).build(EPOCHS), reference()
+        tune = SimpleNamespace(get_live_trials=list, get_trials=list)
+        waiting = [np.maximum.accumulate(random.normal(0, 1, EPOCHS).cumsum()) for _ in range(30)]
+        live: list[tuple[Trial, list[float]]] = []
+        while waiting or live:
+            while waiting and len(live) < 4:
+                live.append((Trial("any", stub=True), waiting.pop().tolist()))
+                scheduler.on_trial_add(tune, live[-1][0])
+            trial, curve = live.pop(int(random.integers(len(live))))
+            epoch, score = EPOCHS + 1 - len(curve), curve.pop(0)
+            said = scheduler.on_trial_result(tune, trial, {EPOCH: epoch, METRIC: score})
+            stops = stopping.stops(trial.trial_id, "", epoch, score)
+            assert stops == (said == TrialScheduler.STOP)
+            if stops or not curve:
+                stopped += stops
+                # Tune tells a scheduler the last result of a stopped trial a second time.
+                scheduler.on_trial_complete(tune, trial, {EPOCH: epoch, METRIC: score})
+                stopping.end(trial.trial_id, "")
+            else:
+                live.append((trial, curve))
+    assert stopped > 50
+
+
 @ray.remote
 class Curves:
-    """Stands where the dispatcher stands: a job's key tells its learning curve."""
+    """Stands where the job queue stands: a job's key tells its learning curve."""
 
     def follow(self, key: str, awaited: int, seconds: float) -> Update:
         start, best = key.split(":")[:2]
@@ -123,18 +166,17 @@ def test_in_a_search_cold_starts_are_pruned_against_cold_ones_alone(tmp_path: Pa
     def start_of(recipe: Recipe) -> str:
         return "base" if recipe.fusion.name == "none" else "fine-tuned"
 
-    def submit(recipe: Recipe) -> str:
+    def key_of(recipe: Recipe) -> str:
         name = "cold" if start_of(recipe) == "base" else "warm"
         count = sum(key.startswith(name) for key in begun)
         begun.append(f"{name}:{12.0 + count if name == 'cold' else 10.0 - count}:{len(begun)}")
         return begun[-1]
 
-    listener = Listener()
-    searcher = OptunaSearcher(study, space, 16, submit, lambda _: None, [listener], groups=lambda: 1, start_of=start_of)
+    searcher = OptunaSearcher(study, space, 16, PlayedRunner(1, key_of, start_of), [Listener()])
     params: dict[str, Any] = {"least": 3} if stopper == "median" else {"reduction": 3.0}
-    tuner_of(
-        searcher, Component(stopper, {"grace": 1, **params}), EPOCHS, {"CPU": 0.01}, Curves.remote(), tmp_path / "tune"
-    ).fit()
+    stopping = build(STOPPERS, Component(stopper, {"grace": 1, **params})).build(EPOCHS)
+    queue = JobQueueClient(Curves.remote())  # type: ignore[attr-defined]
+    tuner_of(searcher, stopping, {"CPU": 0.01}, queue, tmp_path / "tune").fit()
     ended = [TrialRecord.of(trial) for trial in study.get_trials()]
     states: dict[str, list[str]] = {"cold": [], "warm": []}
     for key, record in zip(begun, ended, strict=True):

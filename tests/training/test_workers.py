@@ -235,7 +235,7 @@ def test_a_model_with_batch_norm_is_judged_with_the_statistics_it_is_saved_with(
     model = workspace.model(["odd", "ink"], recipe_of(Schedule()).sharing)
     model.load_state_dict(load_model(group[0] / "norms" / "joint"))
     again = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
-    best = group[1][0]["batch norm"]["metrics"]
+    best = group[1][0]["batch norm"].metrics
     assert {task: result["metric"] for task, result in again.items()} == pytest.approx(best, abs=1e-6)
 
 
