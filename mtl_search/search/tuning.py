@@ -25,6 +25,10 @@ class _Watch(tune.Callback):
     def __init__(self, searcher: OptunaSearcher) -> None:
         self._searcher = searcher
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks for a restore that this project does not use; a searcher stays in its process."""
+        return {}
+
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Raise what the searcher met."""
         self._searcher.check()

@@ -10,6 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 from small_studies import folder_of, run_here, study_of
 
+from mtl_search.search.ray_runtime import ray_runtime
+
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
 
 JOINT = {"epochs": 2, "batch_size": 32, "optimizer": {"adamw": {"lr": {"float": [1e-3, 1e-1], "log": True}}}}
@@ -38,7 +40,7 @@ def test_a_study_that_streams_has_the_trials_of_the_one_in_memory(
     found = []
     for stream in (False, True):
         storage = tmp_path / str(stream)
-        outcome = run_here(storage, raw(tmp_path, workers, stream=stream))
+        outcome = run_here(storage, raw(tmp_path, workers, stream=stream), runtime=ray_runtime)
         trials = folder_of(storage).records("journal")
         told = [(trial.number, trial.state, trial.value, trial.job) for trial in trials]
         found.append((told, outcome.tasks, load_file(Path(outcome.folder) / "model.safetensors")))

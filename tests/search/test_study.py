@@ -16,10 +16,11 @@ from trapped_backbone import SLOW
 
 from mtl_search.errors import NothingSucceededError, StudyError
 from mtl_search.search.outcome import Outcome
+from mtl_search.search.ray_runtime import ray_runtime
 from mtl_search.search.record import TrialRecord
 from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.timeout(600)
 
 MANY_DIVERGE = {
     "epochs": 4,
@@ -33,12 +34,14 @@ def records(storage: Path) -> list[TrialRecord]:
 
 
 def check_outcome(storage: Path, outcome: Outcome, kind: str) -> None:
-    """The winner is the best of the repeated trials, which are the search's best, and its files are there."""
+    """The winner is the best of the repeated trials, which are among the search's best; its files are there."""
     folder = folder_of(storage)
     complete = {r.number: r for r in records(storage) if r.state == "complete" and r.duplicate_of is None}
-    ranked = sorted(complete.values(), key=lambda record: (-(record.value or 0.0), record.number))
     ran = [candidate.number for candidate in outcome.candidates]
-    assert {record.number for record in ranked[:2]} <= set(ran)
+    assert len(ran) > 1
+    if kind == "petal":  # better baselines, found after the search, may rank trials by their gains anew
+        ranked = sorted(complete.values(), key=lambda record: (-(record.value or 0.0), record.number))
+        assert {record.number for record in ranked[:2]} <= set(ran)
     assert outcome.number == ran[0]
     best = complete[outcome.number]
     if kind == "mean_improvement":
@@ -96,10 +99,11 @@ class KillsTheTrainable(Story):
                 os.kill(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("cluster")
 def test_killing_the_trainables_in_mid_trial_loses_and_doubles_nothing(tmp_path: Path) -> None:
     story = KillsTheTrainable()
     joint = {"epochs": 8, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
-    outcome = run_here(tmp_path / "runs", study_of(tmp_path, 4, joint, objective="petal"), story)
+    outcome = run_here(tmp_path / "runs", study_of(tmp_path, 4, joint, objective="petal"), story, runtime=ray_runtime)
     assert story.killed
     ended = records(tmp_path / "runs")
     assert [record.state for record in ended] == ["complete"] * 4

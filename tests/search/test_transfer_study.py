@@ -14,7 +14,7 @@ from mtl_search.tracking import Tracker
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.training.files import read_json
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.timeout(600)
 
 STEPS = ["base", "single", "fused", "joint"]
 METRICS = {"kind": "accuracy", "petal": "rmse", "length": "rmse"}
@@ -62,17 +62,11 @@ def test_every_trial_tells_of_the_way_from_its_base(tmp_path: Path, uri: str) ->
     kinds = Counter((result["kind"], *result["tasks"]) for result in results)
     pairs = {(record.recipe.base, record.recipe.transfer) for record in records if record.recipe is not None}
     pairs.add((story.started[0].base, story.started[0].transfer))
-    # ... and where one of those looked better than the default's, that one over a fresh seed, from a base of that seed.
-    better = {}
-    for task, goal in outcome.objective.goals.items():
-        first, *_ = sorted(records, key=lambda record: -goal.signed(record.steps["single"][task]))
-        if goal.signed(first.steps["single"][task]) > goal.signed(records[0].steps["single"][task]):
-            better[task] = first.recipe
-    learned = {found.base for found in better.values() if found is not None and found.base.name != "random"}
+    # A better baseline among them is known by the same models, since no fresh seeds measure it here.
     assert kinds == {
-        ("pretrain", "length"): 1 + len(learned),
-        ("single_task", "kind"): len(pairs) + ("kind" in better),
-        ("single_task", "petal"): len(pairs) + ("petal" in better),
+        ("pretrain", "length"): 1,
+        ("single_task", "kind"): len(pairs),
+        ("single_task", "petal"): len(pairs),
     }
 
     runs = runs_by_key(uri)

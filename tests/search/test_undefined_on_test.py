@@ -24,7 +24,7 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.overview import Overview
 from mtl_search.tracking.measures import outcome_metrics
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.timeout(600)
 SAID = "Figures on test are over 1 of 2 tasks: the metric of kind is not defined on the test labels."
 
 

@@ -17,7 +17,7 @@ from mtl_search.report.terminal import print_report
 from mtl_search.search.evidence import caveats
 from mtl_search.search.overview import Overview
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.timeout(600)
 REASON = "tasks.kind.metric: auroc is not defined on the validation labels (it gives 0 for perfect and for wrong ones)"
 
 
