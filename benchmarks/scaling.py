@@ -64,7 +64,8 @@ import numpy as np
 import psutil
 from figures import print_table, write_figures
 
-from mtl_search.search.watchers import PartialWatcher
+from mtl_search.search.callbacks import Callback, RunEvent, RunStarted, TrialEnded, TrialRun
+from mtl_search.search.record import TrialRecord
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 COMPUTED_ROWS, WIDTH, DEPTH, BATCH = 60_000, 256, 4, 256
@@ -105,7 +106,7 @@ def study_of(place: Path, trials: int, groups: int, epochs: int, **search: Any) 
     }
 
 
-class Meter(PartialWatcher):
+class Meter(Callback):
     """Notes what the driver's process spends; after every so many trials it waits until MLflow has all of them.
 
     Args:
@@ -120,15 +121,22 @@ class Meter(PartialWatcher):
         self.first = self.ended = self.groups = 0
         self.marks: list[dict[str, float]] = []
 
-    def pool_started(self, groups: int) -> None:
+    def on_pool_start(self, groups: int) -> None:
         self.ready, self.groups = time.time(), groups
 
-    def trial_started(self, number: int, recipe: Any) -> None:
+    def on_run(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(TrialRun(), _):
+                self.on_trial_start()
+            case TrialEnded(trial):
+                self.on_trial_end(trial)
+
+    def on_trial_start(self) -> None:
         self.last_start = time.monotonic()
         if not self.marks:
             self.mark()
 
-    def trial_ended(self, trial: Any) -> None:
+    def on_trial_end(self, trial: TrialRecord) -> None:
         self.end = time.time()
         self.ended += 1
         self.first += trial.number < self.groups
@@ -166,8 +174,9 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
     from mtl_search.catalog import load_study
     from mtl_search.execution.cluster import Capacity, set_environment, start_ray
     from mtl_search.execution.own_ray import start_here
+    from mtl_search.prepare import prepare
     from mtl_search.quiet import chatter_to
-    from mtl_search.search import study as search_study
+    from mtl_search.search import ray_runtime
 
     def with_room(resources: Any, useful: int) -> Capacity:
         """Starts Ray where the study would, as on a machine with more cores."""
@@ -178,10 +187,10 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
         return start_ray(resources, useful)
 
     SimulatedPool.epoch_seconds = epoch_seconds
-    search_study.Pool = SimulatedPool  # type: ignore[misc]
-    search_study.start_ray = with_room
+    ray_runtime.Pool = SimulatedPool  # type: ignore[misc]
+    ray_runtime.start_ray = with_room
     launch.register = lambda *_: None  # type: ignore[assignment]
-    prepared = launch.prepare(load_study(raw))
+    prepared = prepare(load_study(raw))
     place.mkdir(parents=True, exist_ok=True)
     with chatter_to(place / "log"):
         display = display_of(prepared, io.StringIO())
@@ -213,7 +222,7 @@ def sleeping(
 class FirstTrial(Meter):
     """Ends the process with the first new trial: what a study does after it is not to be waited for."""
 
-    def trial_started(self, number: int, recipe: Any) -> None:
+    def on_trial_start(self) -> None:
         from mtl_search.execution.own_ray import stop_ray
 
         began = psutil.Process().create_time()
@@ -233,6 +242,7 @@ def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[st
     """Trials per minute of a recipe that does nothing but compute, with real worker groups of one thread each."""
     from mtl_search import launch
     from mtl_search.catalog import load_study
+    from mtl_search.prepare import prepare
     from mtl_search.quiet import chatter_to
 
     meter = Meter(place)
@@ -256,7 +266,7 @@ def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[st
     raw["search"]["repeats"] = {"trials": 1, "runs": 0}
     raw["search"]["baseline_seeds"] = 1
     with chatter_to(place / "log"):
-        launch.run_study(launch.prepare(load_study(raw)), [meter], lambda line: None, resume=False)
+        launch.run_study(prepare(load_study(raw)), [meter], lambda line: None, resume=False)
     return {"per_minute": 60 * (trials - groups) / (meter.end - meter.wave)}
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from figures import print_table, write_figures
 
 from mtl_search.quiet import chatter_to
-from mtl_search.search.watchers import PartialWatcher
+from mtl_search.search.callbacks import Callback, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 CONCURRENT = 2
@@ -85,23 +85,23 @@ def measure_stock(trials: int, storage: Path) -> float:
     return (seconds - training / CONCURRENT) / trials
 
 
-class Stopwatch(PartialWatcher):
+class Stopwatch(Callback):
     """Notes when a study's trials begin and end, and how long they train."""
 
     def __init__(self) -> None:
         self.ready = self.begin = self.end = self.training = 0.0
 
-    def pool_started(self, groups: int) -> None:
+    def on_pool_start(self, groups: int) -> None:
         self.ready = time.perf_counter()
 
-    def trial_started(self, number: int, recipe: Any) -> None:
-        self.begin = self.begin or time.perf_counter()
-
-    def trial_reported(self, number: int, report: Any) -> None:
-        self.training += report.seconds
-
-    def trial_ended(self, trial: Any) -> None:
-        self.end = time.perf_counter()
+    def on_run(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(TrialRun(), _):
+                self.begin = self.begin or time.perf_counter()
+            case EpochEnded(TrialRun(), report):
+                self.training += report.seconds
+            case TrialEnded():
+                self.end = time.perf_counter()
 
 
 def measure_pool(trials: int, storage: Path) -> tuple[float, float]:

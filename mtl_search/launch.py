@@ -15,6 +15,7 @@ from mtl_search.passwords import without_passwords
 from mtl_search.prepare import Prepared, fetch_of, storage_of, tracking_uri
 from mtl_search.publishing import Say, delivered, log_figures, register, say_left, say_start
 from mtl_search.search.affinity_file import AffinityFile, KeptInStorage
+from mtl_search.search.callbacks import Callback, CallbackList
 from mtl_search.search.data_card import data_card
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.folder import StudyFolder
@@ -23,7 +24,6 @@ from mtl_search.search.overview import Overview
 from mtl_search.search.own_modules import keep_folders
 from mtl_search.search.runtime import Runtime
 from mtl_search.search.study import Study, StudyInputs
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.tracking import Tracker, deliver_left
 from mtl_search.tracking.recorder import Recorder
 from mtl_search.tracking.system_metrics import system_metrics
@@ -64,7 +64,7 @@ def _runtime(config: StudyConfig, say: Say, *, local: bool) -> Runtime:
 
 def run_study(
     prepared: Prepared,
-    watchers: Sequence[StudyWatcher],
+    callbacks: Sequence[Callback],
     say: Say,
     *,
     resume: bool,
@@ -75,7 +75,7 @@ def run_study(
 
     Args:
         prepared: From ``prepare``.
-        watchers: Hear of everything beside the tracking.
+        callbacks: Are told of everything, after the tracking.
         say: Told in a line what a user should know.
         resume: Whether to go on with a study of this name.
         join: Whether other drivers may run the study too; begins it where there is none.
@@ -107,7 +107,7 @@ def run_study(
             tracker = stack.enter_context(Tracker(folder.path / "tracking", uri, experiment, config.name, name))
             recorder = Recorder(tracker, config, names, prepared.study.space)
             say_start(prepared.study, prepared.data, tracker, recorder)
-            told: list[StudyWatcher] = [recorder, AffinityFile(folder), KeptInStorage(folder), *watchers]
+            told = CallbackList([recorder, AffinityFile(folder), KeptInStorage(folder), *callbacks])
             inputs = StudyInputs(config, prepared.study.space, prepared.workload, fetch_of(config))
             taken = ownership.taken
             study = Study(inputs, folder, told, runtime, drivers, taken)

@@ -11,6 +11,7 @@ from tiny_studies import SOURCE, TASKS
 from mtl_search.catalog import load_study
 from mtl_search.prepare import prepare
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import Callback, CallbackList, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.data_card import data_card
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.local_runtime import local_runtime
@@ -18,8 +19,6 @@ from mtl_search.search.outcome import Outcome
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.runtime import Runtime
 from mtl_search.search.study import Study, StudyInputs
-from mtl_search.search.watchers import PartialWatcher, StudyWatcher
-from mtl_search.training.reports import EpochReport
 
 
 def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
@@ -61,33 +60,33 @@ def write_study(folder: Path, raw: dict[str, Any]) -> Path:
     return file
 
 
-class Story(PartialWatcher):
-    """Keeps what a watcher hears."""
+class Story(Callback):
+    """Keeps what a callback is told of trials."""
 
     def __init__(self) -> None:
         self.started: dict[int, Recipe] = {}
         self.epochs: dict[int, list[int]] = {}
         self.ended: list[TrialRecord] = []
 
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        assert number not in self.started
-        self.started[number] = recipe
-        self.epochs[number] = []
+    def on_run(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(TrialRun(number), recipe):
+                assert number not in self.started
+                self.started[number] = recipe
+                self.epochs[number] = []
+            case EpochEnded(TrialRun(number), report):
+                self.epochs[number].append(report.epoch)
+            case TrialEnded(trial):
+                self.ended.append(trial)
 
-    def trial_reported(self, number: int, report: EpochReport) -> None:
-        self.epochs[number].append(report.epoch)
 
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.ended.append(trial)
-
-
-def run_here(storage: Path, raw: dict[str, Any], *watchers: StudyWatcher, runtime: Runtime = local_runtime) -> Outcome:
+def run_here(storage: Path, raw: dict[str, Any], *callbacks: Callback, runtime: Runtime = local_runtime) -> Outcome:
     """Run a study in this process, or on the Ray that it is connected to, or go on with it."""
     prepared = prepare(load_study({**raw, "storage": str(storage)}))
     folder = folder_of(storage)
     folder.begin(prepared.study.config, data_card(prepared.workload), resume=folder.exists)
     inputs = StudyInputs(prepared.study.config, prepared.study.space, prepared.workload)
-    return Study(inputs, folder, watchers, runtime).run()
+    return Study(inputs, folder, CallbackList(callbacks), runtime).run()
 
 
 def folder_of(storage: Path) -> StudyFolder:

@@ -17,6 +17,7 @@ from mtl_search.display.board import Board
 from mtl_search.display.progress import Progress, seconds_left
 from mtl_search.display.words import sparkline
 from mtl_search.recipe import Component, Schedule
+from mtl_search.search.callbacks import BaselineRun, EpochEnded, RepeatRun, RunEnded, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.contenders import controls_of, default_contender
 from mtl_search.search.record import TrialRecord
 from mtl_search.training.reports import EpochReport, StageResult
@@ -178,28 +179,28 @@ LINES = [
 
 
 def whole_study(display: Display) -> None:
-    display.pool_started(2)
-    display.baseline_ended(DEFAULT_MODELS, "petal", 0, RESULT, "")
-    display.baseline_ended(DEFAULT_MODELS, "petal", 2, replace(RESULT, cached=True), "")
-    display.baseline_ended(DEFAULT_MODELS, "petal", 1, RESULT, "")
-    display.noted("the rows are few")
+    display.on_pool_start(2)
+    display.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "petal", 0), RESULT, ""))
+    display.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "petal", 2), replace(RESULT, cached=True), ""))
+    display.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "petal", 1), RESULT, ""))
+    display.on_note("the rows are few")
     for number, state, more in (
         (0, "complete", {}),
         (1, "failed", {"reason": "diverged"}),
         (2, "complete", {"duplicate_of": 0}),
     ):
-        display.trial_started(number, recipe())
-        display.trial_reported(number, EpochReport(1, 0.5, 0.5, group="group-0"))
+        display.on_run(RunStarted(TrialRun(number), recipe()))
+        display.on_run(EpochEnded(TrialRun(number), EpochReport(1, 0.5, 0.5, group="group-0")))
         value = 1.25 if state == "complete" else None
-        display.trial_ended(TrialRecord(number, state, value, recipe(), seconds=40.0, **more))
-    display.repeat_started(0, 3, recipe())
-    display.repeat_started(0, 4, recipe())
-    display.repeat_ended(0, 3, RESULT, "")
-    display.repeat_ended(0, 4, None, "diverged")
-    display.baseline_ended(DEFAULT_MODELS, "petal", 3, RESULT, "")
+        display.on_run(TrialEnded(TrialRecord(number, state, value, recipe(), seconds=40.0, **more)))
+    display.on_run(RunStarted(RepeatRun(0, 3), recipe()))
+    display.on_run(RunStarted(RepeatRun(0, 4), recipe()))
+    display.on_run(RunEnded(RepeatRun(0, 3), RESULT, ""))
+    display.on_run(RunEnded(RepeatRun(0, 4), None, "diverged"))
+    display.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "petal", 3), RESULT, ""))
     (control, _) = controls_of(TrialRecord(0, "complete", recipe=recipe()))
-    display.baseline_ended(control, "petal", 1, RESULT, "")
-    display.contender_trained(control, {"petal": 0.25}, 3)
+    display.on_run(RunEnded(BaselineRun(control, "petal", 1), RESULT, ""))
+    display.on_contender_trained(control, {"petal": 0.25}, 3)
 
 
 def three_trials(**search: object) -> StudyConfig:
@@ -241,17 +242,17 @@ def test_a_full_disk_under_the_log_does_not_end_the_study(tmp_path: Path) -> Non
 
 def test_a_budget_of_time_alone_and_other_drivers_leave_the_number_of_trials_open() -> None:
     display, stream = piped(config=three_trials(trials=None, time_budget="1h"))
-    display.pool_started(1)
-    display.trial_ended(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0))
+    display.on_pool_start(1)
+    display.on_run(TrialEnded(TrialRecord(0, "complete", 1.25, recipe(), seconds=3.0)))
     assert stream.getvalue().splitlines()[-1] == "trial   0 complete     +1.25 %   3.0 s  1 done, about 1 h 00 min left"
     display, stream = piped(config=three_trials(), joined=True)
-    display.pool_started(1)
-    display.trial_ended(TrialRecord(7, "complete", 1.25, recipe(), seconds=3.0))
+    display.on_pool_start(1)
+    display.on_run(TrialEnded(TrialRecord(7, "complete", 1.25, recipe(), seconds=3.0)))
     assert stream.getvalue().splitlines()[-1] == "trial   7 complete     +1.25 %   3.0 s  1 done"
 
 
 def test_a_resumed_study_counts_what_it_had_finished() -> None:
     display, stream = piped()
-    display.pool_started(1)
-    display.trials_found([TrialRecord(0, "complete", 1.0), TrialRecord(1, "interrupted"), TrialRecord(2, "pruned")])
+    display.on_pool_start(1)
+    display.on_trials_loaded([TrialRecord(0, "complete", 1.0), TrialRecord(1, "interrupted"), TrialRecord(2, "pruned")])
     assert stream.getvalue().splitlines()[-1] == "2 of 8 trials were done before"

@@ -13,11 +13,22 @@ from mtl_search.config import StudyConfig
 from mtl_search.display.board import Board
 from mtl_search.display.progress import COUNTED, Progress
 from mtl_search.display.words import recipe_words
-from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import (
+    BaselineRun,
+    BaseRun,
+    Callback,
+    EpochEnded,
+    RepeatRun,
+    Run,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    TrialEnded,
+    TrialRun,
+)
 from mtl_search.search.contenders import DEFAULT, Contender
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.reliability import Reliability
 from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
 from mtl_search.training.reports import EpochReport, StageResult
 
@@ -25,8 +36,8 @@ _MOST_TASKS = 6
 """Of a line."""
 
 
-class Display:
-    """Shows a study while it runs (a ``search.watchers.StudyWatcher``).
+class Display(Callback):
+    """Shows a study while it runs (a ``search.callbacks.Callback``).
 
     Args:
         stream: Where to.
@@ -88,14 +99,14 @@ class Display:
         self._console.print(text, markup=False)
         self._write_log(text)
 
-    def pool_started(self, groups: int) -> None:
+    def on_pool_start(self, groups: int) -> None:
         """Worker groups are up."""
         self._progress.groups = groups
         self._board.phase = f"{groups} worker group{'s' if groups > 1 else ''} ready"
         self._note(self._board.phase)
         self._board.phase += ", training single-task models"
 
-    def trials_found(self, trials: Sequence[TrialRecord]) -> None:
+    def on_trials_loaded(self, trials: Sequence[TrialRecord]) -> None:
         """Trials of earlier runs count."""
         for trial in trials:
             if trial.state in COUNTED:
@@ -104,14 +115,56 @@ class Display:
             of = "" if self._progress.trials is None else f" of {self._progress.trials}"
             self.say(f"{self._progress.done}{of} trials were done before")
 
-    def base_reported(self, name: str, report: EpochReport) -> None:
-        """Show an epoch of the base."""
-        metrics = ", ".join(f"{task} {value:.4g}" for task, value in report.metrics.items())
-        self._board.phase = f"base ({name}), epoch {report.epoch}: {metrics}"
-        self._progress.heard("base", f"base {name}", report)
+    def on_run(self, event: RunEvent) -> None:
+        """Show that a run begins, how far it is, or what it came to."""
+        match event:
+            case RunStarted(TrialRun(number), recipe):
+                self._board.recipes[number] = recipe_words(recipe, self._searched)
+                self._progress.started(number)
+            case RunStarted(RepeatRun(number, seed), _):
+                self._board.repeats[number, seed] = None
+            case EpochEnded(run, report):
+                self._show_epoch(run, report)
+            case RunEnded(BaseRun(name), result, reason):
+                self._end_base(name, result, reason)
+            case RunEnded(BaselineRun() as run, result, reason):
+                self._end_baseline(run, result, reason)
+            case RunEnded(RepeatRun() as run, result, reason):
+                self._end_repeat(run, result, reason)
+            case TrialEnded(trial):
+                self._end_trial(trial)
 
-    def base_ended(self, name: str, result: StageResult | None, reason: str) -> None:
-        """Show how the base came out."""
+    def _show_epoch(self, run: Run, report: EpochReport) -> None:
+        match run:
+            case BaseRun(name):
+                metrics = ", ".join(f"{task} {value:.4g}" for task, value in report.metrics.items())
+                self._board.phase = f"base ({name}), epoch {report.epoch}: {metrics}"
+                self._progress.heard("base", f"base {name}", report)
+            case BaselineRun(contender, task, seed):
+                name = _name(contender, task, seed)
+                self._progress.heard(("single-task", name), f"single-task {name}", report)
+            case RepeatRun(number, seed):
+                self._progress.heard(("repeat", number, seed), f"trial {number} again, seed {seed}", report)
+            case TrialRun(number):
+                self._board.scores[number] = f"{report.best_score:+.2f}"
+                self._progress.heard(number, f"trial {number}", report)
+
+    def on_contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None:
+        """Other single-task models than the default recipe's are there."""
+        said = [f"{task} {self._metrics[task]} {value:.4g}" for task, value in metrics.items()]
+        rest = f" and {len(said) - _MOST_TASKS} more tasks" if len(said) > _MOST_TASKS else ""
+        over = f" over {seeds} seeds" if seeds > 1 else ""
+        self._note(f"single-task, {contender.words}: {', '.join(said[:_MOST_TASKS]) or 'failed'}{rest}{over}")
+
+    def on_note(self, text: str) -> None:
+        """Print a line that stays."""
+        self.say(f"note: {text}")
+
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Task affinity is known."""
+        self._note(f"task affinity ({kind}) makes the groups {' | '.join('+'.join(group) for group in groups)}")
+
+    def _end_base(self, name: str, result: StageResult | None, reason: str) -> None:
         self._progress.ended("base")
         if result is None:
             self._note(f"base ({name}) failed: {reason}")
@@ -121,16 +174,9 @@ class Display:
         how = "found in the cache" if result.cached else f"{result.wall_seconds:.1f} s"
         self._note(f"base ({name}): {metrics} (best epoch {result.best_epoch}, {how})")
 
-    def baseline_reported(self, contender: Contender, task: str, seed: int, report: EpochReport) -> None:
-        """A single-task model has finished an epoch."""
-        name = _name(contender, task, seed)
-        self._progress.heard(("single-task", name), f"single-task {name}", report)
-
-    def baseline_ended(
-        self, contender: Contender, task: str, seed: int, result: StageResult | None, reason: str
-    ) -> None:
-        """A single-task model is done."""
-        name = _name(contender, task, seed)
+    def _end_baseline(self, run: BaselineRun, result: StageResult | None, reason: str) -> None:
+        contender, task = run.contender, run.task
+        name = _name(contender, task, run.seed)
         self._progress.ended(("single-task", name))
         if result is None:
             came_to = f"failed: {reason}"
@@ -140,36 +186,14 @@ class Display:
             how = "from cache" if result.cached else f"{result.seconds:.1f} s"
             value = f"{self._metrics[task]} {result.metrics[task]:.4g}"
             came_to = f"{value} (best epoch {result.best_epoch}, {how})"
-        if contender.name != DEFAULT:  # of the many others ``contender_trained`` says what they come to
+        if contender.name != DEFAULT:  # of the many others ``on_contender_trained`` says what they come to
             self._board.controls += 1
         else:
             self._board.baselines[name] = came_to
             self._note(f"single-task {name}: {'; '.join(filter(None, (came_to, self._board.baselines_count())))}")
 
-    def contender_trained(self, contender: Contender, metrics: Mapping[str, float], seeds: int) -> None:
-        """Other single-task models than the default recipe's are there."""
-        said = [f"{task} {self._metrics[task]} {value:.4g}" for task, value in metrics.items()]
-        rest = f" and {len(said) - _MOST_TASKS} more tasks" if len(said) > _MOST_TASKS else ""
-        over = f" over {seeds} seeds" if seeds > 1 else ""
-        self._note(f"single-task, {contender.words}: {', '.join(said[:_MOST_TASKS]) or 'failed'}{rest}{over}")
-
-    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
-        """Nothing to show here: what a user should know of it comes as a note."""
-
-    def noted(self, text: str) -> None:
-        """Print a line that stays."""
-        self.say(f"note: {text}")
-
-    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None:
-        """A trial's recipe is run again."""
-        self._board.repeats[number, seed] = None
-
-    def repeat_reported(self, number: int, seed: int, report: EpochReport) -> None:
-        """A repeat has finished an epoch."""
-        self._progress.heard(("repeat", number, seed), f"trial {number} again, seed {seed}", report)
-
-    def repeat_ended(self, number: int, seed: int, result: StageResult | None, reason: str) -> None:
-        """A repeat is done."""
+    def _end_repeat(self, run: RepeatRun, result: StageResult | None, reason: str) -> None:
+        number, seed = run.number, run.seed
         self._progress.ended(("repeat", number, seed))
         self._board.repeats[number, seed] = 0.0 if result is None else result.wall_seconds
         score = "" if result is None else f"{result.best_score:+.2f} {self._board.unit}".rstrip()
@@ -177,22 +201,7 @@ class Display:
         told = score or f"failed: {reason}"
         self._note(f"trial {number} again, seed {seed}: {told}; {self._board.repeats_count()}")
 
-    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
-        """Task affinity is known."""
-        self._note(f"task affinity ({kind}) makes the groups {' | '.join('+'.join(group) for group in groups)}")
-
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        """A trial begins."""
-        self._board.recipes[number] = recipe_words(recipe, self._searched)
-        self._progress.started(number)
-
-    def trial_reported(self, number: int, report: EpochReport) -> None:
-        """A trial has finished an epoch."""
-        self._board.scores[number] = f"{report.best_score:+.2f}"
-        self._progress.heard(number, f"trial {number}", report)
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        """A trial has ended."""
+    def _end_trial(self, trial: TrialRecord) -> None:
         self._progress.trial_ended(trial)
         self._board.scores.pop(trial.number, None)
         shown = "" if trial.value is None else f"{trial.value:+.2f} {self._board.unit}"

@@ -16,10 +16,10 @@ from mtl_search.errors import NothingSucceededError
 from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import BaselineRun, Callback, news_of
 from mtl_search.search.contenders import DEFAULT, Contender, default_contender, seen_contender
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.record import TrialRecord
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.objective import Objective
 from mtl_search.training.reports import StageResult
 from mtl_search.training.results import result_in
@@ -57,7 +57,7 @@ class Baselines:
         objective: Goals of the tasks, with or without baselines.
         choosing: Seeds that decide which contender is a task's baseline, the study's own first.
         measuring: Fresh seeds that say what a baseline comes to; none for the same as ``choosing``.
-        watchers: Hear of every model.
+        callbacks: Are told of every model.
         by_task: What each task is held against.
         contenders: All so far.
     """
@@ -66,7 +66,7 @@ class Baselines:
     objective: Objective
     choosing: Sequence[int]
     measuring: Sequence[int]
-    watchers: Sequence[StudyWatcher]
+    callbacks: Callback
     by_task: dict[str, Baseline] = field(default_factory=dict)
     contenders: list[Contender] = field(default_factory=list)
     _models: dict[tuple[str, str, int], tuple[Stage, Update]] = field(default_factory=dict)
@@ -119,8 +119,7 @@ class Baselines:
     def _tell_trained(self, contender: Contender) -> None:
         tasks = [task for task in self.objective.goals if self._is_sound(contender, task, self.choosing)]
         metrics = {task: self._baseline(contender, task, self.choosing).mean for task in tasks}
-        for watcher in self.watchers:
-            watcher.contender_trained(contender, metrics, len(self.choosing))
+        self.callbacks.on_contender_trained(contender, metrics, len(self.choosing))
 
     def try_once(self, pool: JobPool, contenders: Sequence[Contender]) -> None:
         """Train the models of many contenders on the study's own seed, and ``add`` the best one of each task."""
@@ -304,11 +303,8 @@ class Baselines:
 
         def heard(job: Job, update: Update) -> None:
             for contender, task, seed in of.get(job.key, ()):
-                for watcher in self.watchers:
-                    for report in update.reports:
-                        watcher.baseline_reported(contender, task, seed, report)
-                    if update.state.ended:
-                        watcher.baseline_ended(contender, task, seed, update.result, update.reason)
+                for event in news_of(BaselineRun(contender, task, seed), update):
+                    self.callbacks.on_run(event)
 
         jobs = list((needed | models).values())  # those that others need come first
         for job, update in zip(jobs, pool.run(jobs, heard), strict=True):

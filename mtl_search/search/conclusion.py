@@ -15,6 +15,7 @@ from mtl_search.models.backbones import BACKBONES
 from mtl_search.models.cost import count_parameters
 from mtl_search.recipe import Recipe
 from mtl_search.search.baselines import Baselines
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.contenders import DEFAULT, controls_of
 from mtl_search.search.findings import Findings, Tests
 from mtl_search.search.folder import StudyFolder
@@ -25,7 +26,6 @@ from mtl_search.search.record import TrialRecord
 from mtl_search.search.reliability import Reliability
 from mtl_search.search.repeats import Repeats
 from mtl_search.search.verdict import Judge, Rerun, Verdict
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.files import write_json
 from mtl_search.training.metrics import judged_by
 from mtl_search.training.objective import Objective
@@ -48,7 +48,7 @@ class Conclusion:
         jobs: The jobs of a run by its seed; 0 is the study's own.
         baselines: Trained, on the seeds that choose at least.
         reliability: By task.
-        watchers: Hear of every repeat and of every single-task model.
+        callbacks: Are told of every repeat and of every single-task model.
         groups: What task affinity proposes; empty where it was not measured.
     """
 
@@ -58,7 +58,7 @@ class Conclusion:
     jobs: Callable[[int], Jobs]
     baselines: Baselines
     reliability: dict[str, Reliability]
-    watchers: Sequence[StudyWatcher]
+    callbacks: Callback
     groups: Groups
 
     def reached(self, pool: JobPool, trials: Sequence[TrialRecord]) -> Outcome:
@@ -78,7 +78,7 @@ class Conclusion:
             raise NothingSucceededError("no trial succeeded: " + "; ".join(sorted(reasons)))
         self.baselines.add(pool, self.baselines.seen(trials))
         self.baselines.measure(pool)
-        repeats = Repeats(self.jobs, self.baselines.measuring, self.watchers)
+        repeats = Repeats(self.jobs, self.baselines.measuring, self.callbacks)
         runs = self._judge.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
         verdict = self._held_against_controls(pool, *runs)
         winner = verdict.winner
@@ -132,8 +132,7 @@ class Conclusion:
         if said:
             shown = "; ".join(said[:4]) + (f"; and {len(said) - 4} more tasks" if len(said) > 4 else "")
             text = f"better single-task models than the default recipe's: {shown}. Every trial is judged by these"
-            for watcher in self.watchers:
-                watcher.noted(text)
+            self.callbacks.on_note(text)
 
     def _make_sure(self, pool: JobPool, winner: TrialRecord, recipe: Recipe) -> None:
         """Train the winner anew, to the same bits, where its files are damaged since."""

@@ -17,9 +17,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import Callback, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.queueing import DRIVER, queue_again
 from mtl_search.search.record import INTERRUPTED, REFUSED, TrialRecord
-from mtl_search.search.watchers import Watcher
 
 BEAT_SECONDS = 3.0
 PATIENCE = 30.0
@@ -120,12 +120,12 @@ class Drivers:
         queued = "retry_of" in trial.user_attrs or "fixed_params" in trial.system_attrs
         return "another driver has queued it too" if queued and (known or same) else ""
 
-    def bury(self, trials: Sequence[FrozenTrial], watchers: Sequence[Watcher]) -> None:
+    def bury(self, trials: Sequence[FrozenTrial], callbacks: Callback) -> None:
         """Close running trials whose driver has died, and queue them again.
 
         Args:
             trials: Running.
-            watchers: Hear of them.
+            callbacks: Are told of them.
         """
         self.look()
         for trial in trials:
@@ -140,9 +140,9 @@ class Drivers:
                 continue
             if "recipe" in trial.user_attrs:
                 record = TrialRecord.of(storage.get_trial(trial._trial_id))
-                for watcher in watchers:
-                    watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
-                    watcher.trial_ended(record)
+                recipe = Recipe.from_dict(trial.user_attrs["recipe"])
+                callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
+                callbacks.on_run(TrialEnded(record))
                 queue_again(self._study, trial)
 
     def wait_for_turn(self, trials: Sequence[TrialRecord]) -> bool:

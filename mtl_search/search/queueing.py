@@ -10,26 +10,26 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import Callback, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.proposals import Proposals, key_of
 from mtl_search.search.record import INTERRUPTED, TrialRecord
-from mtl_search.search.watchers import Watcher
 from mtl_search.space import Reference
 
 DRIVER = "driver"
 """User attribute of a trial: whose it is, where several drivers run a study."""
 
 
-def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, watchers: Sequence[Watcher]) -> None:
+def close_trial(study: optuna.Study, trial: FrozenTrial, reason: str, callbacks: Callback) -> None:
     """End a trial that could not end itself, to be tried again on resume."""
     study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
     study._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
     record = TrialRecord.of(study.get_trials(deepcopy=False)[trial.number], TrialState.FAIL)
-    for watcher in watchers if record.recipe is not None else ():  # of one just asked for they have not heard
-        watcher.trial_ended(record)
+    if record.recipe is not None:  # of one just asked for nobody has heard
+        callbacks.on_run(TrialEnded(record))
     study.tell(trial.number, state=TrialState.FAIL)
 
 
-def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher], driver: str = "") -> None:
+def close_running(study: optuna.Study, reason: str, callbacks: Callback, driver: str = "") -> None:
     """End every trial that the storage holds as running; none is, where a driver takes up a study or leaves it.
 
     Where several drivers run the study, one closes its own, and queues them again for the others.
@@ -37,10 +37,10 @@ def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher],
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if driver and trial.user_attrs.get(DRIVER) != driver:
             continue
-        if "recipe" in trial.user_attrs:  # its watchers may not have heard of it yet
-            for watcher in watchers:
-                watcher.trial_started(trial.number, Recipe.from_dict(trial.user_attrs["recipe"]))
-        close_trial(study, trial, reason, watchers)
+        if "recipe" in trial.user_attrs:  # nobody may have heard of it yet
+            recipe = Recipe.from_dict(trial.user_attrs["recipe"])
+            callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
+        close_trial(study, trial, reason, callbacks)
         if driver and "recipe" in trial.user_attrs:
             queue_again(study, trial)
 
@@ -48,7 +48,7 @@ def close_running(study: optuna.Study, reason: str, watchers: Sequence[Watcher],
 def prepare_study(
     study: optuna.Study,
     references: Sequence[Reference],
-    watchers: Sequence[Watcher] = (),
+    callbacks: Callback,
     *,
     alone: bool = True,
     proposals: Proposals | None = None,
@@ -58,7 +58,7 @@ def prepare_study(
     Args:
         study: As its storage holds it.
         references: Recipes to try first.
-        watchers: Hear of what was left running.
+        callbacks: Are told of what was left running.
         alone: Whether no other driver runs the study: what runs there was left by one that died.
         proposals: Give recipes their canonical form; None to leave them as they are.
     """
@@ -70,7 +70,7 @@ def prepare_study(
             known.add(recipe.key)
             _enqueue(study, recipe, reference.params, {}, proposals)
     if alone:
-        close_running(study, "the driver ended before the trial did", watchers)
+        close_running(study, "the driver ended before the trial did", callbacks)
     retried = {trial.user_attrs["retry_of"] for trial in trials if "retry_of" in trial.user_attrs}
     for trial in study.get_trials(deepcopy=False):
         if INTERRUPTED in trial.user_attrs and trial.number not in retried:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from mtl_search.execution.job_pool import JobPool
 from mtl_search.execution.jobs import Job, Update
+from mtl_search.search.callbacks import Callback, RepeatRun, RunStarted, news_of
 from mtl_search.search.jobs import Jobs
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.verdict import Rerun
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.training.stages import Stage
 
 
@@ -19,13 +19,13 @@ class Repeats:
     Attributes:
         jobs: The jobs of a run by its seed.
         seeds: On which each recipe is trained.
-        watchers: Hear of every run.
+        callbacks: Are told of every run.
         stages: Joint stages of the runs that ended well, by trial number and seed.
     """
 
     jobs: Callable[[int], Jobs]
     seeds: Sequence[int]
-    watchers: Sequence[StudyWatcher]
+    callbacks: Callback
     stages: dict[int, dict[int, Stage]] = field(default_factory=dict)
 
     def run(self, pool: JobPool, trials: Sequence[TrialRecord]) -> list[Rerun]:
@@ -40,20 +40,15 @@ class Repeats:
                 needed |= {job.key: job for job in before}
                 joints.append(replace(joint, lockstep=False))  # nobody stops it
                 of[joint.key] = (trial.number, seed)
-                for watcher in self.watchers:
-                    watcher.repeat_started(trial.number, seed, trial.recipe)
+                self.callbacks.on_run(RunStarted(RepeatRun(trial.number, seed), trial.recipe))
         if not joints:
             return []
 
         def heard(job: Job, update: Update) -> None:
             if job.key not in of:
                 return
-            number, seed = of[job.key]
-            for watcher in self.watchers:
-                for report in update.reports:
-                    watcher.repeat_reported(number, seed, report)
-                if update.state.ended:
-                    watcher.repeat_ended(number, seed, update.result, update.reason)
+            for event in news_of(RepeatRun(*of[job.key]), update):
+                self.callbacks.on_run(event)
 
         updates = pool.run([*needed.values(), *joints], heard)[len(needed) :]
         reruns = {trial.number: Rerun(trial) for trial in trials}

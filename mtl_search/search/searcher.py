@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mtl_search.errors import MtlSearchError, StudyError
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import Callback, EpochEnded, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.notes import note_duplicate, note_result
@@ -28,7 +29,6 @@ from mtl_search.search.queueing import close_running, close_trial, queue_again
 from mtl_search.search.record import REFUSED, TrialRecord
 from mtl_search.search.standing import Live, Standing
 from mtl_search.search.trial_runner import TrialRunner
-from mtl_search.search.watchers import Watcher
 from mtl_search.space import SearchSpace
 from mtl_search.training.reports import EpochReport
 
@@ -71,7 +71,7 @@ class OptunaSearcher:
         space: What is sampled, with or without the canonical form of its recipes.
         budget: Trials in all, those of earlier runs and duplicates included, interrupted ones not.
         runner: Carries out trials.
-        watchers: Hear of every trial.
+        callbacks: Are told of every trial.
         drivers: This driver among others on the study; None where it is alone.
 
     Attributes:
@@ -84,14 +84,14 @@ class OptunaSearcher:
         space: SearchSpace | Proposals,
         budget: int,
         runner: TrialRunner,
-        watchers: list[Watcher],
+        callbacks: Callback,
         drivers: Drivers | None = None,
     ) -> None:
         self._whole, self._runner = study, runner
         self._proposals = space if isinstance(space, Proposals) else Proposals(space)
-        self._drivers, self._watchers = drivers, watchers
+        self._drivers, self._callbacks = drivers, callbacks
         horizon = Horizon(study._storage, study._study_id)
-        self._standing = Standing(horizon, budget, watchers, drivers, self._proposals.key_of)
+        self._standing = Standing(horizon, budget, callbacks, drivers, self._proposals.key_of)
         self._study = self._standing.study(study)
         self._several = len(study.directions) > 1
         self._live: dict[str, Live] = {}
@@ -149,8 +149,7 @@ class OptunaSearcher:
                 continue
             key = self._runner.submit(recipe)
             self._live[name] = Live(trial, recipe, key, time.monotonic())
-            for watcher in self._watchers:
-                watcher.trial_started(trial.number, recipe)
+            self._callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
             return StartedTrial(key, self._runner.start_of(recipe))
         if self._drivers is not None and self.open and self._runner.has_time():
             self._not_before = time.monotonic() + _LOOK_SECONDS
@@ -171,8 +170,7 @@ class OptunaSearcher:
         if not self._several:  # Optuna takes no reports there, and nothing stops a trial early
             with suppress(UpdateFinishedTrialError):  # taken over, see the end
                 live.trial.report(live.best, live.epoch)
-        for watcher in self._watchers:
-            watcher.trial_reported(live.trial.number, report)
+        self._callbacks.on_run(EpochEnded(TrialRun(live.trial.number), report))
 
     def end(self, name: str, news: Update | None = None, *, error: bool = False) -> None:
         """Tell Optuna how a trial ended.
@@ -229,7 +227,7 @@ class OptunaSearcher:
         live.trial.set_user_attr("seconds", time.monotonic() - live.started)
         if error and self._deaths < MOST_DEATHS:  # it trained nothing: whatever killed it, the recipe did not
             self._deaths += 1
-            close_trial(self._whole, self._frozen(live.trial), "its own process died", self._watchers)
+            close_trial(self._whole, self._frozen(live.trial), "its own process died", self._callbacks)
             queue_again(self._whole, self._frozen(live.trial))
         elif error:
             self._standing.unknown.add(live.trial.number)
@@ -242,14 +240,14 @@ class OptunaSearcher:
             self._end(live.trial, TrialState.PRUNED, [] if live.best is None else [live.best])
         elif news.state is JobState.CANCELLED:  # not by Tune: nobody is left who could carry it out
             self._standing.lost += 1
-            close_trial(self._whole, self._frozen(live.trial), news.reason, self._watchers)
+            close_trial(self._whole, self._frozen(live.trial), news.reason, self._callbacks)
         else:
             self._end(live.trial, TrialState.FAIL, reason=news.reason or "the trial ended without a result")
 
     def interrupt(self) -> None:
         """End the trials that still run, to be tried again on resume."""
         self._live.clear()
-        close_running(self._whole, "interrupted", self._watchers, "" if self._drivers is None else self._drivers.name)
+        close_running(self._whole, "interrupted", self._callbacks, "" if self._drivers is None else self._drivers.name)
 
     def _recipe(self, trial: Trial) -> Recipe:
         """The trial's recipe: from the space, or as it was queued where the space does not hold it."""
@@ -269,18 +267,16 @@ class OptunaSearcher:
             values = list(earlier.values or []) if earlier.state is TrialState.COMPLETE else None
             self._study.tell(trial, values, state=earlier.state)
             return
-        for watcher in self._watchers:
-            watcher.trial_started(trial.number, recipe)
+        self._callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
         note_duplicate(trial, earlier)
         self._end(trial, earlier.state, earlier.values or [], earlier.user_attrs.get("reason", ""))
 
     def _end(self, trial: Trial, state: TrialState, values: Sequence[float] = (), reason: str = "") -> None:
-        """Close a trial. Watchers first: one that Optuna calls finished is closed everywhere, wherever a kill falls."""
+        """Close a trial. Callbacks first: what Optuna calls finished is closed everywhere, wherever a kill falls."""
         if reason:
             trial.set_user_attr("reason", reason)
         record = TrialRecord.of(self._frozen(trial), state, values[0] if len(values) == 1 else None)
-        for watcher in self._watchers:
-            watcher.trial_ended(record)
+        self._callbacks.on_run(TrialEnded(record))
         self._study.tell(trial, list(values) if state is TrialState.COMPLETE else None, state=state)
 
     def _frozen(self, trial: Trial) -> FrozenTrial:

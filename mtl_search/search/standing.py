@@ -3,7 +3,7 @@
 Between the searcher and the horizon; the one place that knows of other drivers' trials.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,11 @@ import optuna
 from optuna.trial import FrozenTrial, Trial
 
 from mtl_search.recipe import Recipe, content_key
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.drivers import Drivers
 from mtl_search.search.horizon import Horizon
 from mtl_search.search.queueing import DRIVER
 from mtl_search.search.record import INTERRUPTED, REFUSED
-from mtl_search.search.watchers import Watcher
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Standing:
     Args:
         horizon: Of the study.
         budget: Trials in all.
-        watchers: Hear of trials of dead drivers.
+        callbacks: Are told of trials of dead drivers.
         drivers: This driver among others; None where it is alone.
         key_of: Key of a trial's recipe from its user attributes; empty for a trial without one.
 
@@ -59,11 +59,11 @@ class Standing:
         self,
         horizon: Horizon,
         budget: int,
-        watchers: Sequence[Watcher],
+        callbacks: Callback,
         drivers: Drivers | None,
         key_of: Callable[[Mapping[str, Any]], str],
     ) -> None:
-        self._horizon, self._budget, self._watchers, self._drivers = horizon, budget, watchers, drivers
+        self._horizon, self._budget, self._callbacks, self._drivers = horizon, budget, callbacks, drivers
         self._key_of = key_of
         self._ended = self.lost = 0
         self._sampled: set[str] = set()
@@ -77,7 +77,7 @@ class Standing:
     def learn(self) -> None:
         """Read which trials have ended since the last look, whoever ran them; take over those of a dead driver."""
         if self._drivers is not None:
-            self._drivers.bury(list(self._horizon.running.values()), self._watchers)
+            self._drivers.bury(list(self._horizon.running.values()), self._callbacks)
         for trial in self._horizon.refresh():
             if INTERRUPTED in trial.user_attrs:
                 continue

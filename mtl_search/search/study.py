@@ -18,6 +18,7 @@ from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, seed_from
 from mtl_search.search.baselines import Baselines
+from mtl_search.search.callbacks import BaseRun, Callback, news_of
 from mtl_search.search.clock import Clock, seconds_of_ending
 from mtl_search.search.conclusion import Conclusion
 from mtl_search.search.contenders import tuned_contenders
@@ -36,7 +37,6 @@ from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
 from mtl_search.search.taking_up import TakingUp
 from mtl_search.search.trial_runner import PoolTrialRunner
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.space import SearchSpace
 from mtl_search.training.canonical import Canonical
 from mtl_search.training.files import RESULT_FILE
@@ -74,7 +74,7 @@ class Study:
     Args:
         inputs: What it is made of.
         folder: Where it lies.
-        watchers: Hear of everything.
+        callbacks: Are told of everything.
         runtime: What it runs on.
         drivers: This driver among others on the study; None where it is alone.
         taken: Whether another driver has taken the study over: what is left running is that one's to close.
@@ -84,14 +84,14 @@ class Study:
         self,
         inputs: StudyInputs,
         folder: StudyFolder,
-        watchers: Sequence[StudyWatcher],
+        callbacks: Callback,
         runtime: Runtime,
         drivers: Drivers | None = None,
         taken: Callable[[], bool] = lambda: False,
     ) -> None:
         config, workload = inputs.config, inputs.workload
         self._config, self._space, self._workload, self._folder = config, inputs.space, workload, folder
-        self._watchers, self._drivers, self._taken = list(watchers), drivers, taken
+        self._callbacks, self._drivers, self._taken = callbacks, drivers, taken
         self._tasks = tuple(config.tasks)
         self._runtime, self._fetch, self._by_run = runtime, inputs.fetch, dict[int, Jobs]()
         self._objective = Objective(task_goals(workload.data), config.search.kind)
@@ -100,7 +100,7 @@ class Study:
         search = config.search
         choosing = range(search.baseline_seeds)
         measuring = range(search.baseline_seeds, search.baseline_seeds + search.repeats.runs)
-        self._baselines = Baselines(self._jobs, self._objective, choosing, measuring, self._watchers)
+        self._baselines = Baselines(self._jobs, self._objective, choosing, measuring, self._callbacks)
         self._reliability: dict[str, Reliability] = {}
 
     def run(self) -> Outcome:
@@ -121,9 +121,8 @@ class Study:
             work = Work(self._config, self._workload, self._folder, useful, self._driver)
             with self._runtime(work) as session:
                 pool = session.pool
-                for watcher in self._watchers:
-                    watcher.pool_started(session.groups)
-                study = taking_up.tell(self._watchers)
+                self._callbacks.on_pool_start(session.groups)
+                study = taking_up.tell(self._callbacks)
                 del taking_up  # it has the record of every trial
                 default = self._space.default().recipe
                 self._learn_base(pool, default)
@@ -141,7 +140,7 @@ class Study:
                     self._jobs,
                     self._baselines,
                     self._reliability,
-                    self._watchers,
+                    self._callbacks,
                     self._groups.get("cosine") or self._measured.get("cosine", []),
                 ).reached(pool, trials)
         finally:
@@ -166,11 +165,8 @@ class Study:
             return
 
         def heard(_: Job, update: Update) -> None:
-            for watcher in self._watchers:
-                for report in update.reports:
-                    watcher.base_reported(name, report)
-                if update.state.ended:
-                    watcher.base_ended(name, update.result, update.reason)
+            for event in news_of(BaseRun(name), update):
+                self._callbacks.on_run(event)
 
         (update,) = pool.run([job], heard)
         if update.state is not JobState.DONE:
@@ -188,11 +184,9 @@ class Study:
         labels = {task.name: int(splits[task.dataset].masks[task.name].sum()) for task in self._workload.data.tasks}
         self._reliability = measure_reliability(pool, objective, models, labels, search.objective_weights)
         self._objective = self._baselines.objective = weighed(objective, self._reliability)
-        for watcher in self._watchers:
-            watcher.reliability_measured(self._reliability)
+        self._callbacks.on_reliability_measured(self._reliability)
         for note in baseline_notes(self._baselines.under_trained(), self._reliability):
-            for watcher in self._watchers:
-                watcher.noted(note)
+            self._callbacks.on_note(note)
 
     def _measure_affinity(self, pool: JobPool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
@@ -203,8 +197,7 @@ class Study:
             job = affinity_job(kind, joint, self._folder.trials)
             *_, result = pool.results([*before, job])
             self._groups[kind] = grouped(self._tasks, result.affinity)
-            for watcher in self._watchers:
-                watcher.affinity_measured(kind, result.affinity, self._groups[kind])
+            self._callbacks.on_affinity_measured(kind, result.affinity, self._groups[kind])
 
     def _search(self, study: optuna.Study, session: Session, clock: Clock) -> None:
         """Run trials over what is left of the budget."""
@@ -217,7 +210,7 @@ class Study:
         canonical = Canonical(self._workload, self._groups, self._space.default().recipe.single_task)
         branches = variant(SAMPLERS, search.sampler.name, "search.sampler") not in NO_BRANCHES
         proposals = Proposals(self._space, canonical, branches=branches)
-        prepare_study(study, references, self._watchers, alone=alone, proposals=proposals)
+        prepare_study(study, references, self._callbacks, alone=alone, proposals=proposals)
         pool = session.pool
 
         def has_time() -> bool:
@@ -226,7 +219,7 @@ class Study:
 
         runner = PoolTrialRunner(pool, self._jobs(), Pairs(self._workload), search.objectives, has_time)
         most = search.most_trials or ANY_NUMBER
-        searcher = OptunaSearcher(study, proposals, most, runner, list(self._watchers), self._drivers)
+        searcher = OptunaSearcher(study, proposals, most, runner, self._callbacks, self._drivers)
         if searcher.open:
             longest = max(self._space.largest("joint.epochs"), 1)
             try:
@@ -250,5 +243,4 @@ class Study:
         results = results_in([(self._folder.trials / job, RESULT_FILE, "") for job in jobs])
         if found := mean_cosines(result.history for result in results if result is not None):
             self._measured["cosine"] = grouped(self._tasks, found)
-            for watcher in self._watchers:
-                watcher.affinity_measured("cosine", found, self._measured["cosine"])
+            self._callbacks.on_affinity_measured("cosine", found, self._measured["cosine"])

@@ -5,14 +5,13 @@ Begun by the study first of all, and ended when its pool is up.
 
 import gc
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.record import TrialRecord, records_of
-from mtl_search.search.watchers import StudyWatcher
 from mtl_search.search_config import SearchConfig
 
 _SWITCH_SECONDS = 0.0005
@@ -47,14 +46,13 @@ class TakingUp:
             gc.set_threshold(*collect)
             sys.setswitchinterval(switch)
 
-    def tell(self, watchers: Sequence[StudyWatcher]) -> optuna.Study:
-        """Wait until all is read, and let watchers know what the study has tried before; Optuna's study.
+    def tell(self, callbacks: Callback) -> optuna.Study:
+        """Wait until all is read, and let the callbacks know what the study has tried before; Optuna's study.
 
         Raises:
             DamagedError: The study's journal is damaged.
             StudyError: The database cannot be reached.
         """
         study, trials = self._reading.result()
-        for watcher in watchers:
-            watcher.trials_found(trials)
+        callbacks.on_trials_loaded(trials)
         return study

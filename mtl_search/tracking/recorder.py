@@ -10,14 +10,25 @@ from typing import Any
 
 from mtl_search.config import StudyConfig
 from mtl_search.display import varying
-from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import (
+    BaselineRun,
+    BaseRun,
+    Callback,
+    EpochEnded,
+    RepeatRun,
+    Run,
+    RunEnded,
+    RunEvent,
+    RunStarted,
+    TrialEnded,
+    TrialRun,
+)
 from mtl_search.search.contenders import Contender
 from mtl_search.search.grouping import AffinityMatrix, Groups
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.pareto import Point
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.reliability import Reliability
-from mtl_search.search.watchers import PartialWatcher
 from mtl_search.search_config import MEAN_IMPROVEMENT
 from mtl_search.space import SearchSpace
 from mtl_search.tracking.description import describe
@@ -34,8 +45,8 @@ _STATUS: Mapping[str, Status] = {
 }
 
 
-class Recorder(PartialWatcher):
-    """Writes a study to MLflow (a ``search.watchers.StudyWatcher``).
+class Recorder(Callback):
+    """Writes a study to MLflow (a ``search.callbacks.Callback``).
 
     Args:
         tracker: Started.
@@ -84,84 +95,63 @@ class Recorder(PartialWatcher):
         for name, text in texts.items():
             self._tracker.log_text(None, name, text)
 
-    def pool_started(self, groups: int) -> None:
+    def on_pool_start(self, groups: int) -> None:
         """Note how many trials run side by side."""
         self._tracker.set_tags(None, {"worker_groups": groups})
 
-    def base_reported(self, name: str, report: EpochReport) -> None:
-        """Log an epoch of the base's training."""
-        self._start_base(name)
-        self._log("base", report)
+    def on_run(self, event: RunEvent) -> None:
+        """Open a run, log an epoch of it, or log what it came to and close it."""
+        match event:
+            case RunStarted(TrialRun(number), recipe):
+                params = {**recipe.flat(), "seed": self._config.seed, "recipe_key": recipe.key}
+                tags = {"kind": "trial", "state": "RUNNING", **recipe_tags(recipe)}
+                name = f"{number} {recipe_name(recipe, self._searched)}"
+                self._tracker.start_run(trial_key(number), name, params, tags)
+            case RunStarted(RepeatRun(number, seed), recipe):
+                name = f"{number} again, seed {seed}: {recipe_name(recipe, self._searched)}"
+                tags = {"kind": "repeat", "of_trial": number, "seed": seed, **recipe_tags(recipe)}
+                self._start(repeat_key(number, seed), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
+            case EpochEnded(run, report):
+                self._log(self._key_of(run), report, judged=isinstance(run, TrialRun | RepeatRun))
+            case RunEnded(run, result, reason):
+                self._end_run(run, result, reason)
+            case TrialEnded(trial):
+                self._end_trial(trial)
 
-    def base_ended(self, name: str, result: StageResult | None, reason: str) -> None:
-        """Log the epochs not yet told and close the run."""
-        self._start_base(name)
-        for report in () if result is None else result.history:
-            self._log("base", report)
-        self._end("base", result, reason)
+    def _key_of(self, run: Run) -> str:
+        """The tracker's key of a run; that of a base or a single-task model is open from here on."""
+        match run:
+            case TrialRun(number):
+                return trial_key(number)
+            case RepeatRun(number, seed):
+                return repeat_key(number, seed)
+            case BaseRun(name):
+                self._start("base", f"base-{name}", {"base": name}, {"kind": "base"})
+                return "base"
+            case BaselineRun(contender, task, seed):
+                return self._start_baseline(contender, task, seed)
 
-    def baseline_reported(self, contender: Contender, task: str, seed: int, report: EpochReport) -> None:
-        """Log an epoch of a single-task model."""
-        self._log(self._start_baseline(contender, task, seed), report)
-
-    def baseline_ended(
-        self, contender: Contender, task: str, seed: int, result: StageResult | None, reason: str
-    ) -> None:
-        """Log the epochs not yet told (those of a model found in the cache) and close the run."""
-        key = self._start_baseline(contender, task, seed)
-        for report in () if result is None else result.history:
-            self._log(key, report)
-        if result is not None:
-            values = {f"val_best/{task}/{self._metrics[task]}": result.metrics[task]}
-            self._log_result(key, {**values, "parameters": result.parameters}, result)
+    def _end_run(self, run: BaseRun | BaselineRun | RepeatRun, result: StageResult | None, reason: str) -> None:
+        """Log the epochs not yet told (those of a model found in the cache), and what the run came to; close it."""
+        key = self._key_of(run)
+        if result is None:
+            self._end(key, None, reason)
+            return
+        for report in result.history:
+            self._log(key, report, judged=isinstance(run, RepeatRun))
+        match run:
+            case BaselineRun(_, task, _):
+                best = {f"val_best/{task}/{self._metrics[task]}": result.metrics[task]}
+                self._log_result(key, {**best, "parameters": result.parameters}, result)
+            case RepeatRun():
+                best = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result.metrics.items()}
+                if key in self._improvement:
+                    best["improvement"] = self._improvement[key]
+                self._log_result(key, best, result)
+                self._judged[key] = result.metrics, result.best_epoch
         self._end(key, result, reason)
 
-    def reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
-        """Log how far the validation rows tell each task's metric, and how much its gain counts."""
-        for name, found in tasks.items():
-            values = {f"baseline/{name}/standard_error": found.standard_error, f"objective/weight/{name}": found.weight}
-            known = {key: value for key, value in values.items() if value is not None}
-            self._tracker.log_metrics(None, known, 0)
-
-    def repeat_started(self, number: int, seed: int, recipe: Recipe) -> None:
-        """Open a repeat's run."""
-        name = f"{number} again, seed {seed}: {recipe_name(recipe, self._searched)}"
-        tags = {"kind": "repeat", "of_trial": number, "seed": seed, **recipe_tags(recipe)}
-        self._start(repeat_key(number, seed), name, {**recipe.flat(), "recipe_key": recipe.key}, tags)
-
-    def repeat_reported(self, number: int, seed: int, report: EpochReport) -> None:
-        """Log an epoch of a repeat."""
-        self._log(repeat_key(number, seed), report, judged=True)
-
-    def repeat_ended(self, number: int, seed: int, result: StageResult | None, reason: str) -> None:
-        """Log what a repeat came to and close its run."""
-        key = repeat_key(number, seed)
-        for report in () if result is None else result.history:
-            self._log(key, report, judged=True)
-        if result is not None:
-            of_task = {f"val_best/{task}/{self._metrics[task]}": value for task, value in result.metrics.items()}
-            best = {"improvement": self._improvement[key]} if key in self._improvement else {}
-            self._log_result(key, {**of_task, **best}, result)
-            self._judged[key] = result.metrics, result.best_epoch
-        self._end(key, result, reason)
-
-    def affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
-        """Write it down; ``figures`` draws it."""
-        plain = {"affinity": affinity, "groups": groups}
-        self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))
-
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        """Open a trial's run with its recipe as parameters."""
-        params = {**recipe.flat(), "seed": self._config.seed, "recipe_key": recipe.key}
-        tags = {"kind": "trial", "state": "RUNNING", **recipe_tags(recipe)}
-        name = f"{number} {recipe_name(recipe, self._searched)}"
-        self._tracker.start_run(trial_key(number), name, params, tags)
-
-    def trial_reported(self, number: int, report: EpochReport) -> None:
-        """Log an epoch of a trial."""
-        self._log(trial_key(number), report, judged=True)
-
-    def trial_ended(self, trial: TrialRecord) -> None:
+    def _end_trial(self, trial: TrialRecord) -> None:
         """Log what a trial came to and close its run."""
         key, known = trial_key(trial.number), self._improvement
         if trial.value is not None and self._config.search.kind == MEAN_IMPROVEMENT:
@@ -183,6 +173,18 @@ class Recorder(PartialWatcher):
                 tags[name] = getattr(trial, name)
         self._tracker.end_run(key, _STATUS[trial.state], tags)
         self._logged.pop(key, None)
+
+    def on_reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
+        """Log how far the validation rows tell each task's metric, and how much its gain counts."""
+        for name, found in tasks.items():
+            values = {f"baseline/{name}/standard_error": found.standard_error, f"objective/weight/{name}": found.weight}
+            known = {key: value for key, value in values.items() if value is not None}
+            self._tracker.log_metrics(None, known, 0)
+
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+        """Write it down; ``figures`` draws it."""
+        plain = {"affinity": affinity, "groups": groups}
+        self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))
 
     def study_left(self, trials: Sequence[TrialRecord]) -> None:
         """Say how far a study came that ends without an outcome; who ends it closes the parent run."""
@@ -212,9 +214,6 @@ class Recorder(PartialWatcher):
         self._tracker.log_text(None, "description.md", note)  # the tag is cut where there are very many tasks
         tags = {"mlflow.note.content": note, **outcome_tags(outcome)}
         self._tracker.end_study("FINISHED", outcome_metrics(outcome), tags)
-
-    def _start_base(self, name: str) -> None:
-        self._start("base", f"base-{name}", {"base": name}, {"kind": "base"})
 
     def _start_baseline(self, contender: Contender, task: str, seed: int) -> str:
         key = baseline_key(contender, task, seed)

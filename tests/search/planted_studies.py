@@ -10,6 +10,7 @@ import numpy as np
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.search.baselines import Baselines
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.contenders import Contender
 from mtl_search.search.jobs import Start
 from mtl_search.search.record import TrialRecord
@@ -69,7 +70,7 @@ class PlantedStudy:
         self.higher = {task: bool(number % 2) for number, task in enumerate(self.tasks)}
         goals = {task: Goal(self.higher[task]) for task in self.tasks}
         fresh = range(self.choosing, self.choosing + self.fresh)
-        self.baselines = Baselines(self.jobs, Objective(goals), range(self.choosing), fresh, [])
+        self.baselines = Baselines(self.jobs, Objective(goals), range(self.choosing), fresh, Callback())
 
     def jobs(self, seed: int) -> Any:
         return OneSeed(seed)

@@ -13,6 +13,7 @@ from mtl_search.data import load_data
 from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search.baselines import Baselines
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.conclusion import Conclusion
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.grouping import Groups, grouped, mean_cosines
@@ -105,7 +106,7 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
 
     default, search = study.space.default().recipe, config.search
     fresh = range(search.baseline_seeds, search.baseline_seeds + search.repeats.runs)
-    baselines = Baselines(jobs, objective, range(search.baseline_seeds), fresh, [])
+    baselines = Baselines(jobs, objective, range(search.baseline_seeds), fresh, Callback())
     objective = baselines.train(pool, default)  # type: ignore[arg-type]
     models = {task: list(found.stages.values()) for task, found in baselines.by_task.items()}
     labels = dict.fromkeys(objective.goals, 100)
@@ -114,7 +115,7 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
     trials = [trial_of(number, recipe, jobs(0), pool) for number, recipe in enumerate(recipes)]
     results = [pool.results(jobs(0).of(recipe))[-1] for recipe in recipes]
     groups = grouped(tuple(config.tasks), mean_cosines(result.history for result in results))
-    end = Conclusion(config, workload, folder, jobs, baselines, reliability, [], groups)
+    end = Conclusion(config, workload, folder, jobs, baselines, reliability, Callback(), groups)
     return end.reached(pool, trials), groups  # type: ignore[arg-type]
 
 

@@ -1,5 +1,5 @@
-"""Small spaces to search without any training: a runner whose trials are played by the test, and a watcher that keeps
-what it hears.
+"""Small spaces to search without any training: a runner whose trials are played by the test, and a callback that
+keeps what it is told.
 """
 
 from collections.abc import Callable, Mapping
@@ -7,9 +7,10 @@ from typing import Any
 
 from mtl_search.catalog import FAMILIES
 from mtl_search.recipe import Recipe
+from mtl_search.search.callbacks import Callback, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
 from mtl_search.search.record import TrialRecord
 from mtl_search.space import SearchSpace
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.training.reports import StageResult
 
 TASKS = ["digit", "ink"]
 SPACE: Mapping[str, Any] = {
@@ -31,22 +32,22 @@ def space_of(raw: Mapping[str, Any]) -> SearchSpace:
     return space
 
 
-class Listener:
-    """Keeps what it hears."""
+class Listener(Callback):
+    """Keeps what it is told of trials."""
 
     def __init__(self) -> None:
         self.started: list[int] = []
         self.epochs: list[tuple[int, int]] = []
         self.ended: list[TrialRecord] = []
 
-    def trial_started(self, number: int, recipe: Recipe) -> None:
-        self.started.append(number)
-
-    def trial_reported(self, number: int, report: EpochReport) -> None:
-        self.epochs.append((number, report.epoch))
-
-    def trial_ended(self, trial: TrialRecord) -> None:
-        self.ended.append(trial)
+    def on_run(self, event: RunEvent) -> None:
+        match event:
+            case RunStarted(TrialRun(number), _):
+                self.started.append(number)
+            case EpochEnded(TrialRun(number), report):
+                self.epochs.append((number, report.epoch))
+            case TrialEnded(trial):
+                self.ended.append(trial)
 
 
 class PlayedRunner:

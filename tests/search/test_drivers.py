@@ -33,8 +33,8 @@ class JoinedDriver:
         self.study = study_at(file, seed)
         self.drivers = Drivers(study_at(file, seed), patience)
         self.listener, self.runner, space = Listener(), PlayedRunner(), space_of(raw)  # type: ignore[arg-type]
-        prepare_study(self.study, [space.default(), space.plain()], [self.listener], alone=False)
-        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, [self.listener], drivers=self.drivers)
+        prepare_study(self.study, [space.default(), space.plain()], self.listener, alone=False)
+        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, self.listener, drivers=self.drivers)
         self._count = 0
 
     @property

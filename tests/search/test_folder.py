@@ -9,18 +9,18 @@ import pytest
 from made_outcomes import small_study
 
 from mtl_search.errors import DamagedError, StudyError
+from mtl_search.search.callbacks import Callback
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.overview import Overview
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.taking_up import TakingUp
-from mtl_search.search.watchers import PartialWatcher
 from mtl_search.search_config import SearchConfig
 
 
-class Found(PartialWatcher):
+class Found(Callback):
     found: Sequence[TrialRecord] = ()
 
-    def trials_found(self, trials: Sequence[TrialRecord]) -> None:
+    def on_trials_loaded(self, trials: Sequence[TrialRecord]) -> None:
         self.found = trials
 
 
@@ -82,7 +82,7 @@ def test_a_study_is_taken_up_with_the_trials_that_it_has(tmp_path: Path) -> None
     journal_of_two_trials(folder)
     usual = sys.getswitchinterval(), gc.get_threshold()
     listener = Found()
-    study = TakingUp(folder, SearchConfig()).tell([listener])
+    study = TakingUp(folder, SearchConfig()).tell(listener)
     assert [trial.value for trial in listener.found] == [1.0, 2.0]
     assert (sys.getswitchinterval(), gc.get_threshold()) == usual
     study.tell(study.ask(), 3.0)

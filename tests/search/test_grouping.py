@@ -62,6 +62,6 @@ def test_each_kind_of_affinity_is_kept_in_the_studys_folder(tmp_path: Path) -> N
     folder = StudyFolder(tmp_path, "s")
     keeper = AffinityFile(folder)
     for kind, value in (("cosine", 0.1), ("look_ahead", 0.2), ("cosine", 0.3)):
-        keeper.affinity_measured(kind, {"a": {"b": value}}, [["a", "b"]])
+        keeper.on_affinity_measured(kind, {"a": {"b": value}}, [["a", "b"]])
     known = read_json(folder.affinity_file)
     assert {kind: each["affinity"]["a"]["b"] for kind, each in known.items()} == {"cosine": 0.3, "look_ahead": 0.2}

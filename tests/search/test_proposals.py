@@ -96,8 +96,8 @@ class Search:
         self.runner = PlayedRunner(key_of=lambda recipe: f"job-{recipe.key}")
         self.listener, self._count = Listener(), 0
         references = [self.space.default(), self.space.plain()]
-        prepare_study(self.study, references, [self.listener], proposals=self.proposals)
-        self.searcher = OptunaSearcher(self.study, self.proposals, budget, self.runner, [self.listener])
+        prepare_study(self.study, references, self.listener, proposals=self.proposals)
+        self.searcher = OptunaSearcher(self.study, self.proposals, budget, self.runner, self.listener)
 
     @property
     def submitted(self) -> list[Recipe]:

@@ -14,6 +14,7 @@ from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, PlayedRunner, spa
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.recipe import Recipe
 from mtl_search.search import searcher
+from mtl_search.search.callbacks import RunEvent, TrialEnded
 from mtl_search.search.queueing import prepare_study
 from mtl_search.search.record import TrialRecord
 from mtl_search.search.searcher import NoTrial, OptunaSearcher, StartedTrial
@@ -31,8 +32,8 @@ class Driver:
             study_name="s", storage=storage, direction="maximize", load_if_exists=True, sampler=sampler
         )
         self.listener, self.runner = Listener(), PlayedRunner()
-        prepare_study(self.study, [space.default(), space.plain()][:budget], [self.listener])
-        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, [self.listener])
+        prepare_study(self.study, [space.default(), space.plain()][:budget], self.listener)
+        self.searcher = OptunaSearcher(self.study, space, budget, self.runner, self.listener)
         self._count = 0
 
     @property
@@ -359,13 +360,16 @@ def test_a_recipe_finished_before_the_restart_is_known_after_it(drive: Callable[
     assert all(trial.user_attrs.get("duplicate_of") in (0, 1) for trial in driver.study.get_trials()[2:])
 
 
-def test_watchers_hear_of_an_end_before_optuna_does(drive: Callable[..., Driver]) -> None:
+def test_callbacks_are_told_of_an_end_before_optuna_is(drive: Callable[..., Driver]) -> None:
     """A kill between the two leaves a trial that is retried, never one that is finished here and open there."""
     driver = drive()
     seen: list[TrialState] = []
-    driver.listener.trial_ended = lambda trial: seen.append(  # type: ignore[method-assign]
-        driver.study.get_trials()[trial.number].state
-    )
+
+    def on_run(event: RunEvent) -> None:
+        if isinstance(event, TrialEnded):
+            seen.append(driver.study.get_trials()[event.trial.number].state)
+
+    driver.listener.on_run = on_run  # type: ignore[method-assign]
     driver.complete(driver.start())
     assert seen == [TrialState.RUNNING]
     assert driver.states[0] == "complete"
@@ -374,7 +378,7 @@ def test_watchers_hear_of_an_end_before_optuna_does(drive: Callable[..., Driver]
 def test_no_more_trials_run_than_there_are_groups_and_more_as_groups_come(tmp_path: Path) -> None:
     driver = Driver(tmp_path / "journal", 10)
     listener, space, runner = Listener(), space_of(SPACE), PlayedRunner(size=1)
-    searcher = OptunaSearcher(driver.study, space, 10, runner, [listener])
+    searcher = OptunaSearcher(driver.study, space, 10, runner, listener)
 
     def started() -> list[bool]:
         return [

@@ -160,7 +160,7 @@ def test_in_a_search_cold_starts_are_pruned_against_cold_ones_alone(tmp_path: Pa
     """Each cold start is better than those before it, and each warm one worse."""
     space = space_of({"fusion": ["mean", "none"], "joint": {"optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2]}}}}})
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=5))
-    prepare_study(study, [space.default()])
+    prepare_study(study, [space.default()], Listener())
     begun: list[str] = []
 
     def start_of(recipe: Recipe) -> str:
@@ -172,7 +172,7 @@ def test_in_a_search_cold_starts_are_pruned_against_cold_ones_alone(tmp_path: Pa
         begun.append(f"{name}:{12.0 + count if name == 'cold' else 10.0 - count}:{len(begun)}")
         return begun[-1]
 
-    searcher = OptunaSearcher(study, space, 16, PlayedRunner(1, key_of, start_of), [Listener()])
+    searcher = OptunaSearcher(study, space, 16, PlayedRunner(1, key_of, start_of), Listener())
     params: dict[str, Any] = {"least": 3} if stopper == "median" else {"reduction": 3.0}
     stopping = build(STOPPERS, Component(stopper, {"grace": 1, **params})).build(EPOCHS)
     queue = JobQueueClient(Curves.remote())  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from small_studies import Story, folder_of, run_here, study_of
 from trapped_backbone import SLOW
 
 from mtl_search.errors import NothingSucceededError, StudyError
+from mtl_search.search.callbacks import EpochEnded, RunEvent, TrialRun
 from mtl_search.search.outcome import Outcome
 from mtl_search.search.ray_runtime import ray_runtime
 from mtl_search.search.record import TrialRecord
@@ -91,9 +92,11 @@ class KillsTheTrainable(Story):
         super().__init__()
         self.killed: list[int] = []
 
-    def trial_reported(self, number: int, report: dict[str, Any]) -> None:
-        super().trial_reported(number, report)
-        if number >= 1 and report.epoch == 3 and not self.killed:
+    def on_run(self, event: RunEvent) -> None:
+        super().on_run(event)
+        if not isinstance(event, EpochEnded) or not isinstance(event.run, TrialRun) or self.killed:
+            return
+        if event.run.number >= 1 and event.report.epoch == 3:
             for process in descendants("Follower"):
                 self.killed.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)

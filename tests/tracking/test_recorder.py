@@ -7,6 +7,16 @@ from pathlib import Path
 from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
 
 from mtl_search.publishing import say_left
+from mtl_search.search.callbacks import (
+    BaselineRun,
+    BaseRun,
+    EpochEnded,
+    RepeatRun,
+    RunEnded,
+    RunStarted,
+    TrialEnded,
+    TrialRun,
+)
 from mtl_search.search.contenders import controls_of, default_contender
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.pareto import Point
@@ -28,17 +38,17 @@ def recorder_on(tracker: Tracker, **search: object) -> Recorder:
 
 
 def tell_a_trial(recorder: Recorder, number: int) -> None:
-    recorder.trial_started(number, recipe_of())
-    recorder.trial_reported(number, report_of(0, 1.0))
-    recorder.trial_reported(number, report_of(1, 5.0))
-    recorder.trial_reported(number, report_of(2, 4.0, best=5.0))
+    recorder.on_run(RunStarted(TrialRun(number), recipe_of()))
+    recorder.on_run(EpochEnded(TrialRun(number), report_of(0, 1.0)))
+    recorder.on_run(EpochEnded(TrialRun(number), report_of(1, 5.0)))
+    recorder.on_run(EpochEnded(TrialRun(number), report_of(2, 4.0, best=5.0)))
 
 
 def test_trial_can_be_found_by_its_name_and_tags_and_sorted_by_its_best_improvement(track: Track, seen) -> None:
     with track() as tracker:
         recorder = recorder_on(tracker)
         tell_a_trial(recorder, 12)
-        recorder.trial_ended(record_of(12, epoch_seconds=0.5, worker_seconds=1.5, seconds=2.0, peak_mib=99.0))
+        recorder.on_run(TrialEnded(record_of(12, epoch_seconds=0.5, worker_seconds=1.5, seconds=2.0, peak_mib=99.0)))
         assert tracker.flush(PATIENCE) == 0
     trial = seen.runs["trial-12"]
     assert trial.info.run_name == "12 hard-3 uncertainty lr=3e-4"
@@ -54,9 +64,9 @@ def test_pruned_trial_has_the_improvement_of_its_best_epoch_whatever_the_objecti
     with track() as tracker:
         recorder = recorder_on(tracker, objective="worst_task")
         tell_a_trial(recorder, 0)
-        recorder.trial_ended(record_of(0, "pruned", value=-3.0))
-        recorder.trial_started(1, recipe_of())
-        recorder.trial_ended(record_of(1, "failed", value=None, reason="diverged"))
+        recorder.on_run(TrialEnded(record_of(0, "pruned", value=-3.0)))
+        recorder.on_run(RunStarted(TrialRun(1), recipe_of()))
+        recorder.on_run(TrialEnded(record_of(1, "failed", value=None, reason="diverged")))
         assert tracker.flush(PATIENCE) == 0
     assert (seen.runs["trial-0"].data.metrics["improvement"], seen.states["trial-0"]) == (5.0, "FINISHED")
     assert "improvement" not in seen.runs["trial-1"].data.metrics
@@ -70,14 +80,14 @@ def test_final_figures_are_against_the_baselines_that_count_in_the_end(track: Tr
         recorder = recorder_on(tracker)
         for number in (0, 1):
             tell_a_trial(recorder, number)
-            recorder.trial_ended(record_of(number))
-        recorder.repeat_started(1, 2, recipe_of())
+            recorder.on_run(TrialEnded(record_of(number)))
+        recorder.on_run(RunStarted(RepeatRun(1, 2), recipe_of()))
         history, metrics = (report_of(0, 1.0), report_of(1, 5.0)), {"kind": 0.9, "petal": 0.2}
-        recorder.repeat_ended(1, 2, StageResult(history=history, metrics=metrics, best_epoch=1), "")
+        recorder.on_run(RunEnded(RepeatRun(1, 2), StageResult(history=history, metrics=metrics, best_epoch=1), ""))
         tell_a_trial(recorder, 2)  # stopped early, its model gone: judged by what it told
-        recorder.trial_ended(record_of(2, "pruned", value=-9.0))
-        recorder.trial_started(3, recipe_of())  # stopped early in another process: judged by what lies on disk
-        recorder.trial_ended(record_of(3, "pruned", value=-9.0))
+        recorder.on_run(TrialEnded(record_of(2, "pruned", value=-9.0)))
+        recorder.on_run(RunStarted(TrialRun(3), recipe_of()))
+        recorder.on_run(TrialEnded(record_of(3, "pruned", value=-9.0)))
         on_disk = Point(3, 1, {"kind": 0.9, "petal": 0.2}, {}, Path("trials/3"), stopped=True)
         recorder.study_ended(outcome, [record_of(0), record_of(1), record_of(2, "pruned")], [on_disk])
         assert tracker.flush(PATIENCE) == 0
@@ -95,10 +105,10 @@ def test_single_task_models_of_several_seeds_are_runs_of_their_own(track: Track,
     with track() as tracker:
         recorder = recorder_on(tracker)
         for seed in range(3):
-            recorder.baseline_ended(DEFAULT_MODELS, "kind", seed, result, "")
-        recorder.baseline_ended(DEFAULT_MODELS, "petal", 0, None, "diverged")
+            recorder.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "kind", seed), result, ""))
+        recorder.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "petal", 0), None, "diverged"))
         for control in controls_of(record_of(7)):
-            recorder.baseline_ended(control, "kind", 1, result, "")
+            recorder.on_run(RunEnded(BaselineRun(control, "kind", 1), result, ""))
         assert tracker.flush(PATIENCE) == 0
     runs = {key: run for key, run in seen.runs.items() if key != PARENT}
     controls = {key: runs.pop(key) for key in ("baseline-kind/control-7-continued/1", "baseline-kind/control-7-base/1")}
@@ -118,7 +128,7 @@ def test_parent_says_what_was_found_how_far_to_trust_it_and_what_loses(track: Tr
     with track() as tracker:
         recorder = recorder_on(tracker)
         tell_a_trial(recorder, 1)
-        recorder.trial_ended(record_of(1))
+        recorder.on_run(TrialEnded(record_of(1)))
         assert tracker.flush(PATIENCE) == 0
         assert "What was searched" in seen.runs[PARENT].data.tags["mlflow.note.content"]
         recorder.study_ended(outcome_of(), [record_of(1), record_of(2, "pruned")])
@@ -146,8 +156,8 @@ def test_study_that_is_extended_has_one_best_trial(track: Track, seen) -> None:
         with track() as tracker:
             recorder = recorder_on(tracker)
             for number in (0, 1):
-                recorder.trial_started(number, recipe_of())
-                recorder.trial_ended(record_of(number))
+                recorder.on_run(RunStarted(TrialRun(number), recipe_of()))
+                recorder.on_run(TrialEnded(record_of(number)))
             outcome = outcome_of(winner, challenger=None, worse=False)
             recorder.study_ended(outcome, [record_of(0), record_of(1)])
     assert {key: run.data.tags.get("best") for key, run in seen.runs.items()} == {
@@ -167,13 +177,13 @@ def test_resumed_study_tells_again_what_was_not_told_to_its_end_and_nothing_else
     keys = ["base", "baseline-kind", "repeat-1-1"]
 
     def tell(recorder: Recorder, *, whole: bool) -> None:
-        recorder.base_reported("pretrain", report_of(0, 1.0))
-        recorder.baseline_reported(DEFAULT_MODELS, "kind", 0, report_of(0, 1.0))
-        recorder.repeat_started(1, 1, recipe_of())
+        recorder.on_run(EpochEnded(BaseRun("pretrain"), report_of(0, 1.0)))
+        recorder.on_run(EpochEnded(BaselineRun(DEFAULT_MODELS, "kind", 0), report_of(0, 1.0)))
+        recorder.on_run(RunStarted(RepeatRun(1, 1), recipe_of()))
         if whole:
-            recorder.base_ended("pretrain", result, "")
-            recorder.baseline_ended(DEFAULT_MODELS, "kind", 0, replace(result, cached=True), "")
-            recorder.repeat_ended(1, 1, result, "")
+            recorder.on_run(RunEnded(BaseRun("pretrain"), result, ""))
+            recorder.on_run(RunEnded(BaselineRun(DEFAULT_MODELS, "kind", 0), replace(result, cached=True), ""))
+            recorder.on_run(RunEnded(RepeatRun(1, 1), result, ""))
             recorder.study_ended(outcome_of(), [])
 
     runs = []
