@@ -23,6 +23,17 @@ def cluster() -> Iterator[None]:
     stop_ray()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A plain loop of the test's own counts with one thread, as a worker does."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def s3_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from s3_server import S3

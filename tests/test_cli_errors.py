@@ -232,8 +232,8 @@ def test_commands_about_a_cluster_say_what_is_missing(
 
 def test_the_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str]) -> None:
     options = {
-        "search": {"--trials", "--resume", "--join", "--seed", "--output", "--json", "--address"},
-        "train": {"--best", "--trial", "--study", "--epochs", "--name", "--resume", "--seed", "--output"},
+        "search": {"--trials", "--resume", "--join", "--seed", "--output", "--json", "--local", "--address"},
+        "train": {"--best", "--trial", "--study", "--epochs", "--name", "--resume", "--seed", "--output", "--local"},
         "validate": set(),
         "status": {"--address", "--output"},
         "logs": {"--follow", "--address"},

@@ -15,7 +15,7 @@ from mtl_search.export import export_model
 from mtl_search.search.folder import StudyFolder
 from mtl_search.search.outcome import Outcome
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.timeout(600)
 STUDY: dict[str, Any] = {
     "name": "iris",
     "data": {"source": SOURCE},
@@ -68,8 +68,8 @@ def outcome(name: str) -> Outcome:
 def test_a_trial_and_an_exported_recipe_are_trained_as_they_were_in_the_search(
     place: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["search", "iris.yaml"]) == 0
-    assert main(["train", "--trial", "1", "iris", "--epochs", "3", "--name", "second"]) == 0
+    assert main(["search", "iris.yaml", "--local"]) == 0
+    assert main(["train", "--trial", "1", "iris", "--epochs", "3", "--name", "second", "--local"]) == 0
     assert "second: improvement over the best single-task models" in capfd.readouterr().out
     (record,) = folder("second").records("journal")
     tried = folder("iris").records("journal")[1].recipe
@@ -78,7 +78,7 @@ def test_a_trial_and_an_exported_recipe_are_trained_as_they_were_in_the_search(
     assert record.recipe.joint.epochs == 3
     assert record.recipe.sharing == tried.sharing
     export_model(folder("iris"), place / "model")
-    assert main(["train", "model/recipe.yaml", "--study", "iris.yaml"]) == 0
+    assert main(["train", "model/recipe.yaml", "--study", "iris.yaml", "--local"]) == 0
     assert outcome("iris-train").improvement == pytest.approx(outcome("iris").improvement)
     assert main(["train", "--best", "iris"]) == 2
     assert "study iris-train exists" in capfd.readouterr().err

@@ -63,14 +63,6 @@ def team(traps: Path, pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> I
         yield pool
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def workers() -> list[psutil.Process]:
     """Processes that train, of every pool."""
     return descendants("RayTrainWorker")

@@ -29,7 +29,7 @@ SAID = "Figures on test are over 1 of 2 tasks: the metric of kind is not defined
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory, cluster: None) -> Path:
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study; its test split has no flower of the one kind that is told from the others."""
     place = tmp_path_factory.mktemp("undefined")
     run_here(place / "runs", study(place))
