@@ -8,7 +8,7 @@ from itertools import count
 
 from mtl_search.execution.jobs import JobState, Update
 from mtl_search.execution.local_pool import LocalPool, local_pool
-from mtl_search.search.runtime import Session, Work
+from mtl_search.search.runtime import Work
 from mtl_search.search.searcher import NoTrial, OptunaSearcher, StartedTrial
 from mtl_search.search.stoppers import Stopping
 from mtl_search.training.reports import EpochReport
@@ -17,8 +17,42 @@ _LOOK_SECONDS = 0.2
 """Between two questions for a trial where there is none now."""
 
 
+@dataclass(frozen=True)
+class LocalSession:
+    """A local pool, and trials one after the other (a ``search.runtime.Session``).
+
+    Attributes:
+        pool: Carries out jobs in this process.
+        groups: This process alone.
+    """
+
+    pool: LocalPool
+    groups: int = 1
+
+    def run_trials(self, searcher: OptunaSearcher, stopping: Stopping) -> None:
+        """Carry out trials until the searcher has no more.
+
+        Args:
+            searcher: Says what is tried.
+            stopping: Ends trials early.
+
+        Raises:
+            StudyError: What became of a trial cannot be written.
+        """
+        for name in map(str, count()):
+            while (trial := searcher.start_trial(name)) is NoTrial.NOT_NOW:
+                time.sleep(_LOOK_SECONDS)
+            if isinstance(trial, NoTrial):
+                return
+            try:
+                _Trial(name, trial, searcher, stopping).run(self.pool)
+            except Exception:
+                searcher.check()
+                raise
+
+
 @contextmanager
-def local_runtime(work: Work, tell: Callable[[str], None] = lambda _: None) -> Iterator[Session]:
+def local_runtime(work: Work, tell: Callable[[str], None] = lambda _: None) -> Iterator[LocalSession]:
     """A local pool for a block of code.
 
     Args:
@@ -26,30 +60,7 @@ def local_runtime(work: Work, tell: Callable[[str], None] = lambda _: None) -> I
         tell: Told the traceback of an error in a user's own code.
     """
     with local_pool(work.workload, work.config.resources, tell) as pool:
-        yield Session(pool, 1, lambda searcher, stopping: run_trials(searcher, stopping, pool))
-
-
-def run_trials(searcher: OptunaSearcher, stopping: Stopping, pool: LocalPool) -> None:
-    """Carry out trials until the searcher has no more.
-
-    Args:
-        searcher: Says what is tried.
-        stopping: Ends trials early.
-        pool: Carries out their jobs.
-
-    Raises:
-        StudyError: What became of a trial cannot be written.
-    """
-    for name in map(str, count()):
-        while (trial := searcher.start_trial(name)) is NoTrial.NOT_NOW:
-            time.sleep(_LOOK_SECONDS)
-        if isinstance(trial, NoTrial):
-            return
-        try:
-            _Trial(name, trial, searcher, stopping).run(pool)
-        except Exception:
-            searcher.check()
-            raise
+        yield LocalSession(pool)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 from mtl_search.config import StudyConfig
 from mtl_search.execution.job_pool import JobPool
@@ -31,20 +32,30 @@ class Work:
     driver: str = ""
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(Protocol):
     """A runtime that has started.
 
     Attributes:
         pool: Carries out jobs.
         groups: Worker groups at first.
-        search: Drives trials until the searcher has no more. It raises a ``StudyError`` where nobody can work any more,
-            or where what became of a trial cannot be written.
     """
 
-    pool: JobPool
-    groups: int
-    search: Callable[[OptunaSearcher, Stopping], None]
+    @property
+    def pool(self) -> JobPool: ...
+
+    @property
+    def groups(self) -> int: ...
+
+    def run_trials(self, searcher: OptunaSearcher, stopping: Stopping) -> None:
+        """Carry out trials until the searcher has no more.
+
+        Args:
+            searcher: Says what is tried.
+            stopping: Ends trials early.
+
+        Raises:
+            StudyError: Nobody can work any more, or what became of a trial cannot be written.
+        """
 
 
 Runtime = Callable[[Work], AbstractContextManager[Session]]

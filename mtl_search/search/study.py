@@ -223,7 +223,7 @@ class Study:
         if searcher.open:
             longest = max(self._space.largest("joint.epochs"), 1)
             try:
-                session.search(searcher, build(STOPPERS, search.stopper).build(longest))
+                session.run_trials(searcher, build(STOPPERS, search.stopper).build(longest))
             finally:
                 if not self._taken():
                     searcher.interrupt()

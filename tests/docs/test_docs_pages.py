@@ -1,6 +1,5 @@
 """What the pages say of the code is so: keys and defaults, tables of variants, files, the path to the gradient."""
 
-import ast
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
@@ -136,19 +135,6 @@ def test_page_that_loads_from_the_internet_is_refused() -> None:
     for loads in ('<script src="https://c.example/c.js">', '<img alt="" src=https://c.example/c.png>'):
         with pytest.raises(ValueError, match=r"index\.md loads from the internet"):
             HOOKS.on_post_page(fine + loads, Page())
-
-
-def defined_in(path: str) -> set[str]:
-    tree = ast.parse(page_text(path))
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
-
-
-def test_path_to_the_gradient_is_that_of_the_code() -> None:
-    _, _, below = page_text("docs/architecture.md").partition("## From shell to gradient")
-    steps = re.findall(r"^\| `([\w/]+\.py)` \| `(\w+)` \|", below.partition("\n## ")[0], re.MULTILINE)
-    assert len(steps) > 20
-    assert [(path, name) for path, name in steps if name not in defined_in(path)] == []
 
 
 def test_files_that_pages_name_are_there() -> None:
