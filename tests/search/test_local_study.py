@@ -89,3 +89,12 @@ def test_the_trials_and_the_winner_are_those_of_the_study_on_ray(tmp_path: Path)
         trials = [(record.number, record.state, record.value, record.job) for record in records]
         found.append((trials, outcome.number, outcome.repeated, outcome.tasks))
     assert found[0] == found[1]
+    raw["search"]["trials"] = 4
+    run_here(tmp_path / "here", raw, runtime=ray_runtime)
+    run_here(tmp_path / "ray", raw)
+    resumed = [
+        [(r.number, r.state, r.value) for r in folder_of(tmp_path / name).records("journal")]
+        for name in ("here", "ray")
+    ]
+    assert len(resumed[0]) == 4
+    assert resumed[0] == resumed[1], "either goes on with what the other began"
