@@ -27,15 +27,15 @@ import torch
 from figures import write_figures
 from side_by_side import BATCH, Table, device_of, say, workspace_of
 
-from mtl_search.config import ActivationsConfig
+from mtl_search.config.study_config import ActivationsConfig
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.training.checkpoint import load_model
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import load_model
 from mtl_search.training.control import NoControl
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage, run_stage
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 
 EPOCHS = 3
 """Of every number of frozen blocks; the first makes the activations."""
@@ -86,7 +86,7 @@ def epochs_of(workspace: Workspace, recipe: Recipe, folder: Path) -> list[float]
 def measure(workload: Workload, device: torch.device, rounds: int) -> dict[str, Any]:
     """Every row, printed as it is found; rounds of both runs, one after the other."""
     recipe = recipe_of(workload.blocks)
-    world = World.current(device, "fp32")
+    world = DistributedContext.current(device, "fp32")
     seconds: dict[str, list[list[float]]] = {name: [] for name in BUDGETS}
     same = True
     for number in range(rounds + 1):

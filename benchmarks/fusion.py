@@ -31,7 +31,7 @@ from results import SINGLE, Job, Results, Row, spread
 from mtl_search.errors import ConfigError, TrialError
 from mtl_search.fusion import FUSIONS
 from mtl_search.recipe import Component, Recipe, content_key
-from mtl_search.training.objective import Goal, Objective
+from mtl_search.results.objective import Goal, Objective
 from mtl_search.training.stages import Stage, run_stage
 from mtl_search.training.workspace import Workspace
 

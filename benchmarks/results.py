@@ -48,21 +48,21 @@ from typing import Any
 
 from real_sets import QUICK_SETS, README_SETS, SETS
 
-from mtl_search.catalog import load_study
-from mtl_search.data import load_data
+from mtl_search.data.study_data import load_data
 from mtl_search.errors import ConfigError, Problem, TrialError
+from mtl_search.models.distributed import DistributedContext, use_threads
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.models.sharing.settling import settle
+from mtl_search.models.sharing.resolve_affinity import resolve_affinity
 from mtl_search.recipe import Component, Recipe, content_key
-from mtl_search.search.grouping import grouped
+from mtl_search.results.objective import Goal, Objective
+from mtl_search.search.grouping import group_tasks
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.stages import Stage, evaluation_of, finished, run_stage
+from mtl_search.training.stages import Stage, evaluation_of, is_finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World, use_threads
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
+from mtl_search.validation.study_file import load_study
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 Row = dict[str, Any]
@@ -139,7 +139,7 @@ def workspace_of(name: str, seed: int, data: Path, quick: bool) -> tuple[Workspa
     config = study.config
     loaded = load_data(config.data, config.tasks, seed)
     workload = Workload.prepare(loaded, config.backbone, seed, "fp32")
-    return Workspace(workload, World()), study.space.default().recipe
+    return Workspace(workload, DistributedContext()), study.space.default().recipe
 
 
 def start_process() -> None:
@@ -161,7 +161,7 @@ def run_job(job: Job) -> Row:
 
 def single_models(job: Job, workspace: Workspace, recipe: Recipe) -> Row:
     stages = single_stages(job, workspace, recipe)
-    results = {task: finished(stage) or run_stage(stage, workspace) for task, stage in stages.items()}
+    results = {task: is_finished(stage) or run_stage(stage, workspace) for task, stage in stages.items()}
     return {
         "validation": {task: result["metrics"][task] for task, result in results.items()},
         "test": {task: tested(stage, workspace)[task] for task, stage in stages.items()},
@@ -190,13 +190,13 @@ def joint_model(job: Job, workspace: Workspace, recipe: Recipe) -> Row:
         recipe = replace(recipe, single_task=replace(recipe.single_task, epochs=0))
     singles = single_stages(job, workspace, recipe)
     for single in singles.values():
-        finished(single) or run_stage(single, workspace)
+        is_finished(single) or run_stage(single, workspace)
     folder = job.folder / content_key(asdict(job.method))
     recipe = replace(recipe, sharing=Component(HARD), weighting=Component(job.method.weighting))
     folders = {task: single.folder for task, single in singles.items()}
     plain = Stage(job.method.name, "joint", tuple(goals), recipe, str(folder), objective["validation"], folders)
     stage, measuring = with_sharing(plain, job.method.sharing, workspace)
-    result = finished(stage) or run_stage(stage, workspace)
+    result = is_finished(stage) or run_stage(stage, workspace)
     metrics = {"validation": result["metrics"], "test": tested(stage, workspace)}
     shutil.rmtree(folder)
     return {
@@ -217,8 +217,8 @@ def with_sharing(plain: Stage, name: str, workspace: Workspace) -> tuple[Stage, 
             raise ConfigError([Problem(name, "is hard sharing of another depth where there are two tasks")])
         folder = f"{plain.folder}/affinity"
         found = run_stage(replace(plain, key="affinity", folder=folder, affinity=variant.measure), workspace)
-        groups, seconds = {variant.measure: grouped(plain.tasks, found["affinity"])}, found["seconds"]
-    sharing = settle(Component(name), groups)
+        groups, seconds = {variant.measure: group_tasks(plain.tasks, found["affinity"])}, found["seconds"]
+    sharing = resolve_affinity(Component(name), groups)
     return replace(plain, recipe=replace(plain.recipe, sharing=sharing)), seconds
 
 

@@ -7,7 +7,7 @@
   over one. Two busy cores of one machine share its memory and its turbo, so this is what there is to gain.
 * ``efficiency`` by number of groups: the part of the groups' time that is training, while there is work for all of
   them and Tune's processes are up: from when the first trial of every group has ended until the last trial is handed
-  out. The groups sleep instead of training (``simulated_groups``), 10 epochs of 2 s; dispatcher, Tune, Optuna and
+  out. The groups sleep instead of training (``simulated_groups``), 10 epochs of 2 s; job queue, Tune, Optuna and
   tracking are real. ``start_seconds`` is the time before: Tune starts a process for each trial that runs, which takes
   some 4 s of a core and is used again for the next trial.
 * ``driver_seconds_per_trial`` (CPU time of the driver's process), ``driver_wall_seconds_per_trial`` and ``driver_mib``
@@ -34,8 +34,8 @@ What grew with the number of trials, found by cProfile and tracemalloc, and what
 * Optuna's trials in memory took some 20 KiB each, mostly equal domains and notes: equal ones are shared, and the
   journal keeps no table of where every line begins: 6 KiB.
 * Tune kept every trial with its last result and a text of its state, 40 KiB, as did its silent progress callback, and
-  looked through all of them: it forgets ended ones (``search.forgetting``). Its median rule looked at all results ever:
-  now at 500 trials'.
+  looked through all of them: it forgets ended ones (``search.tune_scheduler``). Its median rule looked at all results
+  ever: now at 500 trials'.
 * At a study's end MLflow was told of every trial whether it is the best: now of the best one.
 
 And what going on with a long study waited for, by py-spy and wall clock:
@@ -64,8 +64,8 @@ import numpy as np
 import psutil
 from figures import print_table, write_figures
 
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import Callback, RunEvent, RunStarted, TrialEnded, TrialRun
-from mtl_search.search.record import TrialRecord
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
 COMPUTED_ROWS, WIDTH, DEPTH, BATCH = 60_000, 256, 4, 256
@@ -169,30 +169,32 @@ def simulated(place: Path, raw: dict[str, Any], groups: int, epoch_seconds: floa
     """Run a study whose worker groups sleep; all else is real, but for the registering of models that are not there."""
     from simulated_pool import SimulatedPool
 
-    from mtl_search import launch
+    from mtl_search.api import launch
     from mtl_search.api.running import display_of
-    from mtl_search.catalog import load_study
-    from mtl_search.execution.cluster import Capacity, set_environment, start_ray
-    from mtl_search.execution.own_ray import start_here
-    from mtl_search.prepare import prepare
-    from mtl_search.quiet import chatter_to
+    from mtl_search.display.redirect_output import redirect_output
+    from mtl_search.pool import ray_cluster
+    from mtl_search.pool.local_ray import start_local_ray
+    from mtl_search.pool.ray_cluster import Capacity, set_environment, start_ray
     from mtl_search.search import ray_runtime
+    from mtl_search.validation.prepare import prepare
+    from mtl_search.validation.study_file import load_study
 
     def with_room(resources: Any, useful: int) -> Capacity:
         """Starts Ray where the study would, as on a machine with more cores."""
         set_environment()
         # Ray starts a process for each CPU at once, for the trials; here all of them would share the driver's cores.
         os.environ["RAY_prestart_worker_first_driver"] = "0"  # noqa: SIM112  it is Ray's name
-        start_here(groups + 1)
+        start_local_ray(groups + 1)
         return start_ray(resources, useful)
 
     SimulatedPool.epoch_seconds = epoch_seconds
     ray_runtime.Pool = SimulatedPool  # type: ignore[misc]
     ray_runtime.start_ray = with_room
     launch.register = lambda *_: None  # type: ignore[assignment]
+    ray_cluster.check_local_resources = lambda _: None  # this machine has fewer cores than there are groups that sleep
     prepared = prepare(load_study(raw))
     place.mkdir(parents=True, exist_ok=True)
-    with chatter_to(place / "log"):
+    with redirect_output(place / "log"):
         display = display_of(prepared, io.StringIO())
         launch.run_study(prepared, [display, meter], lambda line: None, resume=resume)
 
@@ -223,7 +225,7 @@ class FirstTrial(Meter):
     """Ends the process with the first new trial: what a study does after it is not to be waited for."""
 
     def on_trial_start(self) -> None:
-        from mtl_search.execution.own_ray import stop_ray
+        from mtl_search.pool.local_ray import stop_ray
 
         began = psutil.Process().create_time()
         hand_over(self._place, "resumed", {"seconds": time.time() - began, "pool_seconds": self.ready - began})
@@ -240,10 +242,10 @@ def resumed(place: Path, groups: int, trials: int, epochs: int, stopper: str) ->
 
 def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[str, Any]:
     """Trials per minute of a recipe that does nothing but compute, with real worker groups of one thread each."""
-    from mtl_search import launch
-    from mtl_search.catalog import load_study
-    from mtl_search.prepare import prepare
-    from mtl_search.quiet import chatter_to
+    from mtl_search.api import launch
+    from mtl_search.display.redirect_output import redirect_output
+    from mtl_search.validation.prepare import prepare
+    from mtl_search.validation.study_file import load_study
 
     meter = Meter(place)
     raw = study_of(place, trials, groups, epochs, stopper="none", sampler="random")
@@ -265,7 +267,7 @@ def compute_bound(place: Path, groups: int, trials: int, epochs: int) -> dict[st
     }
     raw["search"]["repeats"] = {"trials": 1, "runs": 0}
     raw["search"]["baseline_seeds"] = 1
-    with chatter_to(place / "log"):
+    with redirect_output(place / "log"):
         launch.run_study(prepare(load_study(raw)), [meter], lambda line: None, resume=False)
     return {"per_minute": 60 * (trials - groups) / (meter.end - meter.wave)}
 

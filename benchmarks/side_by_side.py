@@ -31,15 +31,15 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
-from mtl_search.quiet import chatter_to
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
+from mtl_search.display.redirect_output import redirect_output
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 BATCH = 64
@@ -124,7 +124,7 @@ def workspace_of(model: str, tasks: int, device: torch.device, steps: int = STEP
         seed=1,
     )
     workload = Workload.prepare(data, backbone, seed=1, precision="fp32")
-    return Workspace(workload, World.current(device, "fp32"))
+    return Workspace(workload, DistributedContext.current(device, "fp32"))
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,10 @@ def _cuda_peak(loop: Loop) -> int:
 
 def _cpu_peak(loop: Loop) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        with chatter_to(Path(folder, "log")), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        with (
+            redirect_output(Path(folder, "log")),
+            profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found,
+        ):
             loop.epoch(_alone)
         found.export_chrome_trace(str(Path(folder, "trace.json")))
         events = json.loads(Path(folder, "trace.json").read_text(encoding="utf-8"))["traceEvents"]

@@ -1,6 +1,6 @@
 """Worker groups that sleep instead of training: everything of a study is real but what a GPU would do.
 
-They speak to the dispatcher word for word as ``execution.worker`` does, all of them in one light actor, so that 16
+They speak to the job queue word for word as ``pool.worker`` does, all of them in one light actor, so that 16
 groups fit on two cores and the driver is what is measured.
 """
 
@@ -12,10 +12,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtl_search.execution.jobs import Retire, Ticket
+from mtl_search.pool.jobs import Lease, Shutdown
 from mtl_search.recipe import seed_from
-from mtl_search.training.files import RESULT_FILE, write_json
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.storage.files import RESULT_FILE, write_json
+from mtl_search.storage.reports import EpochReport, StageResult
 
 if TYPE_CHECKING:
     from mtl_search.training.stages import Stage
@@ -46,25 +46,25 @@ class SimulatedGroups:
     def __init__(self, epoch_seconds: float) -> None:
         self._epoch_seconds = epoch_seconds
 
-    async def serve(self, group: str, mailbox: Any) -> list[Span]:
+    async def serve(self, group: str, job_queue: Any) -> list[Span]:
         """One group's life; returns when it was in epochs of joint training."""
         who, taken, busy = (group, "only"), 0, list[Span]()
-        await mailbox.join.remote(*who)
+        await job_queue.join.remote(*who)
         while True:
-            ticket = await mailbox.take.remote(*who, taken, _POLL_SECONDS)
-            if isinstance(ticket, Retire):
+            lease = await job_queue.take.remote(*who, taken, _POLL_SECONDS)
+            if isinstance(lease, Shutdown):
                 return busy
-            if ticket is not None:
+            if lease is not None:
                 taken += 1
-                busy += await self._carry_out(ticket, who, mailbox)
+                busy += await self._carry_out(lease, who, job_queue)
 
-    async def _carry_out(self, ticket: Ticket, who: tuple[str, str], mailbox: Any) -> list[Span]:
-        stage: Stage = _Light(BytesIO(ticket.job.payload)).load()
+    async def _carry_out(self, lease: Lease, who: tuple[str, str], job_queue: Any) -> list[Span]:
+        stage: Stage = _Light(BytesIO(lease.job.payload)).load()
         if stage.kind == "evaluation":
             metrics = _metrics(stage, 0)
             resampled = {task: [metric] * stage.draws for task, metric in metrics.items()}
             result = StageResult(key=stage.key, kind="evaluation", metrics=metrics, resampled=resampled)
-            await mailbox.finish.remote(*who, ticket, result)
+            await job_queue.finish.remote(*who, lease, result)
             return []
         history: list[EpochReport] = []
         epochs = (stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task).epochs
@@ -75,8 +75,8 @@ class SimulatedGroups:
             if seconds:
                 busy.append((began, time.monotonic()))
             history.append(_report(stage, epoch, history, seconds))
-            await mailbox.report.remote(*who, ticket, replace(history[-1], group=who[0]))
-            if epoch < epochs and not await mailbox.proceed.remote(*who, ticket, epoch):
+            await job_queue.report.remote(*who, lease, replace(history[-1], group=who[0]))
+            if epoch < epochs and not await job_queue.proceed.remote(*who, lease, epoch):
                 stopped = True
                 break
         result = _result(stage, history, stopped)
@@ -84,7 +84,7 @@ class SimulatedGroups:
             folder = Path(stage.folder)
             write_json(folder / RESULT_FILE, result.to_dict())
             (folder / "model.safetensors").touch()
-        await mailbox.finish.remote(*who, ticket, result)
+        await job_queue.finish.remote(*who, lease, result)
         return busy
 
 

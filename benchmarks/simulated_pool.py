@@ -6,11 +6,11 @@ from typing import Any
 import ray
 from simulated_groups import SimulatedGroups, Span
 
-from mtl_search.execution.pool import Pool
+from mtl_search.pool.pool import Pool
 
 
 class SimulatedPool(Pool):
-    """The pool with simulated groups; dispatcher, jobs and everything the driver does are the real ones."""
+    """The pool with simulated groups; job queue, jobs and everything the driver does are the real ones."""
 
     epoch_seconds = 0.0
     busy: list[list[Span]]

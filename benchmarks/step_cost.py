@@ -54,8 +54,9 @@ from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
-from mtl_search.weighting import WEIGHTINGS, LookAhead
+from mtl_search.variants.building import build
+from mtl_search.weighting import WEIGHTINGS
+from mtl_search.weighting.look_ahead import LookAhead
 
 HARD = Component("hard")
 HAND_WRITTEN = "hand-written"

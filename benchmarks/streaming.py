@@ -68,21 +68,22 @@ def study_file(folder: Path, table: Path, *, stream: bool) -> Path:
 
 def run_child(file: Path) -> None:
     """One study in this process; its epochs and times as JSON on the last line."""
-    from mtl_search.catalog import load_study
-    from mtl_search.prepare import prepare, storage_of
-    from mtl_search.search.data_card import data_card
-    from mtl_search.search.folder import StudyFolder
+    from mtl_search.search.callbacks import CallbackList
     from mtl_search.search.ray_runtime import ray_runtime
     from mtl_search.search.study import Study, StudyInputs
+    from mtl_search.study_store.data_card import describe_data
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.validation.prepare import prepare, storage_of
+    from mtl_search.validation.study_file import load_study
 
     started = time.monotonic()
     prepared = prepare(load_study(str(file)))
     read = time.monotonic() - started
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    folder.begin(config, data_card(prepared.workload), resume=False)
+    folder.begin(config, describe_data(prepared.workload), resume=False)
     inputs = StudyInputs(config, prepared.study.space, prepared.workload)
-    outcome = Study(inputs, folder, [], ray_runtime).run()
+    outcome = Study(inputs, folder, CallbackList([]), ray_runtime).run()
     results = [json.loads(path.read_text()) for path in sorted(folder.path.rglob("result.json"))]
     told = {
         "seconds_to_read": read,

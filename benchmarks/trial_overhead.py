@@ -24,7 +24,7 @@ from typing import Any
 
 from figures import print_table, write_figures
 
-from mtl_search.quiet import chatter_to
+from mtl_search.display.redirect_output import redirect_output
 from mtl_search.search.callbacks import Callback, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
 
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
@@ -106,9 +106,9 @@ class Stopwatch(Callback):
 
 def measure_pool(trials: int, storage: Path) -> tuple[float, float]:
     """Seconds per trial of this project, and seconds until the pool was ready."""
-    from mtl_search.catalog import load_study
-    from mtl_search.launch import run_study
-    from mtl_search.prepare import prepare
+    from mtl_search.api.launch import run_study
+    from mtl_search.validation.prepare import prepare
+    from mtl_search.validation.study_file import load_study
 
     study = load_study(
         {
@@ -131,7 +131,7 @@ def measure_pool(trials: int, storage: Path) -> tuple[float, float]:
     )
     watch = Stopwatch()
     started = time.perf_counter()
-    with chatter_to(storage / "log"):
+    with redirect_output(storage / "log"):
         run_study(prepare(study), [watch], lambda line: None, resume=False)
     return (watch.end - watch.begin - watch.training / CONCURRENT) / trials, watch.ready - started
 
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        with chatter_to(Path(folder) / "log"):
+        with redirect_output(Path(folder) / "log"):
             stock = measure_stock(2 if arguments.quick else 8, Path(folder))
         pool, startup = measure_pool(20 if arguments.quick else 100, Path(folder))
     figures = {

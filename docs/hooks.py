@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from html import escape
 from typing import Any
 
-from mtl_search.catalog import FAMILIES
-from mtl_search.listing import VariantText, describe_variant
 from mtl_search.task_kinds import TASK_KINDS
+from mtl_search.validation.schema import VariantText, describe_variant
+from mtl_search.validation.study_file import FAMILIES
 
 MARK = re.compile(r"^<!-- variants: (\w+) -->$", re.MULTILINE)
 """Stands in a page where the table of a family is to be."""

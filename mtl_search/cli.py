@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mtl_search.commands import COMMANDS, KEEP_A_LOG
+from mtl_search.display.redirect_output import silence_libraries
 from mtl_search.errors import MtlSearchError, ProblemsError
-from mtl_search.quiet import without_chatter
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     for verb, command in COMMANDS.items():
         added = verbs.add_parser(verb, help=command.HELP, description=command.HELP)
         command.add_arguments(added)
-        added.set_defaults(run=command.run if verb in KEEP_A_LOG else without_chatter()(command.run))
+        added.set_defaults(run=command.run if verb in KEEP_A_LOG else silence_libraries()(command.run))
     return parser
 
 

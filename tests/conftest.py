@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from mtl_search.execution.cluster import set_environment
-from mtl_search.execution.own_ray import start_here, stop_ray
+from mtl_search.pool.local_ray import start_local_ray, stop_ray
+from mtl_search.pool.ray_cluster import set_environment
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """Ray on this machine, with room for a few pools: its CPUs are tickets, not cores."""
+    """Ray on this machine, with room for a few pools: its CPUs are leases, not cores."""
     set_environment()
-    start_here(7)
+    start_local_ray(7)
     yield
     stop_ray()
 

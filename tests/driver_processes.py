@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_studies import folder_of
 
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
 
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from mtl_search.catalog import LoadedStudy, load_study
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
-from mtl_search.search.record import TrialRecord
-from mtl_search.search.statistics import Estimate
-from mtl_search.training.reports import EpochReport
+from mtl_search.results.outcome import Candidate, Outcome, Proposal, TaskOutcome
+from mtl_search.results.statistics import Estimate
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.storage.reports import EpochReport
+from mtl_search.validation.study_file import LoadedStudy, load_study
 
 METRICS = {"kind": "accuracy", "petal": "rmse"}
 STEPS = {"base": 0.5, "single": 0.8, "fused": 0.6, "joint": 0.9}

@@ -7,13 +7,13 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from mtl_search.config import StudyConfig
+from mtl_search.config.study_config import StudyConfig
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
-from mtl_search.search.statistics import Estimate
-from mtl_search.training.files import write_json
-from mtl_search.training.objective import Goal, Objective
+from mtl_search.results.objective import Goal, Objective
+from mtl_search.results.outcome import Candidate, Outcome, Proposal, TaskOutcome
+from mtl_search.results.statistics import Estimate
+from mtl_search.storage.files import write_json
+from mtl_search.study_store.folder import StudyFolder
 
 DISTRIBUTIONS: dict[str, Any] = {
     "sharing": CategoricalDistribution(("hard", "cross_stitch")),

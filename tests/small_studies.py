@@ -8,17 +8,25 @@ import trapped_backbone
 import yaml
 from tiny_studies import SOURCE, TASKS
 
-from mtl_search.catalog import load_study
-from mtl_search.prepare import prepare
 from mtl_search.recipe import Recipe
-from mtl_search.search.callbacks import Callback, CallbackList, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
-from mtl_search.search.data_card import data_card
-from mtl_search.search.folder import StudyFolder
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.search.callbacks import (
+    Callback,
+    CallbackList,
+    EpochEnded,
+    RunEvent,
+    RunStarted,
+    TrialEnded,
+    TrialRun,
+)
 from mtl_search.search.local_runtime import local_runtime
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
 from mtl_search.search.runtime import Runtime
 from mtl_search.search.study import Study, StudyInputs
+from mtl_search.study_store.data_card import describe_data
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.validation.prepare import prepare
+from mtl_search.validation.study_file import load_study
 
 
 def study_of(folder: Path, trials: int, joint: dict[str, Any], **search: Any) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def run_here(storage: Path, raw: dict[str, Any], *callbacks: Callback, runtime: 
     """Run a study in this process, or on the Ray that it is connected to, or go on with it."""
     prepared = prepare(load_study({**raw, "storage": str(storage)}))
     folder = folder_of(storage)
-    folder.begin(prepared.study.config, data_card(prepared.workload), resume=folder.exists)
+    folder.begin(prepared.study.config, describe_data(prepared.workload), resume=folder.exists)
     inputs = StudyInputs(prepared.study.config, prepared.study.space, prepared.workload)
     return Study(inputs, folder, CallbackList(callbacks), runtime).run()
 

@@ -20,42 +20,22 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
-    frozenset(
-        {
-            "task_kinds",
-            "passwords",
-            "errors",
-            "recipe",
-            "contents",
-            "objects",
-            "variants",
-            "domains",
-            "binding",
-            "space",
-        }
-        | {"fields", "search_config", "config", "picking", "reading", "remote", "storage", "task_places"}
-        | {"registry", "signatures"}
-    ),
+    # what everything stands on
+    frozenset({"errors", "passwords", "recipe", "storage", "task_kinds", "variants", "space", "config"}),
     FAMILIES,
-    frozenset({"training", "families"}),
-    frozenset({"execution"}),
-    frozenset({"search"}),
-    frozenset({"rules", "catalog", "task_forms", "display", "quiet", "tracking", "report", "figures", "export"})
-    | {"extension"},
-    frozenset(
-        {
-            "study_notes",
-            "listing",
-            "prepare",
-            "launch",
-            "publishing",
-            "one_recipe",
-            "outliving",
-            "submitting",
-            "compatibility",
-        }
-    ),
-    frozenset({"api"}),
+    # training in one process group
+    frozenset({"results", "balancing", "training"}),
+    # where jobs run, and where a study is kept
+    frozenset({"pool", "study_store"}),
+    # the search, and what is read from its store
+    frozenset({"search", "analysis"}),
+    # who shows and hands out results
+    frozenset({"display", "figures", "report", "tracking", "export", "extension"}),
+    # a whole study file
+    frozenset({"validation"}),
+    # a study as a whole: here, or on a cluster
+    frozenset({"api", "cluster"}),
+    # the command line
     frozenset({"commands"}),
     frozenset({"cli", "__main__"}),
 )
@@ -67,7 +47,11 @@ WITHIN = {  # ... and these families from another
 }
 LEAVES = ("mtl_search.data.encoding", "mtl_search.data.notation")
 """Modules that import none of ours but each other: everyone may import them."""
-OWNERS = {"ray": {"execution", "search"}, "optuna": {"space", "search"}, "mlflow": {"tracking", "export"}}
+OWNERS = {
+    "ray": {"cluster", "pool", "search"},
+    "optuna": {"analysis", "results", "search", "study_store"},
+    "mlflow": {"export", "tracking"},
+}
 
 MAX_FILE_LINES = {True: 400, False: 600}  # in the package, and beside it
 MAX_FUNCTION_LINES = 60
@@ -173,7 +157,7 @@ def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> Non
 
 def test_reading_a_study_file_imports_no_torch() -> None:
     found = fresh_interpreter(
-        "import mtl_search.reading\nfound = sorted({'torch', 'torchmetrics', 'pandas'} & set(sys.modules))"
+        "import mtl_search.config.yaml_reading\nfound = sorted({'torch', 'torchmetrics', 'pandas'} & set(sys.modules))"
     )
     assert found == []
 
@@ -188,7 +172,7 @@ def test_data_and_encoding_import_no_scikit_learn() -> None:
 
 def test_tune_trainable_imports_no_torch() -> None:
     # A Tune actor that imports torch starts two seconds later and holds hundreds of megabytes for nothing.
-    found = fresh_interpreter("import mtl_search.search.trainable\nfound = {'torch': 'torch' in sys.modules}")
+    found = fresh_interpreter("import mtl_search.search.job_trainable\nfound = {'torch': 'torch' in sys.modules}")
     assert found == {"torch": False}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS
 from mtl_search.recipe import Component, Recipe, Schedule, content_key, seed_from
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 NAMES = st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,4}:[A-Z][a-z]{0,4})?", fullmatch=True)
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1e9, 1e9) | st.text(max_size=4)
@@ -130,7 +130,7 @@ def test_a_number_that_json_cannot_hold_has_no_key() -> None:
 def test_what_an_own_constructor_raises_is_told_with_its_parameters(tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_fusions.py").write_text(
-        "from mtl_search.fusion import Mean\n"
+        "from mtl_search.fusion.mean import Mean\n"
         "class Picky(Mean):\n"
         "    def __init__(self, sharpness: float) -> None:\n"
         "        raise RuntimeError('too sharp')\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mtl_search.catalog import FAMILIES
-from mtl_search.signatures import signature_of
+from mtl_search.validation.study_file import FAMILIES
+from mtl_search.variants.signatures import signature_of
 
 HEAVY = (
     *("torch", "torchmetrics", "ray", "mlflow", "optuna", "sqlalchemy", "pandas", "pyarrow", "sklearn", "matplotlib"),

@@ -1,16 +1,16 @@
-"""Small real workloads, recipes and their jobs, for tests of execution and search."""
+"""Small real workloads, recipes and their jobs, for tests of the pool and the search."""
 
 from pathlib import Path
 from typing import Any
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
-from mtl_search.execution.jobs import Job
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
+from mtl_search.pool.jobs import Job
 from mtl_search.recipe import Component, Recipe, Schedule
+from mtl_search.results.objective import Objective
+from mtl_search.storage.reports import StageResult
+from mtl_search.storage.stage_results import read_result
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.training.reports import StageResult
-from mtl_search.training.results import read_result
 from mtl_search.training.stages import CLOCKED, Stage
 from mtl_search.training.workspace import Workload
 
@@ -45,7 +45,7 @@ def recipe(batch_size: int = 16, epochs: int = 3, lr: float = 0.01, single_batch
 
 
 def single_job(study: Workload, task: str, of: Recipe, folder: Path) -> Job:
-    """One task's fine-tuning, in a folder below ``folder``, which is the job's key too: tests share a mailbox."""
+    """One task's fine-tuning, in a folder below ``folder``, which is the job's key too: tests share a job queue."""
     key = f"single-{task}-{of.key}"
     objective = Objective({task: task_goals(study.data)[task]}, task)
     stage = Stage(key, "single_task", (task,), of, str(folder / key), objective)

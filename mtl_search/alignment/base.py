@@ -9,7 +9,7 @@ from typing import final
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.aligner import Aligner, Meeting
+from mtl_search.models.alignment_point import AlignmentModule, AlignmentPoint
 
 
 class Alignment(ABC):
@@ -24,8 +24,8 @@ class Alignment(ABC):
         """
 
     @abstractmethod
-    def align(self, meetings: Sequence[Meeting]) -> Aligner | None:
-        """The aligner of a model with these meetings; None for no alignment.
+    def align(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule | None:
+        """The aligner of a model with these alignment points; None for no alignment.
 
         Raises:
             ConfigError: There is nowhere to align.
@@ -53,17 +53,17 @@ class Aligning(Alignment):
             )
 
     @final
-    def align(self, meetings: Sequence[Meeting]) -> Aligner:
-        """The aligner of a model with these meetings.
+    def align(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule:
+        """The aligner of a model with these alignment points.
 
         Raises:
             ConfigError: There are none.
         """
-        if not meetings:
+        if not alignment_points:
             rule = "has nothing to align: tasks of different data sets have no representation in common"
             raise ConfigError([Problem("alignment", rule)])
-        return self._aligner(meetings)
+        return self._aligner(alignment_points)
 
     @abstractmethod
-    def _aligner(self, meetings: Sequence[Meeting]) -> Aligner:
-        """Make the aligner for one meeting or more."""
+    def _aligner(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule:
+        """Make the aligner for one alignment point or more."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtl_search.alignment.base import Aligning
 from mtl_search.alignment.matching import Matching, mean_distance
-from mtl_search.models.aligner import Aligner, Meeting
+from mtl_search.models.alignment_point import AlignmentModule, AlignmentPoint
 from mtl_search.recipe import PositiveFloat
 
 
@@ -27,7 +27,7 @@ class Coral(Aligning):
     def __init__(self, strength: PositiveFloat = 1.0) -> None:
         self.strength = strength
 
-    def _aligner(self, meetings: Sequence[Meeting]) -> Aligner:
+    def _aligner(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule:
         return Matching(coral, self.strength)
 
 

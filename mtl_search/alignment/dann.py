@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from mtl_search.alignment.base import Aligning
-from mtl_search.models.aligner import Aligner, Meeting
-from mtl_search.models.passing import Passing
+from mtl_search.models.alignment_point import AlignmentModule, AlignmentPoint
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.discriminator import Discriminator
 from mtl_search.recipe import PositiveFloat, WidthOrZero
 
@@ -41,30 +41,35 @@ class Dann(Aligning):
         self.gamma = gamma
         self.hidden = hidden
 
-    def _aligner(self, meetings: Sequence[Meeting]) -> Aligner:
-        return _Adversary(meetings, self.strength, self.gamma, self.hidden)
+    def _aligner(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule:
+        return _Adversary(alignment_points, self.strength, self.gamma, self.hidden)
 
 
 @final
-class _Adversary(Aligner):
+class _Adversary(AlignmentModule):
     """``discriminators.{number}`` for every meeting."""
 
-    def __init__(self, meetings: Sequence[Meeting], strength: float, gamma: float, hidden: int) -> None:
+    def __init__(self, alignment_points: Sequence[AlignmentPoint], strength: float, gamma: float, hidden: int) -> None:
         super().__init__()
         self._strength, self._gamma = strength, gamma
-        self._tasks = [sorted(meeting.tasks) for meeting in meetings]
+        self._tasks = [sorted(alignment_point.tasks) for alignment_point in alignment_points]
         self.discriminators = nn.ModuleList(
-            Discriminator(meeting.rows.shape[1], len(meeting.datasets), hidden) for meeting in meetings
+            Discriminator(alignment_point.rows.shape[1], len(alignment_point.datasets), hidden)
+            for alignment_point in alignment_points
         )
         self.initialise(0)
 
-    def forward(self, meetings: Sequence[Meeting], passing: Passing) -> None:
-        reversal = self._strength * reversal_at(passing.progress, self._gamma)
-        for meeting, discriminator in zip(meetings, self.discriminators, strict=True):
+    def forward(self, alignment_points: Sequence[AlignmentPoint], context: ForwardContext) -> None:
+        reversal = self._strength * reversal_at(context.progress, self._gamma)
+        for alignment_point, discriminator in zip(alignment_points, self.discriminators, strict=True):
             # Without the global batch's rows, this rank's are the batch.
-            total = sum(passing.global_rows[i] for i in meeting.datasets) if passing.global_rows else len(meeting.rows)
-            with torch.autocast(meeting.rows.device.type, enabled=False):
-                passing.penalise(discriminator(meeting.rows, meeting.sizes, reversal) / max(total, 1))
+            total = (
+                sum(context.global_rows[i] for i in alignment_point.datasets)
+                if context.global_rows
+                else len(alignment_point.rows)
+            )
+            with torch.autocast(alignment_point.rows.device.type, enabled=False):
+                context.penalise(discriminator(alignment_point.rows, alignment_point.sizes, reversal) / max(total, 1))
 
     def initialise(self, seed: int) -> None:
         for tasks, discriminator in zip(self._tasks, self.discriminators, strict=True):

@@ -9,19 +9,19 @@ from typing import final
 import torch
 from torch import Tensor
 
-from mtl_search.models.aligner import Aligner, Meeting
-from mtl_search.models.passing import Passing
+from mtl_search.models.alignment_point import AlignmentModule, AlignmentPoint
+from mtl_search.models.forward_context import ForwardContext
 
 Distance = Callable[[Tensor, Sequence[int]], Tensor]
 """Of rows (n, features), those of one data set after the other, and the rows of each data set: a scalar."""
 
 
 @final
-class Matching(Aligner):
-    """Adds ``strength`` times a distance at every meeting; no parameters.
+class Matching(AlignmentModule):
+    """Adds ``strength`` times a distance at every alignment point; no parameters.
 
     Args:
-        distance: Mean distance between the data sets of a meeting.
+        distance: Mean distance between the data sets of a alignment point.
         strength: Its factor.
     """
 
@@ -29,38 +29,38 @@ class Matching(Aligner):
         super().__init__()
         self._distance, self._strength = distance, strength
 
-    def forward(self, meetings: Sequence[Meeting], passing: Passing) -> None:
-        for meeting in meetings:
-            rows, sizes = gathered(meeting, passing)
+    def forward(self, alignment_points: Sequence[AlignmentPoint], context: ForwardContext) -> None:
+        for alignment_point in alignment_points:
+            rows, sizes = gather_features(alignment_point, context)
             if sum(size > 0 for size in sizes) < 2:
                 continue
             with torch.autocast(rows.device.type, enabled=False):
                 whole = self._strength * self._distance(rows, [size for size in sizes if size])
             # Every rank has the whole value and the gradient of its own rows: of the value it gives its part alone.
-            passing.penalise(whole - whole.detach() * (1 - 1 / passing.ranks))
+            context.penalise(whole - whole.detach() * (1 - 1 / context.ranks))
 
 
-def gathered(meeting: Meeting, passing: Passing) -> tuple[Tensor, tuple[int, ...]]:
-    """The rows of all ranks at a meeting, in the order in which one process has them.
+def gather_features(alignment_point: AlignmentPoint, context: ForwardContext) -> tuple[Tensor, tuple[int, ...]]:
+    """The rows of all ranks at a alignment point, in the order in which one process has them.
 
     Args:
-        meeting: This rank's.
-        passing: Its ``global_rows`` and ``starts`` say where this rank's rows belong.
+        alignment_point: This rank's.
+        context: Its ``global_rows`` and ``starts`` say where this rank's rows belong.
 
     Returns:
         Rows (n, features), this rank's own with their gradient and the others' without; and the rows of each data set.
     """
-    if passing.ranks == 1:
-        return meeting.rows, meeting.sizes
-    sizes = tuple(passing.global_rows[dataset] for dataset in meeting.datasets)
-    starts = [passing.starts[dataset] for dataset in meeting.datasets]
-    own = torch.split(meeting.rows, list(meeting.sizes))
-    whole = meeting.rows.new_zeros(sum(sizes), meeting.rows.shape[1])
+    if context.ranks == 1:
+        return alignment_point.rows, alignment_point.sizes
+    sizes = tuple(context.global_rows[dataset] for dataset in alignment_point.datasets)
+    starts = [context.starts[dataset] for dataset in alignment_point.datasets]
+    own = torch.split(alignment_point.rows, list(alignment_point.sizes))
+    whole = alignment_point.rows.new_zeros(sum(sizes), alignment_point.rows.shape[1])
     for part, mine, start in zip(torch.split(whole, list(sizes)), own, starts, strict=True):
         part[start : start + len(mine)] = mine.detach()
     pieces = [
         piece
-        for part, mine, start in zip(torch.split(passing.sum(whole), list(sizes)), own, starts, strict=True)
+        for part, mine, start in zip(torch.split(context.sum(whole), list(sizes)), own, starts, strict=True)
         for piece in (part[:start], mine, part[start + len(mine) :])
     ]
     return torch.cat(pieces), sizes

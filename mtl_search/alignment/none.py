@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mtl_search.alignment.base import Alignment
 from mtl_search.data.task import Task
-from mtl_search.models.aligner import Meeting
+from mtl_search.models.alignment_point import AlignmentPoint
 
 
 class NoAlignment(Alignment):
@@ -13,5 +13,5 @@ class NoAlignment(Alignment):
     def check(self, tasks: Sequence[Task]) -> None:
         """Suits any tasks."""
 
-    def align(self, meetings: Sequence[Meeting]) -> None:
+    def align(self, alignment_points: Sequence[AlignmentPoint]) -> None:
         """Nothing."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.overview import Overview
-from mtl_search.search.statistics import Estimate
-from mtl_search.search_config import MEAN_IMPROVEMENT
+from mtl_search.analysis.overview import Overview
+from mtl_search.config.search_config import MEAN_IMPROVEMENT
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate
 
 _FIGURES = (
     *("best_epoch", "parameters", "multiply_adds", "seconds", "epoch_seconds", "worker_seconds", "peak_mib"),

@@ -9,20 +9,21 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.api.frames import baselines_frame, tasks_frame, trials_frame
-from mtl_search.config import StudyConfig
+from mtl_search.api.single_recipe import recipe_of
+from mtl_search.config.study_config import StudyConfig
 from mtl_search.errors import StudyError
-from mtl_search.export import Champion, ExportReport, export_model, load_champion
 from mtl_search.export.answers import answers
-from mtl_search.objects import known
-from mtl_search.one_recipe import recipe_of
+from mtl_search.export.bundle import ExportReport, export_model
+from mtl_search.export.champion import Champion, load_champion
 from mtl_search.recipe import Recipe
-from mtl_search.report import print_report
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.overview import Overview
-from mtl_search.search.statistics import Estimate
-from mtl_search.storage import Place, place
+from mtl_search.report.terminal import print_report
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate
+from mtl_search.storage.paths import StoragePath, storage_path
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.variants.python_objects import use_objects
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Best:
     test_improvement: float | None
     repeated: Estimate | None
     epoch: int
-    folder: Place
+    folder: StoragePath
 
 
 class StudyResult:
@@ -104,7 +105,7 @@ class StudyResult:
             outcome.test_improvement,
             outcome.repeated,
             outcome.best_epoch,
-            place(outcome.folder),
+            storage_path(outcome.folder),
         )
 
     def recipe_of(self, trial: int | None = None) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class StudyResult:
         """The winner's model, read anew where a longer search has found another."""
         home = self.outcome.folder
         if self._read is None or self._read[0] != home:
-            with known(self.objects):
+            with use_objects(self.objects):
                 self._read = home, load_champion(self._folder)
         return self._read[1]
 
@@ -178,7 +179,7 @@ class StudyResult:
             StudyError: The study has not ended.
             ExportError: The model cannot be exported, or the folder not written.
         """
-        with known(self.objects):
+        with use_objects(self.objects):
             return export_model(self._folder, Path(to or f"{self.name}-model"), list(formats))
 
     def report(self) -> None:

@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from mtl_search.display import Display, varying
-from mtl_search.launch import run_study
-from mtl_search.prepare import Prepared, storage_of
-from mtl_search.quiet import chatter_to
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome
-from mtl_search.training.metrics import judged_by
+from mtl_search.api.launch import run_study
+from mtl_search.display.live import Display
+from mtl_search.display.recipe_words import varying_parameters
+from mtl_search.display.redirect_output import redirect_output
+from mtl_search.results.outcome import Outcome
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.training.metrics import judging_metrics
+from mtl_search.validation.prepare import Prepared, storage_of
 
 _log = logging.getLogger("mtl_search")
 
@@ -32,23 +33,23 @@ def run_prepared(prepared: Prepared, *, resume: bool, verbose: bool, local: bool
     """
     config = prepared.study.config
     told: list[str] = [f"note: {note}" for note in prepared.notes]
-    with chatter_to(StudyFolder(storage_of(config), config.name).log) as terminal:
+    with redirect_output(StudyFolder(storage_of(config), config.name).log) as terminal:
         if verbose:
             display = display_of(prepared, _own_output() or terminal)
             for line in told:
-                display.say(line)
+                display.notify(line)
             with display.shown():
-                return run_study(prepared, [display], display.say, resume=resume, local=local).outcome
+                return run_study(prepared, [display], display.notify, resume=resume, local=local).outcome
         with Path(os.devnull).open("w") as nowhere:
             display = display_of(prepared, nowhere)
             for line in told:
-                display.say(line)
+                display.notify(line)
 
-            def say(line: str) -> None:
+            def notify(line: str) -> None:
                 told.append(line)
-                display.say(line)
+                display.notify(line)
 
-            outcome = run_study(prepared, [display], say, resume=resume, local=local).outcome
+            outcome = run_study(prepared, [display], notify, resume=resume, local=local).outcome
     for line in told:  # not before: until here the standard error is the log
         _log.warning(line)
     return outcome
@@ -64,8 +65,8 @@ def display_of(prepared: Prepared, stream: TextIO, *, joined: bool = False) -> D
     """
     config = prepared.study.config
     log = StudyFolder(storage_of(config), config.name).log
-    metrics = judged_by(prepared.data)
-    searched = varying(prepared.study.space.corners())
+    metrics = judging_metrics(prepared.data)
+    searched = varying_parameters(prepared.study.space.extreme_recipes())
     return Display(stream, config, metrics, searched, log, joined=joined)
 
 

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_search.api.handing_over import HandedOver, as_backbone, hand_over, name_of
+from mtl_search.api.from_python import PythonStudy, as_backbone, from_python, name_of
 from mtl_search.api.result import StudyResult
 from mtl_search.api.running import run_prepared
-from mtl_search.catalog import LoadedStudy, find_study, load_study
+from mtl_search.api.single_recipe import has_study, load_one_recipe
+from mtl_search.config.yaml_reading import read_yaml
 from mtl_search.errors import ConfigError, Problem, StudyError
-from mtl_search.objects import is_object, known
-from mtl_search.one_recipe import holds_a_study, load_one_recipe
-from mtl_search.prepare import check_rows_of, prepare, storage_of
-from mtl_search.reading import read_yaml
 from mtl_search.recipe import Recipe
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.own_modules import use_folders, use_folders_of
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.study_store.user_modules import use_folders, use_folders_of
+from mtl_search.validation.prepare import check_rows_of, prepare, storage_of
+from mtl_search.validation.study_file import LoadedStudy, find_study, load_study
+from mtl_search.variants.python_objects import is_object, use_objects
 
 Study = str | Path | Mapping[str, Any]
 """A study file, the name of a shipped one, or its sections."""
@@ -52,8 +52,8 @@ def run_study(
         StudyError: Another driver runs the study, or it exists and is not to be resumed.
         NothingSucceededError: Every baseline or every trial failed.
     """
-    given = hand_over({**_sections(config), **sections})
-    with known(given.objects):
+    given = from_python({**_sections(config), **sections})
+    with use_objects(given.objects):
         loaded = load_study(given.plain, {} if trials is None else {"search.trials": trials})
         return _run(loaded, given, resume=resume, verbose=verbose, local=local)
 
@@ -93,9 +93,9 @@ def train(
     base, plain, objects, found_in = _chosen(recipe, study, trial, sections.get("storage", STORAGE))
     if {"data", "tasks", "source_tasks"} & sections.keys():
         found_in = None
-    given = hand_over({**base, **sections} | ({} if plain is None else {"space": plain}))
-    given = HandedOver(given.plain, {**objects, **given.objects})
-    with known(given.objects):
+    given = from_python({**base, **sections} | ({} if plain is None else {"space": plain}))
+    given = PythonStudy(given.plain, {**objects, **given.objects})
+    with use_objects(given.objects):
         fixed = None if plain is None else given.plain["space"]
         loaded = load_one_recipe(given.plain, fixed, name=sections.get("name"), epochs=epochs)
         return _run(loaded, given, found_in, resume=resume, verbose=verbose, local=local)
@@ -110,7 +110,7 @@ def _chosen(
     """A study's sections, the recipe (None: the space holds it), their objects, and where the recipe was found."""
     recipe = recipe.to_dict() if isinstance(recipe, Recipe) else recipe
     plain = None if recipe is None else _values(recipe, "recipe file")
-    if plain is not None and holds_a_study(plain):
+    if plain is not None and has_study(plain):
         if study is not None:
             raise ConfigError([Problem("study", "has no effect: the recipe's file is a study of its own")])
         return plain, None, {}, None
@@ -159,7 +159,7 @@ def open_study(
 
 def _run(
     loaded: LoadedStudy,
-    given: HandedOver,
+    given: PythonStudy,
     found_in: StudyFolder | None = None,
     *,
     resume: bool,

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.report import Comparison, print_comparison, to_json
+    from mtl_search.report.comparison import Comparison
+    from mtl_search.report.document import to_json
+    from mtl_search.report.side_by_side import print_comparison
 
     comparison = Comparison.of([study_folder(arguments, name) for name in (arguments.study, *arguments.others)])
     if arguments.json:

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.export import export_model
-    from mtl_search.search.pareto import parse_preference
+    from mtl_search.analysis.pareto import parse_preference
+    from mtl_search.export.bundle import export_model
 
     prefer = None if arguments.prefer is None else parse_preference(arguments.prefer)
     folder = study_folder(arguments)

@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.extension.command import extend_model
-    from mtl_search.search.own_modules import use_folders
+    from mtl_search.extension.extend import extend_model
+    from mtl_search.study_store.user_modules import use_folders
 
     folder, file = Path(arguments.model), Path(arguments.file)
     use_folders(file.parent)

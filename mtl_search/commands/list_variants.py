@@ -14,8 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.catalog import FAMILIES
-    from mtl_search.listing import describe_families
+    from mtl_search.validation.schema import describe_families
+    from mtl_search.validation.study_file import FAMILIES
 
     for line in describe_families(FAMILIES, arguments.family):
         print_line(line)

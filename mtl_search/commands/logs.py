@@ -17,11 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.execution.study_job import printable
-    from mtl_search.submitting import exit_code_of, say_now
+    from mtl_search.cluster.study_job import printable
+    from mtl_search.cluster.submit import exit_code_of, line_printer
 
     server, (job, *_) = study_jobs(arguments)
     if arguments.follow:
-        return exit_code_of(server.follow(job.id, say_now(sys.stdout)))
+        return exit_code_of(server.follow(job.id, line_printer(sys.stdout)))
     sys.stdout.write(printable(server.log(job.id)))
     return 0

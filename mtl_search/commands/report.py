@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.report import print_report, study_document, to_json
+    from mtl_search.report.document import study_document, to_json
+    from mtl_search.report.terminal import print_report
 
     folder = study_folder(arguments)
     if arguments.html is not None:

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.catalog import FAMILIES
-    from mtl_search.listing import study_schema
+    from mtl_search.validation.schema import study_schema
+    from mtl_search.validation.study_file import FAMILIES
 
     print_line(json.dumps(study_schema(FAMILIES), indent=2))
     return 0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mtl_search.commands.shared import JSON, LOCAL, OUTPUT, STUDY_FILE, prepared_study, print_line
 
 if TYPE_CHECKING:
-    from mtl_search.config import StudyConfig
-    from mtl_search.launch import Ended
-    from mtl_search.prepare import Prepared
-    from mtl_search.search.folder import StudyFolder
+    from mtl_search.api.launch import SearchEnd
+    from mtl_search.config.study_config import StudyConfig
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.validation.prepare import Prepared
 
 HELP = "search for the best multi-task model, and register it"
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.execution.addresses import address_of, asks_for_a_job, job_notes, join
+    from mtl_search.pool.addresses import address_of, asks_for_a_job, job_notes, join
 
     names = {"trials": "search.trials", "seed": "seed", "output": "storage"}
     chosen = {place: getattr(arguments, name) for name, place in names.items()}
@@ -62,9 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address: str) -> int:
     """Run the study as a job of a cluster, and tell what it prints until it ends or this shell goes away."""
-    from mtl_search.catalog import find_study, load_study
-    from mtl_search.search.own_modules import use_folders
-    from mtl_search.submitting import document_in, exit_code_of, say_now, submit
+    from mtl_search.cluster.submit import document_in, exit_code_of, line_printer, submit
+    from mtl_search.study_store.user_modules import use_folders
+    from mtl_search.validation.study_file import find_study, load_study
 
     path, told = find_study(arguments.study), sys.stderr if arguments.json else sys.stdout
     use_folders(path.parent)
@@ -74,7 +74,7 @@ def _submit(arguments: argparse.Namespace, overrides: Mapping[str, Any], address
     for line in begun.ways_back:
         print(f"  {line}", file=told)
     try:
-        ended = begun.server.follow(begun.job, say_now(told))
+        ended = begun.server.follow(begun.job, line_printer(told))
     except KeyboardInterrupt:
         print(f"\nleft; job {begun.job} goes on. To come back: {begun.ways_back[0]} --follow", file=told)
         raise
@@ -103,46 +103,47 @@ def carry_out(
         json: Whether standard output gets one JSON document and nothing else.
         local: Whether to run it in this process, without Ray.
     """
+    from mtl_search.api.launch import run_study
     from mtl_search.api.running import display_of
-    from mtl_search.display import varying
-    from mtl_search.launch import run_study
-    from mtl_search.prepare import storage_of
-    from mtl_search.quiet import chatter_to
-    from mtl_search.report import study_document, summary, to_json
-    from mtl_search.search.folder import StudyFolder
+    from mtl_search.display.recipe_words import varying_parameters
+    from mtl_search.display.redirect_output import redirect_output
+    from mtl_search.report.document import study_document, to_json
+    from mtl_search.report.summary import summary
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.validation.prepare import storage_of
 
     config = prepared.study.config
     folder = StudyFolder(storage_of(config), config.name)
-    searched = varying(prepared.study.space.corners())
+    searched = varying_parameters(prepared.study.space.extreme_recipes())
     signal.signal(signal.SIGTERM, _interrupt)
-    with chatter_to(folder.log, 2 if json else 1) as stream:
+    with redirect_output(folder.log, 2 if json else 1) as stream:
         display = display_of(prepared, stream, joined=join)
         for note in prepared.notes:
-            display.say(f"note: {note}")
+            display.notify(f"note: {note}")
         try:
             with display.shown():
-                display.say(f"study {config.name}: {config.search.budget}")
-                ended = run_study(prepared, [display], display.say, resume=resume, join=join, local=local)
+                display.notify(f"study {config.name}: {config.search.budget}")
+                ended = run_study(prepared, [display], display.notify, resume=resume, join=join, local=local)
         except KeyboardInterrupt:
-            display.say(f"interrupted; nothing finished is lost. To go on: {again}")
+            display.notify(f"interrupted; nothing finished is lost. To go on: {again}")
             raise
         for line in summary(config.name, ended.outcome, searched, _commands(config, folder, ended)):
-            display.say(line)
+            display.notify(line)
     if json:
         print_line(to_json(study_document(folder)))
     return 0
 
 
-def _commands(config: "StudyConfig", folder: "StudyFolder", ended: "Ended") -> list[str]:
+def _commands(config: "StudyConfig", folder: "StudyFolder", ended: "SearchEnd") -> list[str]:
     """How to go on, a line each."""
+    from mtl_search.analysis.next_commands import export_command, output_option
     from mtl_search.passwords import without_passwords
-    from mtl_search.prepare import tracking_uri
-    from mtl_search.search.going_on import export_line, output_flag
+    from mtl_search.validation.prepare import tracking_uri
 
-    flag, uri = output_flag(config), without_passwords(tracking_uri(config))
+    flag, uri = output_option(config), without_passwords(tracking_uri(config))
     page = None if ended.page is None else without_passwords(ended.page)
     lines = [
-        f"export it:  {export_line(config, ended.outcome.recipe)}",
+        f"export it:  {export_command(config, ended.outcome.recipe)}",
         f"all trials: mtl-search report {config.name}{flag} (--html FILE for a page with figures)",
     ]
     if "://" in uri and not uri.startswith("http"):

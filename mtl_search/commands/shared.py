@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mtl_search.config.fields import NAME_RULE, is_name
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.fields import NAME_RULE, is_name
 
 if TYPE_CHECKING:
-    from mtl_search.execution.job_server import JobServer
-    from mtl_search.execution.study_job import StudyJob
-    from mtl_search.prepare import Prepared
-    from mtl_search.search.folder import StudyFolder
+    from mtl_search.cluster.job_server import JobServer
+    from mtl_search.cluster.study_job import StudyJob
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.validation.prepare import Prepared
 
 STUDY_SUFFIXES = (".yaml", ".yml")
 STUDY_FILE = "a study file, or the name of a shipped one (see search_spaces/)"
@@ -29,13 +29,13 @@ def prepared_study(name: str, overrides: dict[str, Any]) -> "Prepared":
     Raises:
         ConfigError: Every rule that is broken.
     """
-    from mtl_search.catalog import find_study, load_study
-    from mtl_search.search.own_modules import use_folders
+    from mtl_search.study_store.user_modules import use_folders
+    from mtl_search.validation.study_file import find_study, load_study
 
     path = find_study(name)
     use_folders(path.parent)
     study = load_study(str(path), overrides)
-    from mtl_search.prepare import prepare  # takes seconds, and a mistake in the file is told without it
+    from mtl_search.validation.prepare import prepare  # takes seconds, and a mistake in the file is told without it
 
     return prepare(study)
 
@@ -50,8 +50,8 @@ def study_folder(arguments: argparse.Namespace, name: str | None = None) -> "Stu
     Raises:
         StudyError: There is no such study.
     """
-    from mtl_search.search.folder import StudyFolder
-    from mtl_search.search.own_modules import use_folders, use_folders_of
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.study_store.user_modules import use_folders, use_folders_of
 
     given = Path(name or arguments.study)
     name, storage = named_study(name or arguments.study)
@@ -69,7 +69,7 @@ def named_study(given: str) -> tuple[str, str]:
     Raises:
         ConfigError: The file cannot be read.
     """
-    from mtl_search.reading import read_yaml
+    from mtl_search.config.yaml_reading import read_yaml
 
     path = Path(given)
     if path.suffix not in STUDY_SUFFIXES:
@@ -89,8 +89,8 @@ def study_jobs(arguments: argparse.Namespace) -> "tuple[JobServer, list[StudyJob
         ConfigError: No cluster is named.
         StudyError: The cluster has no job of this study.
     """
-    from mtl_search.execution.addresses import address_of
-    from mtl_search.execution.job_server import JobServer
+    from mtl_search.cluster.job_server import JobServer
+    from mtl_search.pool.addresses import address_of
 
     name, _ = named_study(arguments.study)
     if not is_name(name):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mtl_search.commands.shared import ADDRESS, OUTPUT, STUDY_NAME, print_line, study_folder, study_jobs
 
 if TYPE_CHECKING:
-    from mtl_search.execution.study_job import StudyJob
+    from mtl_search.cluster.study_job import StudyJob
 
 HELP = "say who runs a study, here or on a cluster, and how far it has come"
 _MOST_JOBS = 5
@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
+    from mtl_search.cluster.study_job import printable
     from mtl_search.errors import MtlSearchError, StudyError
-    from mtl_search.execution.addresses import address_of
-    from mtl_search.execution.study_job import printable
-    from mtl_search.report.standing import standing
+    from mtl_search.pool.addresses import address_of
+    from mtl_search.report.terminal import status_lines
 
     try:
         found = study_jobs(arguments) if address_of(arguments.address, server=True) is not None else None
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         found = None  # a cluster of the environment, whose jobs do not run this study
     if found is None:
-        for line in standing(study_folder(arguments)):
+        for line in status_lines(study_folder(arguments)):
             print_line(line)
         return 0
     server, jobs = found
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None and ("://" in newest.storage or Path(newest.storage).expanduser().is_dir()):
         arguments.output = newest.storage
     try:
-        lines = standing(study_folder(arguments))
+        lines = status_lines(study_folder(arguments))
     except MtlSearchError as error:
         where = f" ({newest.storage})" if newest.storage else ""
         lines = [f"its storage{where} is not seen from here, so its trials are not: {error}"]

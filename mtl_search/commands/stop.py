@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.execution.study_job import printable
+    from mtl_search.cluster.study_job import printable
 
     server, jobs = study_jobs(arguments)
     ongoing = [job for job in jobs if job.ongoing]

@@ -10,8 +10,8 @@ from mtl_search.commands.shared import LOCAL, OUTPUT, STUDY_SUFFIXES, study_fold
 from mtl_search.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from mtl_search.catalog import LoadedStudy
-    from mtl_search.search.folder import StudyFolder
+    from mtl_search.study_store.folder import StudyFolder
+    from mtl_search.validation.study_file import LoadedStudy
 
 HELP = "train one recipe at full length, with baselines and tracking, and register its model"
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the command."""
-    from mtl_search.prepare import check_rows_of, prepare
+    from mtl_search.validation.prepare import check_rows_of, prepare
 
     loaded, found_in = _loaded(arguments)
     prepared = prepare(loaded)
@@ -57,9 +57,9 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
         ConfigError: They do not say which recipe, or of which study; or the recipe breaks a rule.
         StudyError: There is no such study or trial.
     """
-    from mtl_search.one_recipe import holds_a_study, load_one_recipe, recipe_of
-    from mtl_search.reading import read_yaml
-    from mtl_search.search.own_modules import use_folders
+    from mtl_search.api.single_recipe import has_study, load_one_recipe, recipe_of
+    from mtl_search.config.yaml_reading import read_yaml
+    from mtl_search.study_store.user_modules import use_folders
 
     recipe: Mapping[str, Any] | None
     found_in: StudyFolder | None = None
@@ -76,7 +76,7 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
     else:
         file = Path(arguments.recipe)
         recipe = _mapping(read_yaml(file, "recipe file"), file)
-        if holds_a_study(recipe):
+        if has_study(recipe):
             if arguments.study is not None:
                 raise ConfigError([Problem("--study", "has no effect: the file is a study of its own", str(file))])
             use_folders(file.parent)
@@ -92,10 +92,10 @@ def _loaded(arguments: argparse.Namespace) -> "tuple[LoadedStudy, StudyFolder | 
 
 def _study(arguments: argparse.Namespace) -> dict[str, Any]:
     """Plain values of the study that a recipe file belongs to: from its file, or from what was written when it ran."""
-    from mtl_search.catalog import find_study
+    from mtl_search.config.yaml_reading import read_yaml
     from mtl_search.errors import StudyError
-    from mtl_search.reading import read_yaml
-    from mtl_search.search.own_modules import use_folders
+    from mtl_search.study_store.user_modules import use_folders
+    from mtl_search.validation.study_file import find_study
 
     if arguments.study is None:
         rule = "is needed beside a recipe file: the study, or its file, with data, tasks and backbone"

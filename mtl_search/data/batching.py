@@ -16,7 +16,7 @@ from torch import Tensor
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import RecordFile
 from mtl_search.data.sparse import SparseFeatures
-from mtl_search.data.streaming import StreamedFeatures, Windows, pick_here
+from mtl_search.data.streaming import StreamedFeatures, Windows, read_rows_here
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
@@ -45,7 +45,7 @@ class DeviceSplit:
         preparation: Preparation,
         tasks: Sequence[Task],
         device: torch.device | str,
-        windows: Windows = pick_here,
+        windows: Windows = read_rows_here,
     ) -> None:
         """Prepares and moves a split.
 

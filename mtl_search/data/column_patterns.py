@@ -10,11 +10,11 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from mtl_search.config.fields import is_name
 from mtl_search.data.datasets import DataSet, owner_of
 from mtl_search.data.encoding import texts_of
 from mtl_search.data.sources.parquet_rows import Rows
 from mtl_search.errors import Problem, few_of
-from mtl_search.fields import is_name
 
 _LONGEST, _HASH = 64, 6
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data.sources import SOURCES, Source
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.sources import SOURCES
+from mtl_search.data.sources.base import Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.errors import NOTHING, Problem, ProblemsError
 from mtl_search.task_kinds import TASK_KINDS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class DataSet:
 
 
 @contextmanager
-def collect(problems: list[Problem], section: str = "") -> Iterator[None]:
+def collect_problems(problems: list[Problem], section: str = "") -> Iterator[None]:
     """Turns an error of the block into problems.
 
     Args:
@@ -61,7 +62,7 @@ def build_sources(config: DataConfig, problems: list[Problem]) -> dict[str, Sour
     """The source of every data set; one that cannot be built adds its problems and is left out."""
     sources: dict[str, Source] = {}
     for name, component in config.datasets.items():
-        with collect(problems, _section(config, name)):
+        with collect_problems(problems, _section(config, name)):
             sources[name] = build(SOURCES, component)
     return sources
 
@@ -90,7 +91,7 @@ def read_datasets(
     for name, source in sources.items():
         place = f"{_section(config, name)}.{config.datasets[name].name}"
         told: list[str] = []
-        with collect(problems, place):
+        with collect_problems(problems, place):
             given: Mapping[str, Rows]
             if config.stream:
                 given = {split: rows.under(place) for split, rows in source.stream(verbatim[name], told).items()}

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mtl_search.data.datasets import DataSet, collect
+from mtl_search.data.column_stats import ColumnStats, column_stats
+from mtl_search.data.datasets import DataSet, collect_problems
 from mtl_search.data.encoding import number_in
-from mtl_search.data.facts import Facts, facts_of
 from mtl_search.data.notation import HOW_TO_READ, is_foreign_number
 from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
@@ -118,11 +118,11 @@ def settle_inputs(
             problems.append(Problem(f"{dataset.place}.inputs", rule, different))
     listed = {name for dataset in datasets.values() for name in dataset.categorical}
     free = {name for dataset in datasets.values() for name in dataset.text}
-    found: list[tuple[DataSet, str, dict[str, Facts]]] = []
+    found: list[tuple[DataSet, str, dict[str, ColumnStats]]] = []
     for dataset in datasets.values():
         for split, columns in dataset.given.items():
-            with collect(problems):
-                found.append((dataset, split, facts_of(columns, names, listed, free)))
+            with collect_problems(problems):
+                found.append((dataset, split, column_stats(columns, names, listed, free)))
     arrays = [n for n in names if any(n in facts and facts[n].array for _, _, facts in found)]
     missing = "impute" if any(dataset.missing == "impute" for dataset in datasets.values()) else "error"
     if arrays:
@@ -166,7 +166,7 @@ def _settle_text(datasets: Mapping[str, DataSet], categorical: set[str], problem
     return listing[0].hashing if listing else (TEXT_FEATURES, NGRAMS)
 
 
-def _check_free_text(dataset: DataSet, split: str, name: str, facts: Facts) -> Iterator[Problem]:
+def _check_free_text(dataset: DataSet, split: str, name: str, facts: ColumnStats) -> Iterator[Problem]:
     if facts.odd is not None:
         yield _odd_problem(f"{dataset.place}.text", f"(column {name!r}, split {split})", facts.odd)
     elif not facts.words and not facts.nothing:
@@ -181,7 +181,7 @@ def _odd_problem(place: str, where: str, odd: tuple[int, Any]) -> Problem:
 
 
 def _check_arrays(
-    names: Sequence[str], found: Sequence[tuple[DataSet, str, Mapping[str, Facts]]], problems: list[Problem]
+    names: Sequence[str], found: Sequence[tuple[DataSet, str, Mapping[str, ColumnStats]]], problems: list[Problem]
 ) -> None:
     for name in names:
         shape = found[0][2][name].shape if name in found[0][2] else None
@@ -202,7 +202,9 @@ def _check_arrays(
                 problems.append(Problem(place, f"must hold finite numbers {where}, in row {row} (from 0)", value))
 
 
-def _check_column(dataset: DataSet, split: str, name: str, facts: Facts, listed: bool, text: bool) -> Iterator[Problem]:
+def _check_column(
+    dataset: DataSet, split: str, name: str, facts: ColumnStats, listed: bool, text: bool
+) -> Iterator[Problem]:
     place, where = f"{dataset.place}.inputs", f"(column {name!r}, split {split})"
     if facts.odd is not None:
         yield _odd_problem(place, where, facts.odd)
@@ -225,7 +227,7 @@ def _check_column(dataset: DataSet, split: str, name: str, facts: Facts, listed:
         yield Problem(place, f"{rule}, in row {facts.gap} (from 0)", float("nan"))
 
 
-def _check_text(place: str, where: str, facts: Facts) -> Iterator[Problem]:
+def _check_text(place: str, where: str, facts: ColumnStats) -> Iterator[Problem]:
     """A column that is mostly numbers, however written, would quietly become a feature per number."""
     rule = f"must hold numbers in every row, or be listed in `categorical` {where}"
     if not facts.words:

@@ -10,34 +10,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_search.config import DataConfig, SplitConfig, TaskConfig
+from mtl_search.config.study_config import DataConfig, SplitConfig, TaskConfig
 from mtl_search.data.datasets import (
     DataSet,
     assign_tasks,
     build_sources,
-    collect,
+    collect_problems,
     owner_of,
     read_datasets,
     row_counts,
 )
-from mtl_search.data.fitting import encode_target, fit_task, missing_labels
 from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
-from mtl_search.data.known import Known
-from mtl_search.data.sources import SPLITS, Source
+from mtl_search.data.sources.base import SPLITS, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
-from mtl_search.data.targets import is_labelled, read_target
+from mtl_search.data.targets import encode_target, fit_task, is_labelled, missing_labels, read_target
 from mtl_search.data.task import Task
+from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import seed_from
-from mtl_search.task_kinds import RawTarget
+from mtl_search.task_kinds.base import RawTarget
 
 _Rows = dict[str, tuple[str, np.ndarray]]
 _Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Gathered:
+class GatheredData:
     """Sound raw data, cut into splits.
 
     Attributes:
@@ -55,7 +54,9 @@ class Gathered:
     notes: tuple[str, ...] = ()
 
 
-def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known: Known | None = None) -> Gathered:
+def gather(
+    config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known: TrainedSchema | None = None
+) -> GatheredData:
     """Reads the sources, cuts the splits and fits the tasks.
 
     Args:
@@ -80,7 +81,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
     for name, home in assigned.items():
         if home not in datasets:
             continue
-        with collect(problems):
+        with collect_problems(problems):
             if (target := read_target(name, tasks[name], datasets[home], problems, notes)) is not None:
                 raw[name] = target
     # All data sets have the same inputs, so what a task of one predicts is an input of none.
@@ -108,7 +109,7 @@ def gather(config: DataConfig, tasks: Mapping[str, TaskConfig], seed: int, known
     if problems:
         raise DataError(problems)
     taken = {name: _take(datasets[name], rows[name], inputs) for name in rows}
-    return Gathered(fitted, inputs, taken, targets, tuple(dict.fromkeys(notes)))
+    return GatheredData(fitted, inputs, taken, targets, tuple(dict.fromkeys(notes)))
 
 
 def _verbatim(
@@ -116,7 +117,7 @@ def _verbatim(
     sources: Mapping[str, Source],
     tasks: Mapping[str, TaskConfig],
     assigned: Mapping[str, str],
-    known: Known | None,
+    known: TrainedSchema | None,
 ) -> set[str]:
     """Columns of a data set to keep as they are spelled: categories and labels, unless a task needs them as numbers."""
     own = {task: config for task, config in tasks.items() if assigned.get(task) == name}
@@ -155,7 +156,7 @@ def _fit(
     raw: Mapping[str, Mapping[str, RawTarget]],
     rows: Mapping[str, _Rows],
     problems: list[Problem],
-    known: Known | None,
+    known: TrainedSchema | None,
 ) -> tuple[tuple[Task, ...], dict[str, _Encoded]]:
     """Tasks fitted on training rows, but those that are known, and the targets of every split."""
     fitted: list[Task] = []

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from mtl_search.data.encoding import Encoded, encode
+from mtl_search.data.gather_rows import gather_rows
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import StudyError
-from mtl_search.picking import picked
 from mtl_search.recipe import content_key
 
 _FOLDER = "mtl_search_records"
@@ -114,7 +114,7 @@ class RecordFile:
 
     def pick(self, rows: np.ndarray) -> Encoded:
         """Rows by number, as `encode` gives them."""
-        return self.fields(picked(str(self.path), self.bytes_per_row, rows))
+        return self.fields(gather_rows(str(self.path), self.bytes_per_row, rows))
 
     def fields(self, records: np.ndarray) -> Encoded:
         """Records (n,), or their bytes (n, bytes_per_row), as `encode` gives them."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtl_search.data.gather_rows import gather_rows
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import RecordFile
-from mtl_search.picking import picked
 
 WINDOW_BYTES = 16 << 20
 """Records that are picked at a time."""
@@ -23,10 +23,10 @@ Windows = Callable[[str, int, np.ndarray, int], Iterator[np.ndarray]]
 """(file, bytes per record, row numbers (n,), rows of a window) -> the records in that order, bytes (window, size)."""
 
 
-def pick_here(path: str, size: int, rows: np.ndarray, window: int) -> Iterator[np.ndarray]:
+def read_rows_here(path: str, size: int, rows: np.ndarray, window: int) -> Iterator[np.ndarray]:
     """Windows picked by this process, when they are asked for."""
     for start in range(0, len(rows), window):
-        yield picked(path, size, rows[start : start + window])
+        yield gather_rows(path, size, rows[start : start + window])
 
 
 class StreamedFeatures:
@@ -47,7 +47,7 @@ class StreamedFeatures:
         file: RecordFile,
         preparation: Preparation,
         device: torch.device | str,
-        windows: Windows = pick_here,
+        windows: Windows = read_rows_here,
     ) -> None:
         self._file, self._preparation, self._device, self._windows = file, preparation, device, windows
 

@@ -15,16 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from mtl_search.config import DataConfig, TaskConfig
+from mtl_search.config.study_config import DataConfig, TaskConfig
 from mtl_search.data.encoding import EXACT, Encoded, encode_sparse, is_missing, text_of
-from mtl_search.data.known import Known
 from mtl_search.data.loading import gather
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import StreamedRows
-from mtl_search.data.sources import SPLITS
+from mtl_search.data.sources.base import SPLITS
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, first_rows
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
+from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import content_key
 
@@ -152,7 +152,7 @@ def load_data(
     tasks: Mapping[str, TaskConfig],
     seed: int,
     source_tasks: Mapping[str, TaskConfig] | None = None,
-    known: Known | None = None,
+    known: TrainedSchema | None = None,
 ) -> StudyData:
     """Reads, checks, cuts and encodes the data of a study.
 

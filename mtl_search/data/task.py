@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mtl_search.recipe import Component
-from mtl_search.task_kinds import TASK_KINDS, TaskKind
+from mtl_search.task_kinds import TASK_KINDS
+from mtl_search.task_kinds.base import TaskKind
 
 
 @dataclass(frozen=True)

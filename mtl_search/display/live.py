@@ -9,10 +9,12 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 
-from mtl_search.config import StudyConfig
-from mtl_search.display.board import Board
+from mtl_search.config.search_config import MEAN_IMPROVEMENT, WORST_TASK
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.display.live_table import LiveTable
 from mtl_search.display.progress import COUNTED, Progress
-from mtl_search.display.words import recipe_words
+from mtl_search.display.recipe_words import recipe_words
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import (
     BaselineRun,
     BaseRun,
@@ -27,10 +29,8 @@ from mtl_search.search.callbacks import (
     TrialRun,
 )
 from mtl_search.search.contenders import DEFAULT, Contender
-from mtl_search.search.grouping import AffinityMatrix, Groups
-from mtl_search.search.record import TrialRecord
-from mtl_search.search_config import MEAN_IMPROVEMENT, WORST_TASK
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.search.grouping import AffinityMatrix, TaskGroups
+from mtl_search.storage.reports import EpochReport, StageResult
 
 _MOST_TASKS = 6
 """Of a line."""
@@ -63,7 +63,7 @@ class Display(Callback):
         self._metrics, self._searched, self._log = metrics, searched, log
         search = config.search
         self._progress = Progress(None if joined else search.most_trials, budget=search.seconds)
-        self._board = Board(
+        self._board = LiveTable(
             config.name,
             "%" if search.kind in (MEAN_IMPROVEMENT, WORST_TASK) else "",
             self._progress,
@@ -94,7 +94,7 @@ class Display(Callback):
         finally:
             self._live = None
 
-    def say(self, text: str) -> None:
+    def notify(self, text: str) -> None:
         """Print a line that stays."""
         self._console.print(text, markup=False)
         self._write_log(text)
@@ -110,10 +110,10 @@ class Display(Callback):
         """Trials of earlier runs count."""
         for trial in trials:
             if trial.state in COUNTED:
-                self._progress.trial_ended(trial)
+                self._progress.on_trial_ended(trial)
         if self._progress.done:
             of = "" if self._progress.trials is None else f" of {self._progress.trials}"
-            self.say(f"{self._progress.done}{of} trials were done before")
+            self.notify(f"{self._progress.done}{of} trials were done before")
 
     def on_run(self, event: RunEvent) -> None:
         """Show that a run begins, how far it is, or what it came to."""
@@ -158,9 +158,9 @@ class Display(Callback):
 
     def on_note(self, text: str) -> None:
         """Print a line that stays."""
-        self.say(f"note: {text}")
+        self.notify(f"note: {text}")
 
-    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: TaskGroups) -> None:
         """Task affinity is known."""
         self._note(f"task affinity ({kind}) makes the groups {' | '.join('+'.join(group) for group in groups)}")
 
@@ -202,7 +202,7 @@ class Display(Callback):
         self._note(f"trial {number} again, seed {seed}: {told}; {self._board.repeats_count()}")
 
     def _end_trial(self, trial: TrialRecord) -> None:
-        self._progress.trial_ended(trial)
+        self._progress.on_trial_ended(trial)
         self._board.scores.pop(trial.number, None)
         shown = "" if trial.value is None else f"{trial.value:+.2f} {self._board.unit}"
         words = self._board.recipes.pop(trial.number, "")
@@ -221,7 +221,7 @@ class Display(Callback):
     def _note(self, line: str) -> None:
         """A plain line for the log, and for the user where there is no live table to show the same."""
         if self._live is None:
-            self.say(line.rstrip())
+            self.notify(line.rstrip())
         else:
             self._write_log(line.rstrip())
 

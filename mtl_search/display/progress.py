@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from mtl_search.display.words import duration
-from mtl_search.search.record import TrialRecord
-from mtl_search.training.reports import EpochReport
+from mtl_search.display.recipe_words import duration
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.storage.reports import EpochReport
 
 COUNTED = ("complete", "pruned", "failed")
 """States that use up the budget; an interrupted trial is tried again."""
@@ -75,7 +75,7 @@ class Progress:
             if other == job:
                 self._at[group] = (None, "")
 
-    def trial_ended(self, trial: TrialRecord) -> None:
+    def on_trial_ended(self, trial: TrialRecord) -> None:
         """A trial has ended, now or in an earlier run of the study."""
         self.running.pop(trial.number, None)
         self.ended(trial.number)
@@ -117,7 +117,7 @@ class Progress:
         """How many trials are done of how many, and how long the others take, e.g. ``3 of 8, about 20 s left``."""
         done = f"{self.done} done" if self.trials is None else f"{self.done} of {self.trials}"
         over = self.trials is not None and self.done >= self.trials
-        return done if over else listed(done, about_left(self.search_left()))
+        return done if over else listed_groups(done, about_left(self.search_left()))
 
     def search_left(self) -> float | None:
         """Seconds until the last trial ends; None where no trial has told how long one takes."""
@@ -134,7 +134,7 @@ def about_left(seconds: float | None) -> str:
     return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
 
 
-def listed(*parts: str) -> str:
+def listed_groups(*parts: str) -> str:
     """The parts that are not empty, with commas between them."""
     return ", ".join(part for part in parts if part)
 

@@ -6,7 +6,7 @@ checks the files, `register_champion` puts the same model into MLflow's registry
 
 from typing import TYPE_CHECKING
 
-from mtl_search.registry import import_on_use
+from mtl_search.variants.registry import import_on_use
 
 if TYPE_CHECKING:
     from mtl_search.export.bundle import FORMATS as FORMATS

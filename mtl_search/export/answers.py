@@ -6,7 +6,7 @@ import pandas as pd
 
 from mtl_search.data.encoding import encode_sparse
 from mtl_search.export.champion import Champion
-from mtl_search.export.failure import explaining
+from mtl_search.export.failure import explain_failure
 from mtl_search.export.pyfunc import labels_document
 from mtl_search.export.served import ServedModel
 
@@ -27,5 +27,5 @@ def answers(champion: Champion, rows: Any) -> pd.DataFrame:
     """
     served = ServedModel()
     served.hold(labels_document(champion), champion.deployed, encode_sparse)
-    with explaining("the model cannot take these rows"):
+    with explain_failure("the model cannot take these rows"):
         return served.predict(None, rows)

@@ -18,7 +18,7 @@ import yaml
 from mtl_search.export.card import model_card
 from mtl_search.export.champion import Champion, load_champion
 from mtl_search.export.failure import ExportError
-from mtl_search.export.parity import Answer, Differences, compare, from_encoded, tolerances
+from mtl_search.export.parity import Answer, Differences, compare, on_encoded, tolerances
 from mtl_search.export.programs import (
     ONNX_FILE,
     PT2_FILE,
@@ -30,9 +30,9 @@ from mtl_search.export.programs import (
     write_pt2,
 )
 from mtl_search.export.pyfunc import LABELS_FILE, MARK, labels_document, open_pyfunc, save_pyfunc
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE, save_model
-from mtl_search.training.files import write_json
+from mtl_search.storage.checkpoint import MODEL_FILE, save_model
+from mtl_search.storage.files import write_json
+from mtl_search.study_store.folder import StudyFolder
 
 FORMATS = ("pt2", "onnx")
 MLFLOW_FOLDER, SAMPLE_FILE, RECIPE_FILE, CARD_FILE = "mlflow_model", "sample_input.json", "recipe.yaml", "README.md"
@@ -150,12 +150,12 @@ def _write(champion: Champion, new: Path, formats: Sequence[str]) -> tuple[Diffe
     save_pyfunc(champion, new / PT2_FILE, new / MLFLOW_FOLDER)
     answers: dict[str, Answer] = {}
     if "pt2" in formats:
-        answers[PT2_FILE] = from_encoded(open_pt2(new / PT2_FILE), champion)
+        answers[PT2_FILE] = on_encoded(open_pt2(new / PT2_FILE), champion)
     else:
         (new / PT2_FILE).unlink()
     if "onnx" in formats:
         write_onnx(program, champion, new / ONNX_FILE)
-        answers[ONNX_FILE] = from_encoded(open_onnx(new / ONNX_FILE), champion)
+        answers[ONNX_FILE] = on_encoded(open_onnx(new / ONNX_FILE), champion)
     answers[MLFLOW_FOLDER] = open_pyfunc(new / MLFLOW_FOLDER, champion)
     differences, rows = compare(champion, answers)
     write_json(new / LABELS_FILE, labels_document(champion))

@@ -12,8 +12,8 @@ from mtl_search.data.task import Task
 from mtl_search.export.champion import Champion
 from mtl_search.export.extended import extended_limits, extended_section, many, shown, table
 from mtl_search.export.parity import Differences
-from mtl_search.search.evidence import RULE
-from mtl_search.search.statistics import Estimate
+from mtl_search.results.caveats import RULE
+from mtl_search.results.statistics import Estimate
 
 _CARD = """\
 # {name}: one model for {count}

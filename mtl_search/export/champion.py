@@ -17,17 +17,17 @@ from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
 from mtl_search.errors import DamagedError, StudyError
-from mtl_search.export.others import outcome_of_trial, preferred_outcome
+from mtl_search.export.other_models import outcome_of_trial, preferred_outcome
+from mtl_search.models.branching import Blueprint, TaskBranch
 from mtl_search.models.deployed import DeployedModel
-from mtl_search.models.growing import Blueprint, Growth
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe
-from mtl_search.search.folder import StudyFolder
-from mtl_search.storage import Place, place
-from mtl_search.training.checkpoint import MODEL_FILE, load_tensors
+from mtl_search.storage.checkpoint import MODEL_FILE, load_tensors
+from mtl_search.storage.paths import StoragePath, storage_path
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.transfer import AUXILIARIES
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 Columns = dict[str, list[Any]]
 """Raw rows as JSON takes them: input column to values."""
@@ -127,7 +127,7 @@ def champion_from_dict(plain: Mapping[str, Any], state: Mapping[str, Tensor]) ->
         recipe.sharing,
         tuple(Task.from_dict(task) for task in plain["tasks"]),
         tuple(plain["datasets"]),
-        tuple(Growth(**growth) for extension in extensions for growth in extension["growths"]),
+        tuple(TaskBranch(**growth) for extension in extensions for growth in extension["growths"]),
     )
     with torch.random.fork_rng(devices=[]):  # building draws parameters, and the caller's random state is its own
         model = blueprint.model()
@@ -173,11 +173,11 @@ def load_champion(folder: StudyFolder, prefer: Mapping[str, float] | None = None
     return _rebuilt(folder, outcome)
 
 
-def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Place | None = None) -> Champion:
+def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: StoragePath | None = None) -> Champion:
     """The model that an outcome tells of; its parameters from the file, or where the outcome says."""
     config = folder.read_config()
     data = folder.read_data()
-    file = file or _home(folder, place(outcome["folder"]), outcome["number"]) / MODEL_FILE
+    file = file or _home(folder, storage_path(outcome["folder"]), outcome["number"]) / MODEL_FILE
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     recipe = Recipe.from_dict(outcome["recipe"])
     if build(AUXILIARIES, recipe.auxiliary).trains:
@@ -192,7 +192,7 @@ def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: Place | None = 
         raise StudyError(f"{file} does not fit the study's backbone and recipe: {reason}") from error
 
 
-def _home(folder: StudyFolder, written: Place, number: int) -> Place:
+def _home(folder: StudyFolder, written: StoragePath, number: int) -> StoragePath:
     """Where the trained parameters lie; a storage that was moved still holds them under the trial's own name."""
     places = [written, folder.trials / written.name]
     home = next((place for place in places if (place / MODEL_FILE).exists()), None)

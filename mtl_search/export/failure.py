@@ -20,7 +20,7 @@ class ExportError(MtlSearchError):
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_libraries() -> Iterator[None]:
     """Keep the block's stdout, stderr and warnings from the user; they go to this module's logger."""
     heard = io.StringIO()
     exporter = logging.getLogger("torch.onnx")  # its handler holds the stderr of when torch was imported
@@ -37,14 +37,14 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def explaining(what: str) -> Iterator[None]:
+def explain_failure(what: str) -> Iterator[None]:
     """Turn whatever a library raises in the block into an `ExportError` that begins with ``what``; keeps it quiet.
 
     Raises:
         ExportError: The block failed.
     """
     try:
-        with quiet():
+        with silence_libraries():
             yield
     except MtlSearchError:
         raise

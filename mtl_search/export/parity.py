@@ -11,7 +11,7 @@ import numpy as np
 
 from mtl_search.export.batches import check_batches
 from mtl_search.export.champion import Champion, Columns
-from mtl_search.export.failure import ExportError, explaining
+from mtl_search.export.failure import ExportError, explain_failure
 from mtl_search.export.programs import Program
 
 TOLERANCE = 1e-4
@@ -26,7 +26,7 @@ def tolerances(champion: Champion) -> dict[str, float]:
     return {task.name: TOLERANCE * task.scale for task in champion.tasks}
 
 
-def from_encoded(program: Program, champion: Champion) -> Answer:
+def on_encoded(program: Program, champion: Champion) -> Answer:
     """A program on encoded rows as one on raw rows."""
     return lambda columns: program(champion.encode(columns))
 
@@ -47,7 +47,7 @@ def compare(champion: Champion, files: Mapping[str, Answer]) -> tuple[Difference
         wanted = champion.predict(columns)
         rows += len(next(iter(columns.values())))
         for name, answer in files.items():
-            with explaining(f"{name} cannot predict {len(next(iter(columns.values())))} rows"):
+            with explain_failure(f"{name} cannot predict {len(next(iter(columns.values())))} rows"):
                 got = answer(columns)
             for task, values in zip(wanted, got, strict=True):
                 worst[name][task] = max(worst[name][task], _difference(name, task, wanted[task], values))

@@ -17,7 +17,7 @@ from torch.export import Dim, ExportedProgram
 from mtl_search.data.encoding import Encoded
 from mtl_search.errors import MtlSearchError
 from mtl_search.export.champion import Champion
-from mtl_search.export.failure import explaining
+from mtl_search.export.failure import explain_failure
 
 PT2_FILE, ONNX_FILE = "model.pt2", "model.onnx"
 _INLINE_LIMIT = 2**30  # bytes; an ONNX file (protobuf) ends at 2 GiB, so larger weights lie beside it
@@ -44,7 +44,7 @@ def trace(champion: Champion) -> ExportedProgram:
     # Two rows at least: tracing takes a size of one for a constant.
     encoded = tuple(np.concatenate([part, part])[:8] for part in champion.encode(champion.sample))
     rows = Dim("rows", min=1)
-    with explaining("torch.export cannot take this model: its backbone must work for any number of rows"):
+    with explain_failure("torch.export cannot take this model: its backbone must work for any number of rows"):
         return torch.export.export(
             champion.deployed,
             tuple(torch.from_numpy(part) for part in encoded),
@@ -58,7 +58,7 @@ def write_pt2(program: ExportedProgram, path: Path) -> None:
     Raises:
         ExportError: It cannot be written.
     """
-    with explaining(f"cannot write {path.name}"):
+    with explain_failure(f"cannot write {path.name}"):
         torch.export.save(program, path)
 
 
@@ -85,7 +85,7 @@ def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None
     inputs = input_names(len(champion.encode(champion.sample)))
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())
     outputs = output_names([task.name for task in champion.tasks], inputs)
-    with explaining("the ONNX exporter cannot take this model"):
+    with explain_failure("the ONNX exporter cannot take this model"):
         exported = torch.onnx.export(program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs)
         assert exported is not None
         for node in exported.model.graph.all_nodes():  # the exporter's own names, such as `linear`, may be tasks' too
@@ -97,7 +97,7 @@ def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None
 
 def open_pt2(path: Path) -> Program:
     """Load ``model.pt2`` the way another program does; of this process's own making, since loading one runs code."""
-    with explaining(f"cannot load {path.name}"):
+    with explain_failure(f"cannot load {path.name}"):
         module = torch.export.load(path).module()
 
     def run(encoded: Encoded) -> tuple[np.ndarray, ...]:
@@ -113,7 +113,7 @@ def open_onnx(path: Path) -> Program:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: it writes to the process's stderr, past Python
-    with explaining(f"cannot load {path.name}"):
+    with explain_failure(f"cannot load {path.name}"):
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     # By name: an input of no columns is dropped from the graph.
     names = [entry.name for entry in session.get_inputs()]

@@ -17,11 +17,11 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema, TensorSpec
 
-from mtl_search.config import answer_problems, probabilities_of
+from mtl_search.config.study_config import answer_problems, probabilities_of
 from mtl_search.data import encoding
 from mtl_search.export.champion import Champion, Columns
-from mtl_search.export.failure import ExportError, explaining
-from mtl_search.training.files import write_json
+from mtl_search.export.failure import ExportError, explain_failure
+from mtl_search.storage.files import write_json
 
 LABELS_FILE = "labels.json"
 MARK = "mtl_search export"
@@ -124,7 +124,7 @@ def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | N
         workbench.mkdir()
         write_json(workbench / LABELS_FILE, labels_document(champion))
         artifacts = {"program": program, "labels": workbench / LABELS_FILE, "encoding": Path(encoding.__file__)}
-        with explaining("MLflow cannot save the model"):
+        with explain_failure("MLflow cannot save the model"):
             mlflow.pyfunc.save_model(
                 to,
                 python_model=str(_SCRIPT),
@@ -154,11 +154,11 @@ def _forget_this_machine(folder: Path) -> None:
 
 def open_pyfunc(folder: Path, champion: Champion) -> Callable[[Columns], tuple[np.ndarray, ...]]:
     """Load the folder the way a server does, and answer as the trained model does: one array per task."""
-    with explaining(f"MLflow cannot load {folder.name}"):
+    with explain_failure(f"MLflow cannot load {folder.name}"):
         model = mlflow.pyfunc.load_model(str(folder))
 
     def run(columns: Columns) -> tuple[np.ndarray, ...]:
-        with explaining(f"{folder.name} cannot predict"):
+        with explain_failure(f"{folder.name} cannot predict"):
             answer = model.predict(frame_of(columns))
         parts = []
         for task in champion.tasks:

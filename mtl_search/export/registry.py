@@ -22,13 +22,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from mtl_search.export.bundle import write_record
 from mtl_search.export.champion import Champion, load_champion
-from mtl_search.export.failure import explaining
+from mtl_search.export.failure import explain_failure
 from mtl_search.export.parity import compare
 from mtl_search.export.programs import PT2_FILE, trace, write_pt2
 from mtl_search.export.pyfunc import open_pyfunc, save_pyfunc
 from mtl_search.export.version import TAGS, description, figures, summary
 from mtl_search.passwords import without_passwords
-from mtl_search.search.folder import StudyFolder
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.tracking.destination import quick_http
 
 ALIAS = "champion"
@@ -91,7 +91,7 @@ def register_challenger(folder: StudyFolder, uri: str, run_id: str | None, name:
     """
     number = (folder.read_outcome() or {}).get("challenger")
     if number is None:
-        with quick_http(), explaining(f"cannot change the registered model in MLflow at {without_passwords(uri)}"):
+        with quick_http(), explain_failure(f"cannot change the registered model in MLflow at {without_passwords(uri)}"):
             client = MlflowClient(uri, uri)
             if CHALLENGER in client.get_registered_model(name).aliases:
                 client.delete_registered_model_alias(name, CHALLENGER)
@@ -103,7 +103,7 @@ def register_challenger(folder: StudyFolder, uri: str, run_id: str | None, name:
 def _put(champion: Champion, alias: str, uri: str, run_id: str | None, name: str, experiment: str) -> Registration:
     """Find the model's version or make it, and let the alias point at it."""
     tags = summary(champion) | {_JOB: Path(champion.outcome["folder"]).name}
-    with quick_http(), explaining(f"cannot register the model in MLflow at {without_passwords(uri)}"):
+    with quick_http(), explain_failure(f"cannot register the model in MLflow at {without_passwords(uri)}"):
         client = MlflowClient(uri, uri)
         _ensure_model(client, champion, name)
         version = None if run_id is None else _known(client, name, run_id, tags[_JOB])

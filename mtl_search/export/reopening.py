@@ -13,8 +13,8 @@ from mtl_search.export.champion import Champion, champion_from_dict
 from mtl_search.export.failure import ExportError
 from mtl_search.export.programs import ONNX_FILE, PT2_FILE
 from mtl_search.recipe import content_key
-from mtl_search.training.checkpoint import MODEL_FILE, load_model
-from mtl_search.training.files import read_json
+from mtl_search.storage.checkpoint import MODEL_FILE, load_model
+from mtl_search.storage.files import read_json
 
 
 def reopen(folder: Path) -> Champion:
@@ -33,10 +33,10 @@ def reopen(folder: Path) -> Champion:
         raise ExportError(
             f"{folder} lacks {lost[0]}, which older versions did not write: export the study again with this one"
         )
-    return rebuilt(folder)
+    return rebuild_champion(folder)
 
 
-def rebuilt(folder: Path) -> Champion:
+def rebuild_champion(folder: Path) -> Champion:
     """The model whose record `bundle.write_record` wrote into a folder.
 
     Raises:

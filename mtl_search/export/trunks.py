@@ -13,18 +13,18 @@ from torch import Tensor
 
 from mtl_search.export.bundle import is_export
 from mtl_search.export.champion import Champion, load_champion
-from mtl_search.export.failure import explaining
+from mtl_search.export.failure import explain_failure
 from mtl_search.export.registry import RECORD_FOLDER
-from mtl_search.export.reopening import rebuilt, reopen
+from mtl_search.export.reopening import rebuild_champion, reopen
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.passwords import without_passwords
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.own_modules import use_folders_of
-from mtl_search.storage import Place, place
+from mtl_search.storage.paths import StoragePath, storage_path
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.study_store.user_modules import use_folders_of
 from mtl_search.tracking.destination import quick_http
 
 
-def trunk(name: str, storage: Place, uri: str) -> dict[str, Tensor]:
+def trunk(name: str, storage: StoragePath, uri: str) -> dict[str, Tensor]:
     """The trunk of an earlier model.
 
     Args:
@@ -44,13 +44,13 @@ def trunk(name: str, storage: Place, uri: str) -> dict[str, Tensor]:
     return trunk_of(champion.model, champion.sources)
 
 
-def _champion(name: str, storage: Place, uri: str) -> Champion:
+def _champion(name: str, storage: StoragePath, uri: str) -> Champion:
     if name.startswith("models:/"):
-        with quick_http(), explaining(f"cannot get {name} from MLflow at {without_passwords(uri)}"):
+        with quick_http(), explain_failure(f"cannot get {name} from MLflow at {without_passwords(uri)}"):
             source = f"{_location(name, MlflowClient(uri, uri))}/{RECORD_FOLDER}"
             folder = mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=uri)
-        return rebuilt(Path(folder))
-    path = place(name)
+        return rebuild_champion(Path(folder))
+    path = storage_path(name)
     if isinstance(path, Path) and is_export(path):
         return reopen(path)
     study = StudyFolder.at(name, storage)

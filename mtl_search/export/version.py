@@ -8,7 +8,7 @@ from typing import Any
 
 from mtl_search.export.card import headline, is_untested
 from mtl_search.export.champion import Champion
-from mtl_search.search.statistics import Estimate
+from mtl_search.results.statistics import Estimate
 
 _OF_TASK = ("validation", "baseline", "gain", "test", "test_baseline", "test_gain")
 TAGS = frozenset(

@@ -6,7 +6,7 @@ study file, trains, judges the old tasks before and after, and writes a new expo
 
 from typing import TYPE_CHECKING
 
-from mtl_search.registry import Registry, import_on_use
+from mtl_search.variants.registry import Registry, import_on_use
 
 if TYPE_CHECKING:
     from mtl_search.extension.base import Extension as Extension

@@ -11,18 +11,18 @@ from typing import Any, ClassVar, final
 
 from mtl_search.data.study_data import StudyData
 from mtl_search.errors import NOTHING, ConfigError, Problem
-from mtl_search.models.growing import Blueprint, Growth, branches
+from mtl_search.models.branching import Blueprint, TaskBranch, can_branch
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import NonNegativeInt, Schedule
 from mtl_search.training.control import Control
-from mtl_search.training.world import World
 
 Controls = Callable[[str], Control]
 """Who listens to a training stage of a certain name."""
 
 
 @dataclass(frozen=True)
-class Ground:
+class ExtensionData:
     """What an extension trains on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Ground:
     new: tuple[str, ...]
     schedule: Schedule
     seed: int
-    world: World
+    world: DistributedContext
     folder: Path
     controls: Controls
 
@@ -63,7 +63,7 @@ class Extension(ABC):
         self.depth = depth
 
     @final
-    def growths(self, model: MultiTaskModel, new: Sequence[str], place: str) -> tuple[Growth, ...]:
+    def task_branches(self, model: MultiTaskModel, new: Sequence[str], place: str) -> tuple[TaskBranch, ...]:
         """Where each new task joins the model.
 
         Args:
@@ -80,14 +80,14 @@ class Extension(ABC):
         depth = blocks if self.depth is None else self.depth
         if depth > blocks:
             problems.append(Problem(f"{place}.depth", f"must be at most the model's {blocks} blocks", depth))
-        elif depth < blocks and not branches(model):
+        elif depth < blocks and not can_branch(model):
             rule = "must be left out: the sharing of this model wires its blocks so that no copy can branch off"
             problems.append(Problem(f"{place}.depth", rule, depth))
         named = self.like if isinstance(self.like, dict) else dict.fromkeys(new, self.like)
         problems += [
             Problem(f"{place}.like.{task}", "must be a new task", task, tuple(new)) for task in named if task not in new
         ]
-        one_way = branches(model) and model.plan.shared_depth == blocks
+        one_way = can_branch(model) and model.plan.shared_depth == blocks
         for task in new:
             chosen = named.get(task)
             if chosen is None and not one_way and len(old) > 1:
@@ -97,10 +97,12 @@ class Extension(ABC):
                 problems.append(Problem(f"{place}.like", "must name a task of the model", chosen, old))
         if problems:
             raise ConfigError(problems)
-        return tuple(Growth(task, named.get(task) or old[0], depth) for task in new)
+        return tuple(TaskBranch(task, named.get(task) or old[0], depth) for task in new)
 
     @abstractmethod
-    def train(self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, ground: Ground) -> dict[str, int]:
+    def train(
+        self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, extension_data: ExtensionData
+    ) -> dict[str, int]:
         """Train a model that has just grown, in place.
 
         Args:
@@ -108,7 +110,7 @@ class Extension(ABC):
                 heads drawn.
             old: The model before, on the same device.
             grown: What ``model`` is built from.
-            ground: Data and schedule.
+            extension_data: Data and schedule.
 
         Returns:
             By new task the epoch that the parameters are of.

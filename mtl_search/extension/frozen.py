@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mtl_search.extension.base import Extension, Ground
+from mtl_search.extension.base import Extension, ExtensionData
 from mtl_search.extension.own_parts import train_own_parts
-from mtl_search.models.growing import Blueprint
+from mtl_search.models.branching import Blueprint
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import NonNegativeInt
 
@@ -28,10 +28,12 @@ class Frozen(Extension):
     def __init__(self, like: str | dict[str, str] | None = None, depth: NonNegativeInt | None = None) -> None:
         super().__init__(like, depth)
 
-    def train(self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, ground: Ground) -> dict[str, int]:
+    def train(
+        self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, extension_data: ExtensionData
+    ) -> dict[str, int]:
         """Train each new task's own part."""
         return {
-            growth.task: train_own_parts(model, growth, ground, ground.schedule)
-            for growth in grown.growths
-            if growth.task in ground.new
+            growth.task: train_own_parts(model, growth, extension_data, extension_data.schedule)
+            for growth in grown.task_branches
+            if growth.task in extension_data.new
         }

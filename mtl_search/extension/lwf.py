@@ -7,20 +7,20 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor, nn
 
-from mtl_search.config import ActivationsConfig
-from mtl_search.extension.base import Extension, Ground
+from mtl_search.config.study_config import ActivationsConfig
+from mtl_search.extension.base import Extension, ExtensionData
 from mtl_search.extension.own_parts import train_own_parts
-from mtl_search.extension.soft_targets import HOME, remembered
-from mtl_search.models.growing import Blueprint
+from mtl_search.extension.soft_targets import HOME, soft_target_data
+from mtl_search.models.branching import Blueprint
 from mtl_search.models.multitask import MultiTaskModel, head_key
 from mtl_search.recipe import NonNegativeFloat, NonNegativeInt, PositiveFloat, seed_from
+from mtl_search.results.objective import Objective
 from mtl_search.training.activations import Activations
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import metric_for, task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.weighting.base import Weighting
-from mtl_search.weighting.presence import blanked
+from mtl_search.weighting.presence import zero_absent
 
 
 class Lwf(Extension):
@@ -30,8 +30,8 @@ class Lwf(Extension):
     outputs y of the model before and y' now, D is the cross-entropy of softmax(y' / T) to softmax(y / T) for a
     classification, that of sigmoid(y' / T) to sigmoid(y / T), label by label, for binary and multilabel tasks, and the
     squared error in units of the targets' spread for a regression. First the new tasks' own parts are trained alone.
-    The best epoch is that of the new tasks, on validation. What the old model's sharing adds to the update (a coupling
-    penalty, a discriminator) is left out.
+    The best epoch is that of the new tasks, on validation. What the old model's sharing adds to the update (a sharing
+    module penalty, a discriminator) is left out.
 
     Paper: Li and Hoiem, Learning without Forgetting, ECCV 2016, https://arxiv.org/abs/1606.09282
 
@@ -59,13 +59,15 @@ class Lwf(Extension):
         self.temperature = temperature
         self.warm_up = warm_up
 
-    def train(self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, ground: Ground) -> dict[str, int]:
+    def train(
+        self, model: MultiTaskModel, old: MultiTaskModel, grown: Blueprint, extension_data: ExtensionData
+    ) -> dict[str, int]:
         """Warm up, then train everything."""
-        world, new = ground.world, ground.new
-        for growth in grown.growths:
+        world, new = extension_data.world, extension_data.new
+        for growth in grown.task_branches:
             if self.warm_up and growth.task in new:
-                train_own_parts(model, growth, ground, replace(ground.schedule, epochs=self.warm_up))
-        tasks, splits = remembered(grown.tasks, old, ground, self.temperature)
+                train_own_parts(model, growth, extension_data, replace(extension_data.schedule, epochs=self.warm_up))
+        tasks, splits = soft_target_data(grown.tasks, old, extension_data, self.temperature)
         with torch.random.fork_rng(devices=[]):
             joint = grown.model(tasks).to(world.device)
         joint.load_state_dict(model.state_dict())
@@ -77,24 +79,24 @@ class Lwf(Extension):
         before = evaluate(joint, splits["validation"], metrics, world)
         goals = {
             name: replace(goal, baseline=before[name]["metric"])
-            for name, goal in task_goals(ground.data).items()
+            for name, goal in task_goals(extension_data.data).items()
             if name in new
         }
         weights = torch.tensor([1.0 if task.name in new else self.strength for task in tasks])
         loop = Loop(
             joint,
             splits,
-            ground.schedule,
+            extension_data.schedule,
             _Stated(weights),
             Objective(goals),
             metrics,
-            seed_from(ground.seed, "extend", HOME),
+            seed_from(extension_data.seed, "extend", HOME),
             world,
-            ground.folder / HOME,
+            extension_data.folder / HOME,
             {},
             Activations(ActivationsConfig(), world.device),
         )
-        progress = loop.run(ground.controls("all parameters (old tasks: agreement with the model before)"))
+        progress = loop.run(extension_data.controls("all parameters (old tasks: agreement with the model before)"))
         joint.load_state_dict(progress.best_state)
         for key, head in plain.items():
             joint.heads[key] = head
@@ -124,4 +126,4 @@ class _Stated(Weighting):
         self._stated = weights
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        return blanked(self._stated, present, losses)
+        return zero_absent(self._stated, present, losses)

@@ -9,31 +9,33 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from mtl_search.config import ActivationsConfig
+from mtl_search.config.study_config import ActivationsConfig
 from mtl_search.data.batching import DeviceSplit, Features
-from mtl_search.extension.base import Ground
+from mtl_search.extension.base import ExtensionData
 from mtl_search.models.backbones.base import Backbone
-from mtl_search.models.growing import Growth
+from mtl_search.models.branching import TaskBranch
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel, head_key
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component, Schedule, seed_from
+from mtl_search.results.objective import Objective
 from mtl_search.training.activations import Activations
 from mtl_search.training.evaluation import CHUNK
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import metric_for, task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 
-def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, schedule: Schedule) -> int:
+def train_own_parts(
+    model: MultiTaskModel, growth: TaskBranch, extension_data: ExtensionData, schedule: Schedule
+) -> int:
     """Train what one new task has alone, in place; nothing else of the model changes.
 
     Args:
         model: The grown model, on the ground's device.
         growth: The task, and where its own part begins.
-        ground: Its data.
+        extension_data: Its data.
         schedule: Epochs, optimiser and so on.
 
     Returns:
@@ -42,7 +44,7 @@ def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, sched
     Raises:
         TrialError: Training diverged.
     """
-    world, data = ground.world, ground.data
+    world, data = extension_data.world, extension_data.data
     task = next(task for task in data.tasks if task.name == growth.task)
     splits = {}
     for name in ("train", "validation"):
@@ -53,7 +55,7 @@ def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, sched
     shape = tuple(splits["train"].features[task.dataset][:1].shape[1:])
     blocks = max(1, model.plan.blocks - growth.depth)
     part = MultiTaskModel(upper, shape, [task], SharingPlan.separate([task.name], blocks), [task.dataset])
-    part.initialise(ground.seed)
+    part.initialise(extension_data.seed)
     loop = Loop(
         part.to(world.device),
         splits,
@@ -61,13 +63,13 @@ def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, sched
         build(WEIGHTINGS, Component(next(iter(WEIGHTINGS)))),
         Objective({task.name: task_goals(data)[task.name]}, task.name),
         {task.name: metric_for(task).to(world.device)},
-        seed_from(ground.seed, "extend", task.name),
+        seed_from(extension_data.seed, "extend", task.name),
         world,
-        ground.folder / task.name,
+        extension_data.folder / task.name,
         {},
         Activations(ActivationsConfig(), world.device),
     )
-    progress = loop.run(ground.controls(task.name))
+    progress = loop.run(extension_data.controls(task.name))
     part.load_state_dict(progress.best_state)
     for number in range(growth.depth, model.plan.blocks):
         trained = part.blocks[number - growth.depth]
@@ -77,7 +79,7 @@ def train_own_parts(model: MultiTaskModel, growth: Growth, ground: Ground, sched
     return progress.best_epoch
 
 
-def _block(model: MultiTaskModel, growth: Growth, number: int) -> nn.Module:
+def _block(model: MultiTaskModel, growth: TaskBranch, number: int) -> nn.Module:
     """The copy of a block that the task's rows pass through."""
     copies = model.blocks[number]
     assert isinstance(copies, nn.ModuleList)
@@ -85,7 +87,7 @@ def _block(model: MultiTaskModel, growth: Growth, number: int) -> nn.Module:
 
 
 @torch.no_grad()
-def _below(model: MultiTaskModel, growth: Growth, features: Features) -> Features:
+def _below(model: MultiTaskModel, growth: TaskBranch, features: Features) -> Features:
     """What the task's own part takes, for all rows: (n, ...) on the device they are on."""
     if not growth.depth:
         return features

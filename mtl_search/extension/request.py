@@ -9,21 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_search.binding import bind_component
-from mtl_search.config import StudyConfig, answer_problems
+from mtl_search.config.fields import parse_component
+from mtl_search.config.study_config import StudyConfig, answer_problems
+from mtl_search.config.task_locations import TaskLocations
+from mtl_search.config.yaml_reading import DEFAULTS, parse_config, read_yaml, with_text_keys
 from mtl_search.data.sources import SOURCES
+from mtl_search.data.task_forms import read_tasks
 from mtl_search.errors import NOTHING, ConfigError, Problem
-from mtl_search.extension import EXTENSIONS, Extension
-from mtl_search.families import TRAINING_FAMILIES
-from mtl_search.fields import parse_component
-from mtl_search.models.growing import Growth
+from mtl_search.extension import EXTENSIONS
+from mtl_search.extension.base import Extension
+from mtl_search.models.branching import TaskBranch
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.reading import DEFAULTS, parse_config, read_yaml, with_text_keys
 from mtl_search.recipe import Component, Schedule
-from mtl_search.space import SearchSpace
-from mtl_search.task_forms import read_tasks
-from mtl_search.task_places import TaskPlaces
-from mtl_search.variants import build
+from mtl_search.space.binding import bind_component
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.training.families import TRAINING_FAMILIES
+from mtl_search.variants.building import build
 
 _SECTIONS = ("data", "tasks", DEFAULTS, "seed", "extend")
 _EXTEND = ("method", "schedule")
@@ -45,7 +46,7 @@ class Request:
         method: The method itself.
         schedule: How long and how to train.
         new: Names of the new tasks, in the file's order.
-        growths: Where each joins the model.
+        task_branches: Where each joins the model.
         places: Where the file has the keys of tasks that it does not write out.
     """
 
@@ -54,8 +55,8 @@ class Request:
     method: Extension
     schedule: Schedule
     new: tuple[str, ...]
-    growths: tuple[Growth, ...]
-    places: TaskPlaces
+    task_branches: tuple[TaskBranch, ...]
+    places: TaskLocations
 
 
 def read_request(path: Path, model: MultiTaskModel) -> Request:
@@ -95,10 +96,10 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
     ]
     component, method = _method(section.get("method", next(iter(EXTENSIONS))), problems)
     schedule = _schedule(section.get("schedule", {}), method, problems)
-    growths: tuple[Growth, ...] = ()
+    task_branches: tuple[TaskBranch, ...] = ()
     if method is not None and new:
         try:
-            growths = method.growths(model, new, f"{_METHOD}.{component.name}")
+            task_branches = method.task_branches(model, new, f"{_METHOD}.{component.name}")
         except ConfigError as error:
             problems += error.problems
     if config is not None and config.data.stream:
@@ -108,7 +109,9 @@ def read_request(path: Path, model: MultiTaskModel) -> Request:
     if problems or config is None or method is None or schedule is None:
         raise ConfigError(read.places.translate(problems))
     data = config.data.model_copy(update=sources)
-    return Request(config.model_copy(update={"data": data}), component, method, schedule, new, growths, read.places)
+    return Request(
+        config.model_copy(update={"data": data}), component, method, schedule, new, task_branches, read.places
+    )
 
 
 def _bound_sources(data: Any, problems: list[Problem]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
-from mtl_search.extension.base import Ground
+from mtl_search.extension.base import ExtensionData
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component
@@ -25,15 +25,15 @@ HOME = "all"
 """Name of the one data set."""
 
 
-def remembered(
-    tasks: Sequence[Task], old: MultiTaskModel, ground: Ground, temperature: float
+def soft_target_data(
+    tasks: Sequence[Task], old: MultiTaskModel, extension_data: ExtensionData, temperature: float
 ) -> tuple[list[Task], dict[str, DeviceSplit]]:
     """Tasks and splits to train on.
 
     Args:
         tasks: Those of the grown model.
         old: The model before, on the ground's device.
-        ground: The new tasks' data.
+        extension_data: The new tasks' data.
         temperature: By which old logits are divided.
 
     Returns:
@@ -41,10 +41,10 @@ def remembered(
     """
     known = {task.name for task in old.tasks}
     homed = [_homed(task) if task.name in known else replace(task, dataset=HOME) for task in tasks]
-    device, preparation = ground.world.device, ground.data.preparation
+    device, preparation = extension_data.world.device, extension_data.data.preparation
     splits = {}
     for name in ("train", "validation"):
-        joined = joined_rows(ground, name)
+        joined = concatenate_data(extension_data, name)
         bare = DeviceSplit({HOME: joined}, preparation, [], device)
         outputs = raw_outputs(old, bare.features[HOME])
         for task in old.tasks:
@@ -57,15 +57,15 @@ def remembered(
     return homed, splits
 
 
-def joined_rows(ground: Ground, name: str) -> Split:
+def concatenate_data(extension_data: ExtensionData, name: str) -> Split:
     """The rows of every data set that a new task has, one after the other; new tasks' labels where there are any."""
-    tasks = [task for task in ground.data.tasks if task.name in ground.new]
+    tasks = [task for task in extension_data.data.tasks if task.name in extension_data.new]
     names = list(dict.fromkeys(task.dataset for task in tasks))
-    parts = [ground.data.splits[name][dataset] for dataset in names]
+    parts = [extension_data.data.splits[name][dataset] for dataset in names]
     targets: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}
     for task in tasks:
-        own = ground.data.splits[name][task.dataset]
+        own = extension_data.data.splits[name][task.dataset]
         for kept, source in ((targets, own.targets), (masks, own.masks)):
             blank = np.zeros_like(source[task.name][:1])
             kept[task.name] = np.concatenate(

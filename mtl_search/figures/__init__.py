@@ -6,6 +6,7 @@ The HTML report shows them, the tracking logs them. One file and one line each.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.affinity import affinity
 from mtl_search.figures.base import Figure
 from mtl_search.figures.cost import cost
@@ -19,10 +20,9 @@ from mtl_search.figures.partial_dependence import partial_dependence
 from mtl_search.figures.path import path
 from mtl_search.figures.rendering import to_html, to_png, to_svg
 from mtl_search.figures.weights import weights
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.overview import Overview
+from mtl_search.study_store.folder import StudyFolder
 
-__all__ = ["FIGURES", "Figure", "drawn", "figures_of", "to_html", "to_png", "to_svg", "write_figures"]
+__all__ = ["FIGURES", "Figure", "draw_figures", "figures_of", "to_html", "to_png", "to_svg", "write_figures"]
 
 FIGURES: Mapping[str, Callable[[Overview], Figure]] = {
     "gains": gains,
@@ -49,10 +49,10 @@ def figures_of(folder: StudyFolder) -> dict[str, Figure]:
     Raises:
         StudyError: There is no such study.
     """
-    return drawn(Overview(folder))
+    return draw_figures(Overview(folder))
 
 
-def drawn(overview: Overview) -> dict[str, Figure]:
+def draw_figures(overview: Overview) -> dict[str, Figure]:
     """Every figure of a study that has been read, see ``figures_of``."""
     return {name: draw(overview) for name, draw in FIGURES.items()}
 

@@ -1,7 +1,7 @@
 """Affinity: how well each two tasks go together, and the groups that this makes."""
 
+from mtl_search.analysis.overview import Affinity, Overview
 from mtl_search.figures.base import DIVERGING, Figure, Spec, layer, number, tooltip, view, word
-from mtl_search.search.overview import Affinity, Overview
 
 _MOST_NUMBERS = 12
 """With more tasks, numbers in the cells are too small to read."""

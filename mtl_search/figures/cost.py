@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mtl_search.analysis.overview import Overview, running_minimum
 from mtl_search.figures.base import (
     BLUE,
     GREEN,
@@ -16,7 +17,6 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.overview import Overview, lowest
 
 _KINDS = ("trial", "winner", "challenger")
 _COLOURS = (BLUE, ORANGE, GREEN)
@@ -52,7 +52,7 @@ def cost(overview: Overview) -> Figure:
     ]
     if not rows:
         return Figure(title, sentence, reason="no trial has run to its end")
-    low = lowest([row["value"] for row in rows])
+    low = running_minimum([row["value"] for row in rows])
     for row in rows:
         row["value"] = max(row["value"], low)
     rows.sort(key=lambda row: _KINDS.index(row["kind"]))

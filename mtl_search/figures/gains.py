@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import (
     BLUE,
     GREY,
@@ -16,8 +17,7 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.outcome import TaskOutcome
-from mtl_search.search.overview import Overview
+from mtl_search.results.outcome import TaskOutcome
 
 _VERDICTS = ("not worse", "worse")
 

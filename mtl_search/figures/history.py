@@ -1,7 +1,7 @@
 """History: the improvement of every trial, and the best so far."""
 
+from mtl_search.analysis.overview import Overview, running_minimum
 from mtl_search.figures.base import BLUE, ORANGE, Figure, coloured, label, layer, line_at, number, tooltip, view, word
-from mtl_search.search.overview import Overview, lowest
 
 _STATES = ("complete", "stopped early")
 
@@ -18,7 +18,7 @@ def history(overview: Overview) -> Figure:
     if not values:
         return Figure(title, sentence, reason="no trial has come to anything yet")
     complete = {record.number for record in overview.records if record.state == "complete"}
-    low = lowest(list(values.values()))
+    low = running_minimum(list(values.values()))
     rows = [
         {
             "trial": trial,

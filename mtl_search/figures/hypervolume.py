@@ -1,7 +1,7 @@
 """Hypervolume: how much of the trade-off between the tasks the trials had covered, trial by trial."""
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import BLUE, Figure, layer, number, tooltip, view
-from mtl_search.search.overview import Overview
 
 
 def hypervolume(overview: Overview) -> Figure:

@@ -1,7 +1,7 @@
 """Importance: which searched parameters set the best trials apart, for the objective and for each task."""
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import BLUE, MANY, Figure, layer, number, rows_high, tooltip, view, word
-from mtl_search.search.overview import Overview
 
 _MOST_TASKS = 16
 _MOST_PARAMETERS = 20

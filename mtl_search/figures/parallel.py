@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
+from mtl_search.analysis.overview import Overview, SearchedParameter
 from mtl_search.figures.base import RAMP, Figure, label, layer, number, tooltip, view, word
-from mtl_search.search.overview import Overview, Searched
 
 _MOST = 40
 
@@ -71,7 +71,7 @@ def parallel(overview: Overview) -> Figure:
     return Figure(title, sentence, view([lines, low, high], {"step": 34}))
 
 
-def _place(searched: Searched, value: Any) -> float | None:
+def _place(searched: SearchedParameter, value: Any) -> float | None:
     """Where on its row, in [0, 1]."""
     if value is None and None not in searched.choices:
         return None
@@ -88,6 +88,6 @@ def _said(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _ends(searched: Searched) -> dict[str, str]:
+def _ends(searched: SearchedParameter) -> dict[str, str]:
     ends = (searched.choices[0], searched.choices[-1]) if searched.choices else (searched.low, searched.high)
     return {"parameter": searched.name, "low": f"{_said(ends[0]):.18}", "high": f"{_said(ends[1]):.18}"}

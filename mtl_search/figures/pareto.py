@@ -3,6 +3,8 @@
 from itertools import combinations
 from typing import Any
 
+from mtl_search.analysis.overview import Overview, running_minimum
+from mtl_search.analysis.pareto import Point
 from mtl_search.figures.base import (
     BLUE,
     GREY,
@@ -19,8 +21,6 @@ from mtl_search.figures.base import (
     view,
     word,
 )
-from mtl_search.search.overview import Overview, lowest
-from mtl_search.search.pareto import Point
 
 _PLANES = 4
 """Up to so many tasks every pair has a plane of its own."""
@@ -78,7 +78,7 @@ def _plane(overview: Overview, a: str | None, b: str | None) -> Spec:
     """Gains of two tasks; of no named ones their mean and the worst."""
     points = overview.points
     values = [(_mean(p), min(p.gains.values())) if a is None or b is None else (p.gains[a], p.gains[b]) for p in points]
-    low = [lowest(side) for side in zip(*values, strict=True)]
+    low = [running_minimum(side) for side in zip(*values, strict=True)]
     names = (a or "mean over the tasks", b or "worst task")
     rows: list[dict[str, Any]] = [
         {

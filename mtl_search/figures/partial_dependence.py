@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from mtl_search.analysis.importance import LEAST, Dependence
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import BLUE, ORANGE, Figure, Spec, label, layer, number, tooltip, view, word
-from mtl_search.search.importance import LEAST, Dependence
-from mtl_search.search.overview import Overview
 
 
 def partial_dependence(overview: Overview) -> Figure:

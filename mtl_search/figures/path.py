@@ -3,8 +3,8 @@
 from statistics import median
 from typing import Any
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import BLUE, GREY, MANY, Figure, coloured, label, layer, line_at, number, tooltip, view
-from mtl_search.search.overview import Overview
 
 _STEPS = {"base": "base", "single": "alone", "fused": "fused", "joint": "joint"}
 _TICKS = [-1000, -300, -100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300, 1000]

@@ -1,7 +1,7 @@
 """Weights: how much each task's loss counted in the winner's joint training, epoch by epoch."""
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.figures.base import MANY, RAMP, Figure, coloured, label, layer, number, rows_high, tooltip, view, word
-from mtl_search.search.overview import Overview
 
 
 def weights(overview: Overview) -> Figure:

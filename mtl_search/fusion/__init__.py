@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mtl_search.registry import Registry, import_on_use
+from mtl_search.variants.registry import Registry, import_on_use
 
 if TYPE_CHECKING:
     from mtl_search.fusion.apply import fuse as fuse

@@ -26,13 +26,14 @@ def fuse(
     """Fuse single-task models into the start of a multi-task model.
 
     A copy of a block that starts from several tasks becomes the fusion of theirs; one of a single task stays as
-    fine-tuning left it, and so does a head unless the model's coupling changes its form. With a fusion ``from_base``
-    blocks are those of the base, and everything else stays as it is in ``model``.
+    fine-tuning left it, and so does a head unless the model's sharing module changes its form. With a fusion
+    ``from_base`` blocks are those of the base, and everything else stays as it is in ``model``.
 
     Args:
         singles: State of each task's single-task ``MultiTaskModel``; a tensor is read when its turn comes.
         base: State of the backbone that all of them started from, keys ``{l}.<name>``.
-        model: The model to start: its plan and coupling count, and what its coupling and its alignment drew.
+        model: The model to start: its plan and sharing module count, and what its sharing module and its alignment
+            drew.
         fusion: How parameters are fused.
         seed: The study's, for a fusion that draws at random.
         facts: What a ``MeasuringFusion`` measured of each single-task model that is fused with others.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 State = Mapping[str, Tensor]
 
@@ -136,7 +136,7 @@ class Fusion(ABC):
         """
 
 
-def summed(values: Sequence[Tensor]) -> Tensor:
+def add_tensors(values: Sequence[Tensor]) -> Tensor:
     """Sum of tensors of one shape, without a stack of them in memory."""
     total = values[0].clone()
     for value in values[1:]:
@@ -144,9 +144,9 @@ def summed(values: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def mean(values: Sequence[Tensor]) -> Tensor:
+def mean_tensors(values: Sequence[Tensor]) -> Tensor:
     """Plain average of tensors of one shape."""
-    return summed(values) / len(values)
+    return add_tensors(values) / len(values)
 
 
 def weighted_sum(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

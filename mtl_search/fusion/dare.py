@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, summed
+from mtl_search.fusion.base import Fusion, Site, add_tensors
 from mtl_search.fusion.task_arithmetic import TaskArithmetic
 from mtl_search.recipe import PositiveFloat, ProperFraction, seed_from
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 
 class Dare(Fusion):
@@ -34,7 +34,7 @@ class Dare(Fusion):
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         kept = [(value - base) * self._mask(value, task, at) for value, task in zip(values, tasks, strict=True)]
-        return base + self.scale / (1 - self.drop) * summed(kept)
+        return base + self.scale / (1 - self.drop) * add_tensors(kept)
 
     def _mask(self, like: Tensor, task: str, at: Site) -> Tensor:
         # Drawn on the CPU whatever the device, so that all of them drop the same entries.

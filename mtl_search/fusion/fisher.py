@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, summed, weighted_sum
+from mtl_search.fusion.base import Fusion, Site, add_tensors, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
-from mtl_search.fusion.measuring import MeasuringFusion, facts_of
+from mtl_search.fusion.measuring import MeasuringFusion, measured_facts
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import PerTask, PositiveInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 
 class Fisher(MeasuringFusion):
@@ -67,10 +67,10 @@ class Fisher(MeasuringFusion):
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
         shares = self.coefficients.of(tasks)
         plain = weighted_sum(values, shares)
-        facts = facts_of(at)
+        facts = measured_facts(at)
         if not all(at.tensor in state for state in facts):
             return plain
         weights = [share * state[at.tensor].to(base) for share, state in zip(shares, facts, strict=True)]
-        whole = summed(weights)
-        total = summed([weight * value for weight, value in zip(weights, values, strict=True)])
+        whole = add_tensors(weights)
+        total = add_tensors([weight * value for weight, value in zip(weights, values, strict=True)])
         return torch.where(whole > 0, total / whole, plain)

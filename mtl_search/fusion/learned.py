@@ -14,8 +14,8 @@ class Learned(LearningFusion):
 
     The rows are training rows, which the single-task models have seen: validation and test rows stay unseen. The paper
     learns from the entropy of predictions on unlabelled test rows, the signal ``entropy`` here; ``labels`` is the mean
-    of the task losses. They start as the plain average. Batch norm runs on batch statistics meanwhile; what a coupling
-    took from the fused blocks stays as at the start.
+    of the task losses. They start as the plain average. Batch norm runs on batch statistics meanwhile; what a sharing
+    module took from the fused blocks stays as at the start.
 
     Cost: ``steps`` updates of the joint stage's batch size, each with all task vectors in memory and one sum over them.
 

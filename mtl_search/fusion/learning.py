@@ -1,6 +1,6 @@
 """LearningFusion: fusions whose coefficients are trained by gradient on training rows before joint training starts.
 
-``training.fusing`` gives the rows, and fuses by what was learned: by then a ``Folded`` fusion, plain numbers.
+``training.fusing`` gives the rows, and fuses by what was learned: by then a ``FoldedFusion`` fusion, plain numbers.
 """
 
 from abc import abstractmethod
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.fusion.base import Fusion, Site, mean, weighted_sum
-from mtl_search.fusion.merged import Merged, Share
+from mtl_search.fusion.base import Fusion, Site, mean_tensors, weighted_sum
+from mtl_search.fusion.merged import MergedModel, Share
 from mtl_search.task_kinds import TASK_KINDS
 
 
 @dataclass(frozen=True)
-class Rows:
+class FusionBatch:
     """A batch of training rows.
 
     Attributes:
@@ -65,7 +65,7 @@ class LearningFusion(Fusion):
             raise ConfigError([Problem(f"{self._place}.signal", rule, self.signal)])
 
     @final
-    def learn(self, merged: Merged, epoch: Callable[[int], Iterator[Rows]], seed: int) -> Tensor:
+    def learn(self, merged: MergedModel, epoch: Callable[[int], Iterator[FusionBatch]], seed: int) -> Tensor:
         """Train the coefficients.
 
         Args:
@@ -90,7 +90,7 @@ class LearningFusion(Fusion):
                 parameter.grad = grad
             optimizer.step()
         with torch.no_grad():
-            return mean([gate(features_of(rows)) for rows in epoch(0)])
+            return mean_tensors([gate(features_of(rows)) for rows in epoch(0)])
 
     @abstractmethod
     def _gate(self, start: Tensor, features: int, generator: torch.Generator) -> nn.Module:
@@ -102,14 +102,14 @@ class LearningFusion(Fusion):
             generator: On the CPU.
         """
 
-    def _entropies(self, merged: Merged, outputs: Mapping[str, Tensor]) -> Tensor:
+    def _entropies(self, merged: MergedModel, outputs: Mapping[str, Tensor]) -> Tensor:
         return torch.stack([task.behaviour.mean_entropy(outputs[task.name]) for task in merged.tasks])
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        return mean(values)
+        return mean_tensors(values)
 
 
-class Folded(Fusion):
+class FoldedFusion(Fusion):
     """Fusion base + sum of a_t * (theta_t - base) by given numbers.
 
     Args:
@@ -124,6 +124,6 @@ class Folded(Fusion):
         return base + weighted_sum(changes, self.coefficients[at.block, tuple(tasks)])
 
 
-def features_of(rows: Rows) -> Tensor:
+def features_of(rows: FusionBatch) -> Tensor:
     """Mean prepared features of a batch, (features,)."""
     return rows.x.mean(0).flatten()

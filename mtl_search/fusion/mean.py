@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, mean
+from mtl_search.fusion.base import Fusion, Site, mean_tensors
 
 
 class Mean(Fusion):
@@ -14,4 +14,4 @@ class Mean(Fusion):
     """
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        return mean(values)
+        return mean_tensors(values)

@@ -43,7 +43,7 @@ class MeasuringFusion(Fusion):
         """
 
 
-def facts_of(at: Site) -> Sequence[State]:
+def measured_facts(at: Site) -> Sequence[State]:
     """What was measured of every task's model in a block, by tensor."""
     if not at.facts:
         raise ValueError("this fusion needs facts of every single-task model")

@@ -14,11 +14,11 @@ Share = tuple[int, Group]
 """A block and the tasks, sorted by name, whose models a copy of it starts from."""
 
 
-class Merged:
+class MergedModel:
     """A multi-task model whose shared copies are base + sum of a_t * (theta_t - base).
 
     There is a coefficient a_t for each task of each block's different starts: copies that start from the same tasks are
-    alike. Copies that start from one task, heads, coupling and buffers stay as they are in the model.
+    alike. Copies that start from one task, heads, sharing module and buffers stay as they are in the model.
 
     Args:
         model: At some fused start; it is run, and its own parameters stay as they are.

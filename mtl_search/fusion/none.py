@@ -8,7 +8,7 @@ from mtl_search.fusion.base import Fusion, Site
 
 
 class NoFusion(Fusion):
-    """No fusion: joint training starts from the base, with heads and coupling as freshly initialised.
+    """No fusion: joint training starts from the base, with heads and sharing module as freshly initialised.
 
     The single-task models are baselines only. Joint training then has all of the way to go: give it more epochs than a
     fused start needs before comparing the two.

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl_search.fusion.base import Site, State, mean
-from mtl_search.fusion.measuring import MeasuringFusion, facts_of
+from mtl_search.fusion.base import Site, State, mean_tensors
+from mtl_search.fusion.measuring import MeasuringFusion, measured_facts
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Fraction, PositiveInt
 
@@ -62,9 +62,9 @@ class RegMean(MeasuringFusion):
         return {f"{name}{form}": fact for name, (_, gauge) in gauges.items() for form, fact in gauge.facts().items()}
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        facts = facts_of(at)
+        facts = measured_facts(at)
         if not all(f"{at.tensor}{_GRAM}" in known or f"{at.tensor}{_INPUTS}" in known for known in facts):
-            return mean(values)
+            return mean_tensors(values)
         weights = [value.flatten(1).T for value in values]
         total, right = base.new_zeros(()), base.new_zeros(())
         for known, weight in zip(facts, weights, strict=True):
@@ -73,9 +73,9 @@ class RegMean(MeasuringFusion):
             total, right = total + gram, right + gram @ weight
         ridge = _RIDGE * total.diagonal().mean()
         if not ridge:
-            return mean(values)
+            return mean_tensors(values)
         total.diagonal().add_(ridge)
-        solved = torch.cholesky_solve(right + ridge * mean(weights), torch.linalg.cholesky(total))
+        solved = torch.cholesky_solve(right + ridge * mean_tensors(weights), torch.linalg.cholesky(total))
         return solved.T.reshape(base.shape)
 
 

@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, mean
+from mtl_search.fusion.base import Fusion, Site, mean_tensors
 from mtl_search.fusion.weighted import Weighted
 from mtl_search.recipe import PositiveFloat
 
@@ -35,4 +35,4 @@ class Scored(Fusion):
         return Weighted({task: max(gain, _LEAST) ** self.power for task, gain in gains.items()})
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        return mean(values)  # nothing is known of the models
+        return mean_tensors(values)  # nothing is known of the models

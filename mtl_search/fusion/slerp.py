@@ -9,7 +9,7 @@ from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion.base import Fusion, Site, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
 from mtl_search.recipe import PerTask
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 _STRAIGHT = 1e-6
 """Smallest sine of the angle between two tensors at which their circle is told from a line."""

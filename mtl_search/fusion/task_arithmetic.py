@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, summed
+from mtl_search.fusion.base import Fusion, Site, add_tensors
 from mtl_search.fusion.mean import Mean
 from mtl_search.recipe import PositiveFloat
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 
 class TaskArithmetic(Fusion):
@@ -29,4 +29,4 @@ class TaskArithmetic(Fusion):
         return (Mean, {}) if all(self.scale == 1 / len(tasks) for tasks in groups) else None
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        return base + self.scale * summed([value - base for value in values])
+        return base + self.scale * add_tensors([value - base for value in values])

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt, Le
 from torch import Tensor
 
-from mtl_search.fusion.base import Fusion, Site, summed
+from mtl_search.fusion.base import Fusion, Site, add_tensors
 from mtl_search.recipe import PositiveFloat
 
 
@@ -31,14 +31,14 @@ class Ties(Fusion):
         self.scale = scale
 
     def _fuse(self, values: list[Tensor], tasks: Sequence[str], base: Tensor, at: Site) -> Tensor:
-        vectors = [trimmed(value - base, self.keep) for value in values]
-        sign = summed(vectors).sign()
+        vectors = [trim_changes(value - base, self.keep) for value in values]
+        sign = add_tensors(vectors).sign()
         agreeing = [torch.where(vector.sign() == sign, vector, 0.0) for vector in vectors]
-        count = summed([(vector != 0).to(base.dtype) for vector in agreeing])
-        return base + self.scale * summed(agreeing) / count.clamp(min=1)
+        count = add_tensors([(vector != 0).to(base.dtype) for vector in agreeing])
+        return base + self.scale * add_tensors(agreeing) / count.clamp(min=1)
 
 
-def trimmed(vector: Tensor, keep: float) -> Tensor:
+def trim_changes(vector: Tensor, keep: float) -> Tensor:
     """A task vector with all but its largest entries by size set to 0.
 
     Args:

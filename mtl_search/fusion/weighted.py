@@ -8,7 +8,7 @@ from mtl_search.fusion.base import Fusion, Site, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
 from mtl_search.fusion.mean import Mean
 from mtl_search.recipe import PerTask
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 
 class Weighted(Fusion):

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mtl_search.registry import import_on_use
+from mtl_search.variants.registry import import_on_use
 
 if TYPE_CHECKING:
     from mtl_search.models.backbones import BACKBONES as BACKBONES
     from mtl_search.models.backbones import Backbone as Backbone
     from mtl_search.models.deployed import DeployedModel as DeployedModel
-    from mtl_search.models.heads import Head as Head
+    from mtl_search.models.multitask import Head as Head
     from mtl_search.models.multitask import MultiTaskModel as MultiTaskModel
     from mtl_search.models.multitask import head_key as head_key
     from mtl_search.models.sharing import SHARINGS as SHARINGS

@@ -1,4 +1,4 @@
-"""MultiTaskModel: blocks copied as a sharing plan says, a coupling that wires the copies, one head per task.
+"""MultiTaskModel: blocks copied as a sharing plan says, a sharing module that wires the copies, one head per task.
 
 Single-task models are the case of one task. ``fusion.apply`` gives the parameters it starts from, ``training`` trains
 it, ``models.deployed`` wraps it for use.
@@ -13,14 +13,51 @@ from torch import Tensor, nn
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.aligner import Align, Meeting, meetings_of
+from mtl_search.models.alignment_point import Align, AlignmentPoint, alignment_points
 from mtl_search.models.backbones.base import Backbone, output_shapes
-from mtl_search.models.heads import Head, seed_of_head
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.modes import evaluating
-from mtl_search.models.passing import Passing
-from mtl_search.models.sharing.coupling import Couple, Layout
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.models.sharing.routing import Routing
+from mtl_search.models.sharing.sharing_module import ModelLayout, SharingFactory
+from mtl_search.models.sharing.tree_sharing import TreeSharing
+from mtl_search.recipe import seed_from
+
+
+class Head(nn.Module):
+    """One linear layer from the representation (n, features) to the raw outputs of a task.
+
+    A batch of no rows passes.
+
+    Args:
+        features: Width of the representation.
+        task: The task; its kind decides the shape of the outputs, () or (L,).
+    """
+
+    def __init__(self, features: int, task: Task) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, task.outputs)
+        self.single = not task.behaviour.output_shape(task)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Raw outputs for features (n, features)."""
+        raw: Tensor = self.linear(features)
+        return raw.squeeze(1) if self.single else raw
+
+    def initialise(self, seed: int) -> None:
+        """Draw new parameters that depend on the seed alone; the global random state stays as it was."""
+        generator = torch.Generator().manual_seed(seed)
+        bound = self.linear.in_features**-0.5
+        with torch.no_grad():
+            for parameter in self.linear.parameters():  # the distribution of torch's own nn.Linear
+                # Drawn on the CPU whatever the device, so that a head starts alike on all of them.
+                drawn = torch.empty(parameter.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+                parameter.copy_(drawn)
+
+
+def seed_of_head(seed: int, task: str) -> int:
+    """Seed of a task's head: the same alone and beside any other tasks."""
+    return seed_from(seed, "head", task)
+
 
 _TAKEN = nn.ModuleDict()
 
@@ -61,7 +98,7 @@ class MultiTaskModel(nn.Module):
         tasks: The tasks, in the study's order.
         plan: Which tasks use the same copy of each block.
         datasets: Names of the data sets, in the order in which a batch holds their rows.
-        couple: Makes the coupling that wires the copies; the one of tree-like plans if not given.
+        module_factory: Makes the sharing module that wires the copies; the one of tree-like plans if not given.
         align: Makes what aligns the data sets in joint training; None for a model that is only used.
 
     Attributes:
@@ -78,7 +115,7 @@ class MultiTaskModel(nn.Module):
         tasks: Sequence[Task],
         plan: SharingPlan,
         datasets: Sequence[str],
-        couple: Couple = Routing,
+        module_factory: SharingFactory = TreeSharing,
         align: Align | None = None,
     ) -> None:
         super().__init__()
@@ -89,27 +126,27 @@ class MultiTaskModel(nn.Module):
         _check_fit(self.tasks, plan, self.datasets, len(built))
         shapes = [tuple(input_shape), *output_shapes(built, input_shape)]
         self._input_shape = tuple(input_shape)
-        self._homes = {task.name: self.datasets.index(task.dataset) for task in self.tasks}
-        self.coupling = couple(Layout(plan, self._homes, len(self.datasets), built, shapes))
+        self._task_datasets = {task.name: self.datasets.index(task.dataset) for task in self.tasks}
+        self.coupling = module_factory(ModelLayout(plan, self._task_datasets, len(self.datasets), built, shapes))
         self.blocks = nn.ModuleList(
             # The first group takes the block itself: whatever the plan, the global random state advances alike.
             nn.ModuleList([block, *(copy.deepcopy(block) for _ in groups[1:])])
             for block, groups in zip(built, plan.groups, strict=True)
         )
         self.heads = nn.ModuleDict({head_key(task.name): Head(self.coupling.features, task) for task in self.tasks})
-        self.alignment = None if align is None else align(self.meetings())
+        self.alignment = None if align is None else align(self.alignment_points())
 
     def forward(
-        self, x: Tensor, sizes: Sequence[int] | None = None, passing: Passing | None = None, entry: int = 0
+        self, x: Tensor, sizes: Sequence[int] | None = None, context: ForwardContext | None = None, start_block: int = 0
     ) -> dict[str, Tensor]:
         """Raw outputs of every task.
 
         Args:
-            x: Prepared features (n, *input_shape), or what ``approach`` gives for them: the rows of the data sets one
+            x: Prepared features (n, *input_shape), or what ``run_prefix`` gives for them: the rows of the data sets one
                 after the other.
             sizes: Rows of each data set in ``x``, summing to n. None: every task sees all rows.
-            passing: In training, takes down where tasks part and what the coupling adds to the update.
-            entry: Number of leading blocks that ``x`` has been through; above 0 it needs ``sizes``.
+            context: In training, takes down where tasks part and what the sharing module adds to the update.
+            start_block: Number of leading blocks that ``x`` has been through; above 0 it needs ``sizes``.
 
         Returns:
             Raw outputs by task, over the rows of the task's data set (over all rows without ``sizes``).
@@ -117,36 +154,36 @@ class MultiTaskModel(nn.Module):
         Raises:
             ValueError: ``sizes`` does not describe ``x``.
         """
-        known = self._sizes(x, sizes, known=bool(entry))
-        features = self.coupling(self._copies(), x, known, passing, entry)
-        if passing is not None and self.alignment is not None:
+        known = self._sizes(x, sizes, known=bool(start_block))
+        features = self.coupling(self._copies(), x, known, context, start_block)
+        if context is not None and self.alignment is not None:
             if not known:
                 raise ValueError("training needs the rows of each data set: the alignment tells them apart")
-            self.alignment(meetings_of(passing, self._homes, known), passing)
+            self.alignment(alignment_points(context, self._task_datasets, known), context)
         return {
             task.name: head(features[task.name]) for task, head in zip(self.tasks, self.heads.values(), strict=True)
         }
 
-    def meetings(self) -> list[Meeting]:
+    def alignment_points(self) -> list[AlignmentPoint]:
         """Where tasks of different data sets share a representation last, found by a pass of two rows of each."""
         if len(self.datasets) == 1:
             return []
         sizes = [2] * len(self.datasets)
-        passing = Passing(global_rows=sizes)
+        context = ForwardContext(global_rows=sizes)
         x = torch.zeros(sum(sizes), *self._input_shape, device=next(self.parameters()).device)
         with torch.no_grad(), evaluating(self):
-            self.coupling(self._copies(), x, sizes, passing)
-        return meetings_of(passing, self._homes, sizes)
+            self.coupling(self._copies(), x, sizes, context)
+        return alignment_points(context, self._task_datasets, sizes)
 
-    def approach(self, x: Tensor, sizes: Sequence[int] | None, entry: int) -> Tensor:
-        """What a pass can begin with in place of the first ``entry`` blocks, (n, ...).
+    def run_prefix(self, x: Tensor, sizes: Sequence[int] | None, start_block: int) -> Tensor:
+        """What a pass can begin with in place of the first ``start_block`` blocks, (n, ...).
 
         Args:
             x: Prepared features (n, *input_shape).
             sizes: Rows of each data set in ``x``.
-            entry: At most ``coupling.entrance``.
+            start_block: At most ``coupling.entrance``.
         """
-        return self.coupling.approach(self._copies(), x, self._sizes(x, sizes, known=True), entry)
+        return self.coupling.run_prefix(self._copies(), x, self._sizes(x, sizes, known=True), start_block)
 
     def _sizes(self, x: Tensor, sizes: Sequence[int] | None, known: bool = False) -> Sequence[int]:
         if len(self.datasets) == 1 or (sizes is None and not known):
@@ -175,7 +212,7 @@ class MultiTaskModel(nn.Module):
     def shared_parameters(self) -> list[nn.Parameter]:
         """Parameters that two tasks or more have in common; in a single-task model, those of all blocks.
 
-        Those of a copy count as shared where two tasks or more use it; a coupling says so of its own.
+        Those of a copy count as shared where two tasks or more use it; a sharing module says so of its own.
         """
         of_blocks = [parameter for copy in self.copies() if copy.shared for parameter in copy.module.parameters()]
         return [*of_blocks, *self.coupling.shared_parameters()]

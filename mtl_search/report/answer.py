@@ -3,12 +3,12 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from mtl_search.report.findings import no_alarm, percent, task_gain
-from mtl_search.search.evidence import RULE, caveats, single_runs
-from mtl_search.search.markdown import left_out
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.overview import Overview
-from mtl_search.search.statistics import Estimate
+from mtl_search.analysis.overview import Overview
+from mtl_search.report.summary import no_alarm, percent, task_gain
+from mtl_search.results.caveats import RULE, caveats, unrepeated_note
+from mtl_search.results.markdown import omitted_notes
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _test(outcome: Outcome) -> Fact:
     if outcome.repeated_test is not None:
         said = f"Mean over {_runs(outcome.repeated_test)}. The winner's own model: {percent(outcome.test_improvement)}."
     figure = percent(outcome.repeated_test or outcome.test_improvement)
-    return Fact("On test", figure, f"{said} {left_out(outcome)}".strip())
+    return Fact("On test", figure, f"{said} {omitted_notes(outcome)}".strip())
 
 
 def _caveats(outcome: Outcome) -> list[Fact]:
@@ -156,7 +156,7 @@ def _ties(outcome: Outcome) -> list[Fact]:
             if ties
             else "Every other trial that was run again is worse with confidence."
         )
-        single = single_runs(outcome)
+        single = unrepeated_note(outcome)
         said += f" {single[0].upper()}{single[1:]}." if single else ""
         facts.append(Fact("Ties", str(len(ties)), said))
     if cheap is not None:

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from mtl_search.config import StudyConfig
+from mtl_search.config.study_config import StudyConfig
 from mtl_search.recipe import Recipe, Scalar
 from mtl_search.report.document import outcome_document
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
-from mtl_search.search.statistics import Estimate, difference
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate, difference
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.study_store.folder import StudyFolder
 
 _TOO_GOOD = "its improvement is the best of its trials, and so too good on average"
 

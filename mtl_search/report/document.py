@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.study_store.folder import StudyFolder
 
 
 def study_document(folder: StudyFolder) -> dict[str, Any]:

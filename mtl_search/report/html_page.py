@@ -5,7 +5,8 @@ The answer first, then every task, the figures, the recipe, how to go on, and al
 
 from pathlib import Path
 
-from mtl_search.figures import drawn
+from mtl_search.analysis.overview import Overview
+from mtl_search.figures import draw_figures
 from mtl_search.figures.rendering import page
 from mtl_search.report.answer import answer_of
 from mtl_search.report.tables import (
@@ -17,9 +18,8 @@ from mtl_search.report.tables import (
     tasks_of,
     trials_of,
 )
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.overview import Overview
-from mtl_search.training.files import replacing
+from mtl_search.storage.files import replace_file
+from mtl_search.study_store.folder import StudyFolder
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -39,7 +39,7 @@ def write_html(folder: StudyFolder, to: Path) -> Path:
         StorageError: The file cannot be written.
     """
     made = html_of(Overview(folder))
-    with replacing(to) as temporary:
+    with replace_file(to) as temporary:
         temporary.write_text(made, encoding="utf-8")
     return to
 
@@ -50,7 +50,7 @@ def html_of(overview: Overview) -> str:
     Args:
         overview: The study, ended or not.
     """
-    figures = drawn(overview)
+    figures = draw_figures(overview)
     return page(
         _TEMPLATE,
         config=overview.config,

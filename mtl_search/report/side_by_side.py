@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from mtl_search.display import duration
+from mtl_search.display.recipe_words import duration
 from mtl_search.recipe import Scalar
 from mtl_search.report.comparison import Comparison, Side
-from mtl_search.report.findings import number, percent, task_gain
-from mtl_search.report.terminal import output_console, say, table_of
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.statistics import Estimate
+from mtl_search.report.summary import number, percent, task_gain
+from mtl_search.report.terminal import output_console, print_text, table_of
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate
 
 _MOST_TASKS = 12
 """Tasks in the table; of more, those that the studies differ most in."""
@@ -18,22 +18,22 @@ def print_comparison(comparison: Comparison) -> None:
     """Print studies side by side, and first why they do not compare."""
     console = output_console()
     for note in comparison.notes:
-        say(console, f"note: {note}")
+        print_text(console, f"note: {note}")
     for difference in comparison.differences:
-        say(console, str(difference))
+        print_text(console, str(difference))
     labels = [side.label for side in comparison.sides]
-    say(
+    print_text(
         console,
         "\nWhat each study found: improvement over its single-task models, cost of winner and search.",
     )
     console.print(table_of(("", *labels), [row for row in _figures(comparison.sides) if any(row[1:])]))
     shown, left_out = _tasks(comparison.sides)
     more = f"; {left_out} more tasks, in which they differ less: --json" if left_out else ""
-    say(console, f"\nEach task of the winners: metric on test (gain there), then gain on validation{more}.")
+    print_text(console, f"\nEach task of the winners: metric on test (gain there), then gain on validation{more}.")
     rows = [[name, *(_task(side, name) for side in comparison.sides)] for name in shown]
     console.print(table_of(("task", *labels), rows))
     if differing := comparison.differing():
-        say(console, "\nWhere the winners' recipes differ.")
+        print_text(console, "\nWhere the winners' recipes differ.")
         console.print(table_of(("", *labels), [[key, *map(_plain, values)] for key, values in differing.items()]))
 
 

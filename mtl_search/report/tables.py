@@ -6,13 +6,13 @@ from statistics import stdev
 
 import yaml
 
-from mtl_search.display import recipe_words, varying
+from mtl_search.analysis.next_commands import export_command, output_option, resume_command, train_command
+from mtl_search.analysis.overview import Overview
+from mtl_search.display.recipe_words import recipe_words, varying_parameters
 from mtl_search.passwords import without_passwords
-from mtl_search.report.findings import percent
+from mtl_search.report.summary import percent
 from mtl_search.report.terminal import titles_of
-from mtl_search.search.going_on import export_line, output_flag, resume_line, train_line
-from mtl_search.search.outcome import TaskOutcome
-from mtl_search.search.overview import Overview
+from mtl_search.results.outcome import TaskOutcome
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def trials_of(overview: Overview) -> Table:
     """Every trial."""
     tasks = list(overview.config.tasks)
     few = tasks if len(tasks) <= 6 else []
-    searched = varying([record.recipe for record in overview.records if record.recipe is not None])
+    searched = varying_parameters([record.recipe for record in overview.records if record.recipe is not None])
     rows = []
     for record in overview.records:
         words = recipe_words(record.recipe, searched) if record.recipe is not None else ""
@@ -170,14 +170,14 @@ def commands_of(overview: Overview) -> list[Command]:
     """How to reproduce, export and serve the winner; how to go on with a study that has not ended."""
     config, name, outcome = overview.config, overview.config.name, overview.outcome
     if outcome is None:
-        return [Command("Go on with the study.", resume_line(config))]
-    tasks, export = list(outcome.tasks), export_line(config, outcome.recipe, f"{name}-model")
+        return [Command("Go on with the study.", resume_command(config))]
+    tasks, export = list(outcome.tasks), export_command(config, outcome.recipe, f"{name}-model")
     found = [
-        Command("Train the winner's recipe anew.", train_line(config, outcome.recipe)),
+        Command("Train the winner's recipe anew.", train_command(config, outcome.recipe)),
         Command("Write the winner for deployment, checked.", export),
     ]
     if len(tasks) > 1 and export.startswith("mtl-search"):
-        line = f"mtl-search export {name} --prefer {tasks[0]}=2 --to {name}-preferred{output_flag(config)}"
+        line = f"mtl-search export {name} --prefer {tasks[0]}=2 --to {name}-preferred{output_option(config)}"
         found.append(Command(f"Or the model of the front that is best where {tasks[0]} counts twice.", line))
     serve = f"mlflow models serve -m {name}-model/mlflow_model --env-manager local --port 5001"
     found += [

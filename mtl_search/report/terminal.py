@@ -1,6 +1,7 @@
 """The terminal report: every trial, then what was found: each task against its baseline, ties, the way, the recipe."""
 
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 import yaml
@@ -8,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtl_search.display import recipe_words, varying
-from mtl_search.report.findings import alarms, answer, no_alarm, number, percent, task_gain, ties
-from mtl_search.search.evidence import caveats
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
+from mtl_search.analysis.overview import Overview
+from mtl_search.display.recipe_words import recipe_words, varying_parameters
+from mtl_search.report.summary import alarms, answer, no_alarm, number, percent, task_gain, ties
+from mtl_search.results.caveats import caveats
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.study_store.folder import StudyFolder
 
 _MOST_TASKS = 6
 """Columns of more tasks would leave the others no room."""
@@ -37,17 +39,17 @@ def print_report(folder: StudyFolder) -> None:
     trials = folder.records(config.search.storage)
     tasks = tuple(config.tasks) if len(config.tasks) <= _MOST_TASKS else ()
     maximised = " and ".join(config.search.objectives)
-    say(
+    print_text(
         console,
         f"{config.name}: {len(trials)} trials, a line each: how it ended, its objective ({maximised}), "
         "each task's metric on validation, what it cost, what it chose.",
     )
     console.print(_trials(trials, tasks))
     if not tasks:
-        say(console, f"Metrics of the {len(config.tasks)} tasks: mtl-search report {folder.name} --json")
+        print_text(console, f"Metrics of the {len(config.tasks)} tasks: mtl-search report {folder.name} --json")
     written = folder.read_outcome()
     if written is None:
-        say(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
+        print_text(console, "the study has not ended: mtl-search search FILE --resume goes on with it")
         return
     outcome = Outcome.from_dict(written)
     for line in [
@@ -57,19 +59,19 @@ def print_report(folder: StudyFolder) -> None:
         *(alarms(outcome, brief=False) or [no_alarm(outcome)]),
         *ties(outcome),
     ]:
-        say(console, line)
+        print_text(console, line)
     for sentence, table in _tables(outcome):
-        say(console, f"\n{sentence}")
+        print_text(console, f"\n{sentence}")
         console.print(table)
-    say(console, f"\nThe model has {outcome.cost()}. It lies in")
-    say(console, outcome.folder)
-    say(console, f"\nbest recipe (trial {outcome.number}, epoch {outcome.best_epoch}):")
-    say(console, yaml.safe_dump(dict(outcome.recipe), sort_keys=False))
-    say(console, f"with figures, for a browser: mtl-search report {folder.name} --html FILE")
-    say(console, f"for scripts:                 mtl-search report {folder.name} --json")
+    print_text(console, f"\nThe model has {outcome.cost()}. It lies in")
+    print_text(console, outcome.folder)
+    print_text(console, f"\nbest recipe (trial {outcome.number}, epoch {outcome.best_epoch}):")
+    print_text(console, yaml.safe_dump(dict(outcome.recipe), sort_keys=False))
+    print_text(console, f"with figures, for a browser: mtl-search report {folder.name} --html FILE")
+    print_text(console, f"for scripts:                 mtl-search report {folder.name} --json")
 
 
-def say(console: Console, line: str) -> None:
+def print_text(console: Console, line: str) -> None:
     """Print a line that is neither marked up nor cut."""
     console.print(line, markup=False, soft_wrap=True)
 
@@ -91,7 +93,7 @@ def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]], numbers: Col
 
 
 def _trials(trials: Sequence[TrialRecord], tasks: Sequence[str]) -> Table:
-    searched = varying([trial.recipe for trial in trials if trial.recipe is not None])
+    searched = varying_parameters([trial.recipe for trial in trials if trial.recipe is not None])
     measured = [name for name in ("seconds", "worker_seconds", "peak_mib") if any(getattr(t, name) for t in trials)]
     titles = {"seconds": "seconds", "worker_seconds": "worker-s", "peak_mib": "peak MiB"}
     others = ("trial", "state", "objective", *titles.values(), "recipe")
@@ -200,3 +202,24 @@ def _standing(outcome: Outcome, number: int, *, tied: bool) -> str:
     if number == outcome.challenger:
         return "challenger: tied and cheaper"
     return "tied" if tied else "worse"
+
+
+def status_lines(folder: StudyFolder) -> list[str]:
+    """Who runs a study, its trials by state, the best so far.
+
+    Raises:
+        StudyError: There is no such study.
+    """
+    overview = Overview(folder)
+    config, owner = overview.config, folder.owner
+    if owner is not None:
+        state = f"is being run by {owner}"
+    else:
+        state = "has ended" if overview.outcome is not None else "is run by nobody and has not ended"
+    counts = Counter(record.state for record in overview.records)
+    told = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none yet"
+    lines = [f"study {config.name} in {folder.storage} {state}", f"  trials: {told}; budget {config.search.budget}"]
+    best = max(overview.improvements, key=lambda number: overview.improvements[number], default=None)
+    if best is not None:
+        lines.append(f"  best so far: trial {best}, {overview.judged_by} {overview.improvements[best]:.4g}")
+    return lines

@@ -13,17 +13,17 @@ from statistics import fmean
 from typing import Any
 
 from mtl_search.errors import NothingSucceededError
-from mtl_search.execution.job_pool import JobPool
-from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.pool.job_pool import JobPool
+from mtl_search.pool.jobs import Job, JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.results.objective import Objective
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import BaselineRun, Callback, news_of
 from mtl_search.search.contenders import DEFAULT, Contender, default_contender, seen_contender
 from mtl_search.search.jobs import Jobs
-from mtl_search.search.record import TrialRecord
-from mtl_search.training.objective import Objective
-from mtl_search.training.reports import StageResult
-from mtl_search.training.results import result_in
-from mtl_search.training.stages import Stage, finished
+from mtl_search.storage.reports import StageResult
+from mtl_search.storage.stage_results import result_in
+from mtl_search.training.stages import Stage, is_finished
 
 
 @dataclass(frozen=True)
@@ -238,10 +238,10 @@ class Baselines:
             if stage.key in seen:
                 continue
             seen.add(stage.key)
-            told = result_in(stage.home)  # the model itself is looked at where it would count
+            told = result_in(stage.location)  # the model itself is looked at where it would count
             if told is None or goal.signed(told.metrics[task]) <= best:
                 continue
-            if (result := finished(stage)) is not None:
+            if (result := is_finished(stage)) is not None:
                 best, found = goal.signed(result.metrics[task]), (trial.number, trial.recipe)
         return found
 

@@ -6,13 +6,13 @@ Everything that a study trains is a run: a base, a single-task model, a trial, a
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mtl_search.execution.jobs import Update
+from mtl_search.pool.jobs import Update
 from mtl_search.recipe import Recipe
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.contenders import Contender
-from mtl_search.search.grouping import AffinityMatrix, Groups
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.grouping import AffinityMatrix, TaskGroups
 from mtl_search.search.reliability import Reliability
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.storage.reports import EpochReport, StageResult
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Callback:
     def on_reliability_measured(self, tasks: Mapping[str, Reliability]) -> None:
         """It is known how far the validation rows tell each task's metric, and how much its gain counts."""
 
-    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: TaskGroups) -> None:
         """Task affinity is known, and which groups it makes."""
 
     def on_note(self, text: str) -> None:
@@ -186,7 +186,7 @@ class CallbackList(Callback):
         for callback in self._callbacks:
             callback.on_reliability_measured(tasks)
 
-    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: TaskGroups) -> None:
         for callback in self._callbacks:
             callback.on_affinity_measured(kind, affinity, groups)
 

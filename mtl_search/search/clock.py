@@ -7,8 +7,8 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
-from mtl_search.search_config import SearchConfig
-from mtl_search.training.files import read_json, write_json
+from mtl_search.config.search_config import SearchConfig
+from mtl_search.storage.files import read_json, write_json
 
 MARGIN = 1.1
 """A stage may take so much longer than its like did."""

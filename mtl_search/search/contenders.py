@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.samplers import RandomSampler
 
-from mtl_search.execution.jobs import Job
 from mtl_search.fusion import FUSIONS
+from mtl_search.pool.jobs import Job
 from mtl_search.recipe import Recipe, seed_from
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.jobs import Jobs
-from mtl_search.search.record import TrialRecord
-from mtl_search.space import SearchSpace
-from mtl_search.variants import build
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.variants.building import build
 
 DEFAULT = ""
 """Name of the default recipe's single-task models."""

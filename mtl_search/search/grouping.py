@@ -4,26 +4,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
-from mtl_search.execution.jobs import Job
-from mtl_search.models.sharing.settling import measure_of
+from mtl_search.models.sharing.resolve_affinity import affinity_measure
+from mtl_search.pool.jobs import Job
 from mtl_search.recipe import content_key
-from mtl_search.space import SearchSpace
-from mtl_search.storage import Place
-from mtl_search.training.reports import EpochReport
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.paths import StoragePath
+from mtl_search.storage.reports import EpochReport
 
 EXHAUSTIVE = 6
 """Up to so many tasks every partition is tried (203 of six); beyond, groups are merged greedily."""
 
-Groups = list[list[str]]
+TaskGroups = list[list[str]]
 AffinityMatrix = Mapping[str, Mapping[str, float]]
 
 
-def waiting(space: SearchSpace) -> list[str]:
+def awaited_affinities(space: SearchSpace) -> list[str]:
     """The kinds of affinity that sharings of a space wait for."""
-    return sorted({measure_of(recipe.sharing) for recipe in space.corners()} - {""})
+    return sorted({affinity_measure(recipe.sharing) for recipe in space.extreme_recipes()} - {""})
 
 
-def affinity_job(kind: str, joint: Job, folder: Place) -> Job:
+def affinity_job(kind: str, joint: Job, folder: StoragePath) -> Job:
     """A joint training that measures affinity on the way.
 
     Args:
@@ -53,7 +53,7 @@ def mean_cosines(histories: Iterable[Sequence[EpochReport]]) -> dict[str, dict[s
     return matrix
 
 
-def grouped(tasks: Sequence[str], affinity: AffinityMatrix) -> Groups:
+def group_tasks(tasks: Sequence[str], affinity: AffinityMatrix) -> TaskGroups:
     """The partition with the most affinity inside its groups, above what two tasks of the study have on average.
 
     A pair counts with the mean of both directions, less the mean over all pairs: so a group pays only where its tasks
@@ -66,17 +66,17 @@ def grouped(tasks: Sequence[str], affinity: AffinityMatrix) -> Groups:
     Returns:
         Groups by their first task, each in the study's order.
     """
-    worth = _worth(tasks, affinity)
+    worth = _pair_affinities(tasks, affinity)
     if len(tasks) <= EXHAUSTIVE:
         found = max(_partitions(list(tasks)), key=lambda groups: _value(groups, worth))
     else:
-        found = _merged(list(tasks), worth)
+        found = _merge_groups(list(tasks), worth)
     place = {task: number for number, task in enumerate(tasks)}
     ordered = [sorted(group, key=place.__getitem__) for group in found]
     return sorted(ordered, key=lambda group: place[group[0]])
 
 
-def _worth(tasks: Sequence[str], affinity: AffinityMatrix) -> dict[frozenset[str], float]:
+def _pair_affinities(tasks: Sequence[str], affinity: AffinityMatrix) -> dict[frozenset[str], float]:
     known: dict[frozenset[str], float] = {}
     for a, b in combinations(tasks, 2):
         ways = [affinity[x][y] for x, y in ((a, b), (b, a)) if y in affinity.get(x, {})]
@@ -86,11 +86,11 @@ def _worth(tasks: Sequence[str], affinity: AffinityMatrix) -> dict[frozenset[str
     return {pair: value - mean for pair, value in known.items()}
 
 
-def _value(groups: Groups, worth: Mapping[frozenset[str], float]) -> float:
+def _value(groups: TaskGroups, worth: Mapping[frozenset[str], float]) -> float:
     return sum(worth.get(frozenset(pair), 0.0) for group in groups for pair in combinations(group, 2))
 
 
-def _partitions(tasks: list[str]) -> Iterator[Groups]:
+def _partitions(tasks: list[str]) -> Iterator[TaskGroups]:
     """Every partition of the tasks."""
     if not tasks:
         yield []
@@ -102,7 +102,7 @@ def _partitions(tasks: list[str]) -> Iterator[Groups]:
             yield [*groups[:number], [first, *group], *groups[number + 1 :]]
 
 
-def _merged(tasks: list[str], worth: Mapping[frozenset[str], float]) -> Groups:
+def _merge_groups(tasks: list[str], worth: Mapping[frozenset[str], float]) -> TaskGroups:
     """Merge the two groups that gain most by it, as long as any do."""
     groups = [[task] for task in tasks]
     while len(groups) > 1:

@@ -7,28 +7,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mtl_search.alignment import ALIGNMENTS
-from mtl_search.binding import Family
 from mtl_search.data.batching import rows_of_batch
 from mtl_search.errors import StudyError
-from mtl_search.execution.jobs import Job
 from mtl_search.fusion import FUSIONS
 from mtl_search.models.sharing import SHARINGS
-from mtl_search.models.sharing.settling import settle
+from mtl_search.models.sharing.resolve_affinity import resolve_affinity
+from mtl_search.pool.jobs import Job
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
-from mtl_search.search.folder import StudyFolder
-from mtl_search.storage import Place
+from mtl_search.results.objective import Objective
+from mtl_search.space.binding import Family
+from mtl_search.storage.checkpoint import MODEL_FILE, is_intact, save_base, state_key
+from mtl_search.storage.files import read_json, write_json
+from mtl_search.storage.paths import StoragePath
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.training.canonical import Canonical
-from mtl_search.training.checkpoint import MODEL_FILE, intact, save_base, state_key
-from mtl_search.training.files import read_json, write_json
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage
 from mtl_search.training.workspace import Workload
-from mtl_search.transfer import AUXILIARIES, BASES, TRANSFERS
-from mtl_search.transfer.bases import LearnedBase
+from mtl_search.transfer import AUXILIARIES, TRANSFERS
+from mtl_search.transfer.bases import BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
+from mtl_search.transfer.bases.learned import LearnedBase
 from mtl_search.transfer.bases.random import RandomBase
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 
@@ -150,7 +151,9 @@ class Jobs:
 
     def of_tried(self, recipe: Recipe) -> list[Job]:
         """All jobs of a recipe as a trial tried it, which an earlier version may have put into another form."""
-        recipe = build(TRANSFERS, recipe.transfer).applied(replace(recipe, sharing=settle(recipe.sharing, self.groups)))
+        recipe = build(TRANSFERS, recipe.transfer).applied(
+            replace(recipe, sharing=resolve_affinity(recipe.sharing, self.groups))
+        )
         start, singles = self.start(recipe), self.singles(recipe)
         # Of base and transfer only what they come to counts: the start, and schedules that keep to it.
         decides = {name: part for name, part in recipe.to_dict().items() if name not in ("base", "transfer")}
@@ -184,7 +187,7 @@ class Jobs:
         file = self._folder.bases_file
         known = read_json(file) if file.exists() else {}
         name = content_key(recipe.base.to_dict())
-        if name not in known or not intact(self._base_folder(known[name]) / MODEL_FILE):
+        if name not in known or not is_intact(self._base_folder(known[name]) / MODEL_FILE):
             state = self._workload.base_state(recipe.base, self._fetch)
             key = state_key(state)
             folder = self._base_folder(known.setdefault(name, key))
@@ -194,7 +197,7 @@ class Jobs:
             write_json(file, known)
         return Start(known[name], str(self._base_folder(known[name])))
 
-    def _base_folder(self, key: str) -> Place:
+    def _base_folder(self, key: str) -> StoragePath:
         return self._folder.cache / f"base-{key}"
 
 

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
-from mtl_search.execution.jobs import JobState, Update
-from mtl_search.execution.local_pool import LocalPool, local_pool
+from mtl_search.pool.jobs import JobState, Update
+from mtl_search.pool.local_pool import LocalPool, local_pool
 from mtl_search.search.runtime import Work
 from mtl_search.search.searcher import NoTrial, OptunaSearcher, StartedTrial
 from mtl_search.search.stoppers import Stopping
-from mtl_search.training.reports import EpochReport
+from mtl_search.storage.reports import EpochReport
 
 _LOOK_SECONDS = 0.2
 """Between two questions for a trial where there is none now."""

@@ -9,13 +9,14 @@ proposes it again and again.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_search.domains import Branches, has_domain
-from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
-from mtl_search.space import COMPONENTS, SCHEDULES, SearchSpace, Suggester, resolve
-from mtl_search.training.canonical import LEAST_EPOCHS, Canonical, Known, Undecided
-from mtl_search.transfer import BASES, TRANSFERS
-from mtl_search.variants import build
+from mtl_search.space.domains import Branches, has_domain
+from mtl_search.space.search_space import COMPONENTS, SCHEDULES, SearchSpace, Suggester, resolve
+from mtl_search.training.canonical import LEAST_EPOCHS, Canonical, KnownValues, Undecided
+from mtl_search.training.families import TRAINING_FAMILIES
+from mtl_search.transfer import TRANSFERS
+from mtl_search.transfer.bases import BASES
+from mtl_search.variants.building import build
 
 
 def key_of(notes: Mapping[str, Any]) -> str:
@@ -136,7 +137,7 @@ class _Sampling:
 
     def __init__(self, trial: Suggester, space: SearchSpace, canonical: Canonical) -> None:
         self._trial, self._space, self._canonical = trial, space, canonical
-        self._known = Known({LEAST_EPOCHS: space.smallest("joint.epochs")})
+        self._known = KnownValues({LEAST_EPOCHS: space.smallest("joint.epochs")})
         transfers = self._options("transfer", space.sections["transfer"]).values()
         self._leaves_base = any(build(TRANSFERS, part).fresh for part in transfers)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import ray
 from ray.tune.error import TuneError
 
-from mtl_search.execution.cluster import start_ray
-from mtl_search.execution.own_ray import stop_ray
-from mtl_search.execution.pool import Pool, running
-from mtl_search.execution.reach import check_nodes
+from mtl_search.pool.local_ray import stop_ray
+from mtl_search.pool.pool import Pool, open_pool
+from mtl_search.pool.ray_cluster import start_ray
+from mtl_search.pool.storage_check import check_storage_on_nodes
 from mtl_search.search.runtime import Work
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import Stopping
@@ -63,19 +63,19 @@ def ray_runtime(work: Work) -> Iterator[RaySession]:
     config, folder = work.config, work.folder
     try:
         capacity = start_ray(config.resources, work.useful)
-        home = check_nodes(folder.home, shared=bool(work.driver))
+        location = check_storage_on_nodes(folder.location, shared=bool(work.driver))
         pool = Pool(
             work.workload,
             config.resources,
             capacity.groups,
             folder.ray,
             config.name,
-            home,
+            location,
             capacity.most,
             capacity.patience,
         )
 
-        with running(pool):
+        with open_pool(pool):
             yield RaySession(pool, capacity.groups, capacity.trial, folder.ray / f"tune{work.driver}")
     finally:
         if not was_connected:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mtl_search.execution.job_pool import JobPool
-from mtl_search.execution.jobs import Job
-from mtl_search.search_config import EQUAL, RELIABILITY
-from mtl_search.training.objective import FLOOR, Goal, Objective
+from mtl_search.config.search_config import EQUAL, RELIABILITY
+from mtl_search.pool.job_pool import JobPool
+from mtl_search.pool.jobs import Job
+from mtl_search.results.objective import FLOOR, Goal, Objective
 from mtl_search.training.stages import Stage, evaluation_of
 
 DRAWS = 200
@@ -156,7 +156,7 @@ def _listed(words: Sequence[str]) -> str:
     return shown + (f" and {len(words) - _MOST_NAMED} more" if len(words) > _MOST_NAMED else "")
 
 
-def weighed(objective: Objective, tasks: Mapping[str, Reliability]) -> Objective:
+def weight_objective(objective: Objective, tasks: Mapping[str, Reliability]) -> Objective:
     """The objective with each task's weight and limit; with equal weights where no task is reliable at all."""
     if not any(tasks[task].weight for task, goal in objective.goals.items() if goal.judged):
         tasks = {task: replace(found, weight=1.0) for task, found in tasks.items()}

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mtl_search.execution.job_pool import JobPool
-from mtl_search.execution.jobs import Job, Update
+from mtl_search.pool.job_pool import JobPool
+from mtl_search.pool.jobs import Job, Update
+from mtl_search.results.selection import RepeatedTrial
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import Callback, RepeatRun, RunStarted, news_of
 from mtl_search.search.jobs import Jobs
-from mtl_search.search.record import TrialRecord
-from mtl_search.search.verdict import Rerun
 from mtl_search.training.stages import Stage
 
 
@@ -28,7 +28,7 @@ class Repeats:
     callbacks: Callback
     stages: dict[int, dict[int, Stage]] = field(default_factory=dict)
 
-    def run(self, pool: JobPool, trials: Sequence[TrialRecord]) -> list[Rerun]:
+    def run(self, pool: JobPool, trials: Sequence[TrialRecord]) -> list[RepeatedTrial]:
         """Train the recipes of these trials, all side by side."""
         needed: dict[str, Job] = {}
         of: dict[str, tuple[int, int]] = {}
@@ -51,7 +51,7 @@ class Repeats:
                 self.callbacks.on_run(event)
 
         updates = pool.run([*needed.values(), *joints], heard)[len(needed) :]
-        reruns = {trial.number: Rerun(trial) for trial in trials}
+        reruns = {trial.number: RepeatedTrial(trial) for trial in trials}
         for joint, update in zip(joints, updates, strict=True):
             number, seed = of[joint.key]
             rerun = reruns[number]

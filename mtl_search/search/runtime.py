@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from mtl_search.config import StudyConfig
-from mtl_search.execution.job_pool import JobPool
-from mtl_search.search.folder import StudyFolder
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.pool.job_pool import JobPool
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import Stopping
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.training.workspace import Workload
 
 

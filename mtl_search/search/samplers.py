@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Interval
 
 from mtl_search.recipe import LARGEST, PositiveInt
-from mtl_search.registry import Registry
+from mtl_search.variants.registry import Registry
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler

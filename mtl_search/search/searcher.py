@@ -18,19 +18,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mtl_search.errors import MtlSearchError, StudyError
-from mtl_search.execution.jobs import JobState, Update
+from mtl_search.pool.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.results.trial_record import REFUSED, TrialRecord
 from mtl_search.search.callbacks import Callback, EpochEnded, RunStarted, TrialEnded, TrialRun
-from mtl_search.search.drivers import Drivers
-from mtl_search.search.horizon import Horizon
-from mtl_search.search.notes import note_duplicate, note_result
+from mtl_search.search.driver_group import DriverGroup
 from mtl_search.search.proposals import Proposals
-from mtl_search.search.queueing import close_running, close_trial, queue_again
-from mtl_search.search.record import REFUSED, TrialRecord
-from mtl_search.search.standing import Live, Standing
+from mtl_search.search.requeue import close_running, close_trial, requeue_trial
+from mtl_search.search.search_state import RunningTrial, SearchState
+from mtl_search.search.trial_attributes import set_duplicate_attributes, set_result_attributes
 from mtl_search.search.trial_runner import TrialRunner
-from mtl_search.space import SearchSpace
-from mtl_search.training.reports import EpochReport
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.reports import EpochReport
+from mtl_search.study_store.bounded_history import BoundedTrialHistory
 
 ANY_NUMBER = 1_000_000
 """More trials or groups than there ever are, where nothing limits them."""
@@ -85,16 +85,16 @@ class OptunaSearcher:
         budget: int,
         runner: TrialRunner,
         callbacks: Callback,
-        drivers: Drivers | None = None,
+        drivers: DriverGroup | None = None,
     ) -> None:
         self._whole, self._runner = study, runner
         self._proposals = space if isinstance(space, Proposals) else Proposals(space)
         self._drivers, self._callbacks = drivers, callbacks
-        horizon = Horizon(study._storage, study._study_id)
-        self._standing = Standing(horizon, budget, callbacks, drivers, self._proposals.key_of)
+        bounded_history = BoundedTrialHistory(study._storage, study._study_id)
+        self._standing = SearchState(bounded_history, budget, callbacks, drivers, self._proposals.key_of)
         self._study = self._standing.study(study)
         self._several = len(study.directions) > 1
-        self._live: dict[str, Live] = {}
+        self._live: dict[str, RunningTrial] = {}
         self._not_before, self._deaths = 0.0, 0
         self.trouble: Exception | None = None
         self._standing.learn()
@@ -148,7 +148,7 @@ class OptunaSearcher:
                 self._repeat(trial, recipe, earlier)
                 continue
             key = self._runner.submit(recipe)
-            self._live[name] = Live(trial, recipe, key, time.monotonic())
+            self._live[name] = RunningTrial(trial, recipe, key, time.monotonic())
             self._callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
             return StartedTrial(key, self._runner.start_of(recipe))
         if self._drivers is not None and self.open and self._runner.has_time():
@@ -159,9 +159,9 @@ class OptunaSearcher:
     def report(self, name: str, report: EpochReport) -> None:
         """Report an epoch of a trial to Optuna; epochs told a second time after a restart are passed over."""
         with self._noted():
-            self._hear(name, report)
+            self._on_report(name, report)
 
-    def _hear(self, name: str, report: EpochReport) -> None:
+    def _on_report(self, name: str, report: EpochReport) -> None:
         live = self._live.get(name)
         if live is None or report.epoch <= live.epoch:
             return
@@ -208,7 +208,7 @@ class OptunaSearcher:
 
     def _close(self, name: str, news: Update, error: bool) -> None:
         for report in news.reports[-1:]:
-            self._hear(name, report)
+            self._on_report(name, report)
         live = self._live.get(name)
         if live is None:
             return
@@ -222,18 +222,18 @@ class OptunaSearcher:
             self._runner.release(live.key)
         self._standing.learn()
 
-    def _tell(self, live: Live, news: Update, error: bool) -> None:
+    def _tell(self, live: RunningTrial, news: Update, error: bool) -> None:
         outcome = news.result
         live.trial.set_user_attr("seconds", time.monotonic() - live.started)
         if error and self._deaths < MOST_DEATHS:  # it trained nothing: whatever killed it, the recipe did not
             self._deaths += 1
             close_trial(self._whole, self._frozen(live.trial), "its own process died", self._callbacks)
-            queue_again(self._whole, self._frozen(live.trial))
+            requeue_trial(self._whole, self._frozen(live.trial))
         elif error:
             self._standing.unknown.add(live.trial.number)
             self._end(live.trial, TrialState.FAIL, reason="the trial's own process died again and again")
         elif news.state is JobState.DONE and outcome is not None:
-            note_result(live.trial, outcome, live.key)
+            set_result_attributes(live.trial, outcome, live.key)
             self._end(live.trial, TrialState.COMPLETE, self._runner.values(outcome))
         elif news.state is JobState.RUNNING:
             live.trial.set_user_attr("job", live.key)
@@ -263,16 +263,16 @@ class OptunaSearcher:
         """
         if self._proposals.spares_twins and not self._standing.sampled(trial):
             trial.set_user_attr(REFUSED, f"the same recipe as trial {earlier.number}")
-            note_duplicate(trial, earlier)
+            set_duplicate_attributes(trial, earlier)
             values = list(earlier.values or []) if earlier.state is TrialState.COMPLETE else None
             self._study.tell(trial, values, state=earlier.state)
             return
         self._callbacks.on_run(RunStarted(TrialRun(trial.number), recipe))
-        note_duplicate(trial, earlier)
+        set_duplicate_attributes(trial, earlier)
         self._end(trial, earlier.state, earlier.values or [], earlier.user_attrs.get("reason", ""))
 
     def _end(self, trial: Trial, state: TrialState, values: Sequence[float] = (), reason: str = "") -> None:
-        """Close a trial. Callbacks first: what Optuna calls finished is closed everywhere, wherever a kill falls."""
+        """Close a trial, first for the callbacks: what Optuna calls finished is closed everywhere, even if killed."""
         if reason:
             trial.set_user_attr("reason", reason)
         record = TrialRecord.of(self._frozen(trial), state, values[0] if len(values) == 1 else None)

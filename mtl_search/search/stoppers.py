@@ -15,7 +15,7 @@ import numpy as np
 from annotated_types import Gt
 
 from mtl_search.recipe import PositiveInt
-from mtl_search.registry import Registry
+from mtl_search.variants.registry import Registry
 
 _COMPARED = 500
 """Ended trials that a median is taken over; the rule looks at every epoch of each."""

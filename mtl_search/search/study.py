@@ -11,42 +11,42 @@ from functools import partial
 
 import optuna
 
-from mtl_search.config import StudyConfig
+from mtl_search.config.study_config import StudyConfig
 from mtl_search.errors import NothingSucceededError
-from mtl_search.execution.job_pool import JobPool
-from mtl_search.execution.jobs import Job, JobState, Update
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.pool.job_pool import JobPool
+from mtl_search.pool.jobs import Job, JobState, Update
 from mtl_search.recipe import Component, Recipe, seed_from
+from mtl_search.results.objective import Objective
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord, records_of
 from mtl_search.search.baselines import Baselines
 from mtl_search.search.callbacks import BaseRun, Callback, news_of
 from mtl_search.search.clock import Clock, seconds_of_ending
-from mtl_search.search.conclusion import Conclusion
 from mtl_search.search.contenders import tuned_contenders
-from mtl_search.search.drivers import Drivers
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.grouping import Groups, affinity_job, grouped, mean_cosines, waiting
+from mtl_search.search.driver_group import DriverGroup
+from mtl_search.search.finalize import Finalizer
+from mtl_search.search.grouping import TaskGroups, affinity_job, awaited_affinities, group_tasks, mean_cosines
 from mtl_search.search.jobs import Jobs
-from mtl_search.search.outcome import Outcome
+from mtl_search.search.load_trials import TrialLoader
 from mtl_search.search.proposals import Proposals
-from mtl_search.search.queueing import prepare_study
-from mtl_search.search.record import TrialRecord, records_of
-from mtl_search.search.reliability import Reliability, baseline_notes, measure_reliability, weighed
+from mtl_search.search.reliability import Reliability, baseline_notes, measure_reliability, weight_objective
+from mtl_search.search.requeue import prepare_study
 from mtl_search.search.runtime import Runtime, Session, Work
 from mtl_search.search.samplers import NO_BRANCHES, SAMPLERS
 from mtl_search.search.searcher import ANY_NUMBER, OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
-from mtl_search.search.taking_up import TakingUp
 from mtl_search.search.trial_runner import PoolTrialRunner
-from mtl_search.space import SearchSpace
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.files import RESULT_FILE
+from mtl_search.storage.stage_results import results_in
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.training.canonical import Canonical
-from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.training.pairs import Pairs
-from mtl_search.training.results import results_in
+from mtl_search.training.pairings import Pairs
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases.base import Fetch, no_models
-from mtl_search.variants import build, variant
+from mtl_search.variants.building import build, variant
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Study:
         folder: StudyFolder,
         callbacks: Callback,
         runtime: Runtime,
-        drivers: Drivers | None = None,
+        drivers: DriverGroup | None = None,
         taken: Callable[[], bool] = lambda: False,
     ) -> None:
         config, workload = inputs.config, inputs.workload
@@ -95,8 +95,8 @@ class Study:
         self._tasks = tuple(config.tasks)
         self._runtime, self._fetch, self._by_run = runtime, inputs.fetch, dict[int, Jobs]()
         self._objective = Objective(task_goals(workload.data), config.search.kind)
-        self._groups: dict[str, Groups] = {}
-        self._measured: dict[str, Groups] = {}
+        self._groups: dict[str, TaskGroups] = {}
+        self._measured: dict[str, TaskGroups] = {}
         search = config.search
         choosing = range(search.baseline_seeds)
         measuring = range(search.baseline_seeds, search.baseline_seeds + search.repeats.runs)
@@ -115,14 +115,14 @@ class Study:
         search = self._config.search
         clock = Clock(search.seconds, self._folder.clock_file(self._driver))
         try:
-            taking_up = TakingUp(self._folder, search)
+            taking_up = TrialLoader(self._folder, search)
             # Busy at once are at most: a trial each, or before that a baseline each.
             useful = max(search.most_trials or ANY_NUMBER, len(self._tasks) * search.baseline_seeds)
             work = Work(self._config, self._workload, self._folder, useful, self._driver)
             with self._runtime(work) as session:
                 pool = session.pool
                 self._callbacks.on_pool_start(session.groups)
-                study = taking_up.tell(self._callbacks)
+                study = taking_up.log_trials(self._callbacks)
                 del taking_up  # it has the record of every trial
                 default = self._space.default().recipe
                 self._learn_base(pool, default)
@@ -133,7 +133,7 @@ class Study:
                 if self._drivers is not None and not self._drivers.wait_for_turn(trials):
                     return Outcome.from_dict(self._folder.read_outcome() or {})
                 self._tell_cosines(trials)
-                return Conclusion(
+                return Finalizer(
                     self._config,
                     self._workload,
                     self._folder,
@@ -183,20 +183,20 @@ class Study:
         splits = self._workload.data.splits["validation"]
         labels = {task.name: int(splits[task.dataset].masks[task.name].sum()) for task in self._workload.data.tasks}
         self._reliability = measure_reliability(pool, objective, models, labels, search.objective_weights)
-        self._objective = self._baselines.objective = weighed(objective, self._reliability)
+        self._objective = self._baselines.objective = weight_objective(objective, self._reliability)
         self._callbacks.on_reliability_measured(self._reliability)
         for note in baseline_notes(self._baselines.under_trained(), self._reliability):
             self._callbacks.on_note(note)
 
     def _measure_affinity(self, pool: JobPool) -> None:
         """Train the plain recipe jointly and measure on the way, where a sharing of the space waits for affinity."""
-        for kind in waiting(self._space):
+        for kind in awaited_affinities(self._space):
             *before, joint = self._jobs().of_tried(
                 replace(self._space.plain().recipe, sharing=Component(next(iter(SHARINGS))))
             )
             job = affinity_job(kind, joint, self._folder.trials)
             *_, result = pool.results([*before, job])
-            self._groups[kind] = grouped(self._tasks, result.affinity)
+            self._groups[kind] = group_tasks(self._tasks, result.affinity)
             self._callbacks.on_affinity_measured(kind, result.affinity, self._groups[kind])
 
     def _search(self, study: optuna.Study, session: Session, clock: Clock) -> None:
@@ -242,5 +242,5 @@ class Study:
         jobs = dict.fromkeys(trial.job for trial in trials if trial.job)
         results = results_in([(self._folder.trials / job, RESULT_FILE, "") for job in jobs])
         if found := mean_cosines(result.history for result in results if result is not None):
-            self._measured["cosine"] = grouped(self._tasks, found)
+            self._measured["cosine"] = group_tasks(self._tasks, found)
             self._callbacks.on_affinity_measured("cosine", found, self._measured["cosine"])

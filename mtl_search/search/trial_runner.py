@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol, final
 
-from mtl_search.execution.job_pool import JobPool
+from mtl_search.pool.job_pool import JobPool
 from mtl_search.recipe import Recipe
 from mtl_search.search.jobs import Jobs
-from mtl_search.training.pairs import Pairs
-from mtl_search.training.reports import StageResult
+from mtl_search.storage.reports import StageResult
+from mtl_search.training.pairings import Pairs
 
 
 class TrialRunner(Protocol):

@@ -1,13 +1,41 @@
-"""The scheduler that Ray Tune asks after each epoch of a trial: it passes the question on to the study's stopper."""
+"""The scheduler that Ray Tune asks after each epoch of a trial: it passes the question on to the study's stopper.
+
+Ray Tune keeps each trial with its last result until the search ends, 40 KiB a trial. The scheduler has it forget the
+trials that ended: the study's record is in Optuna's storage.
+"""
 
 from typing import Any, final
 
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import TrialScheduler
 
-from mtl_search.search.forgetting import forget_ended
+from mtl_search.search.job_trainable import EPOCH, METRIC, START
 from mtl_search.search.stoppers import Stopping
-from mtl_search.search.trainable import EPOCH, METRIC, START
+
+
+class SilentProgress(TrialProgressCallback):
+    """Stands where Tune would put one of its own that prints nothing at this verbosity, but keeps every trial."""
+
+    def log_result(self, trial: Trial, result: dict[str, Any], error: bool = False) -> None:
+        """Nothing."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Nothing."""
+
+
+def trim_tune_memory(controller: Any) -> None:
+    """Let Tune's controller forget each trial that it has done with; the stoppers' schedulers do, which alone know it.
+
+    Args:
+        controller: A ``TuneController``; Ray hands it to schedulers when a trial ends.
+    """
+    ended = controller._stopped_trials
+    for trial in ended:
+        controller._trial_metadata.pop(trial.trial_id, None)
+    controller._trials_to_cache -= ended
+    controller._trials[:] = [trial for trial in controller._trials if trial not in ended]
+    ended.clear()
 
 
 @final
@@ -35,7 +63,7 @@ class StoppingScheduler(TrialScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Let Tune forget the trials that ended before; this one Tune has still to stop."""
-        forget_ended(tune_controller)
+        trim_tune_memory(tune_controller)
         self._stopping.end(trial.trial_id, trial.config.get(START, ""))
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:

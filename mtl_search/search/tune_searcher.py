@@ -4,9 +4,9 @@ from typing import Any, final
 
 from ray.tune.search import Searcher
 
-from mtl_search.execution.jobs import Update
+from mtl_search.pool.jobs import Update
+from mtl_search.search.job_trainable import METRIC, NEWS, START
 from mtl_search.search.searcher import NoTrial, OptunaSearcher
-from mtl_search.search.trainable import METRIC, NEWS, START
 
 
 @final

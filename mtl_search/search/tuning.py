@@ -10,12 +10,11 @@ from typing import Any
 from ray import tune
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
-from mtl_search.execution.queue_client import JobQueueClient
-from mtl_search.search.forgetting import Silent
+from mtl_search.pool.queue_client import JobQueueClient
+from mtl_search.search.job_trainable import JobTrainable
 from mtl_search.search.searcher import ANY_NUMBER, MOST_DEATHS, OptunaSearcher
 from mtl_search.search.stoppers import Stopping
-from mtl_search.search.trainable import Follower
-from mtl_search.search.tune_scheduler import StoppingScheduler
+from mtl_search.search.tune_scheduler import SilentProgress, StoppingScheduler
 from mtl_search.search.tune_searcher import TuneSearcher
 
 
@@ -57,7 +56,7 @@ def tuner_of(
     # Tune would hand them to every trial's process by way of Ray's records and logs; a light trial needs none.
     ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(Follower, queue=queue), tune.PlacementGroupFactory([dict(trial)])),
+        tune.with_resources(tune.with_parameters(JobTrainable, queue=queue), tune.PlacementGroupFactory([dict(trial)])),
         tune_config=tune.TuneConfig(
             search_alg=TuneSearcher(searcher),
             scheduler=StoppingScheduler(stopping),
@@ -72,6 +71,6 @@ def tuner_of(
             # There is nothing to keep of a light trial, and its node may not see the driver's folder.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Silent(), _Watch(searcher)],
+            callbacks=[SilentProgress(), _Watch(searcher)],
         ),
     )

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mtl_search.config import StudyConfig
-from mtl_search.data import StudyData
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.passwords import without_passwords
 from mtl_search.recipe import content_key

@@ -94,7 +94,7 @@ class Delivery(threading.Thread):
                     self._deliver()
                     self.problem, wait, pause = None, _FIRST_WAIT, _INTERVAL
                 except Exception as error:  # noqa: BLE001  said in `problem`, and tried again: tracking never ends by itself
-                    self._say(_in_short(error))
+                    self._notify(_in_short(error))
                     self._destination.disconnect()
                     wait, pause = min(2 * wait, _LONGEST_WAIT), wait
                 if self._wake.wait(pause):
@@ -110,7 +110,7 @@ class Delivery(threading.Thread):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    self._say(f"another process delivers from {self._journal.path.parent}")
+                    self._notify(f"another process delivers from {self._journal.path.parent}")
                     self._stopping.wait(_FIRST_WAIT)
             yield
 
@@ -164,7 +164,7 @@ class Delivery(threading.Thread):
             )
         self.rejected += 1
 
-    def _say(self, problem: str) -> None:
+    def _notify(self, problem: str) -> None:
         if self.problem is None:
             folder = self._journal.path.parent
             _logger.warning("MLflow cannot be reached; events wait in %s and are delivered later: %s", folder, problem)

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_search.config import StudyConfig
-from mtl_search.domains import Choice, Float, Int
-from mtl_search.search.going_on import export_line, output_flag
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
-from mtl_search.space import SearchSpace
+from mtl_search.analysis.next_commands import export_command, output_option
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.space.domains import Choice, Float, Int
+from mtl_search.space.search_space import SearchSpace
 
 _MOST_TASKS, _MOST_PARAMETERS = 12, 24
 
@@ -84,9 +84,9 @@ def _pointers(config: StudyConfig, outcome: Outcome | None) -> list[str]:
         lines.append(
             f"- **The model:** registered as `models:/{config.name}@champion`"
             + (f", the cheaper one as `models:/{config.name}@challenger`" if outcome.challenger is not None else "")
-            + f"; `{export_line(config, outcome.recipe)}` writes it for deployment."
+            + f"; `{export_command(config, outcome.recipe)}` writes it for deployment."
         )
-    lines.append(f"- **In a terminal:** `mtl-search report {config.name}{output_flag(config)}`.")
+    lines.append(f"- **In a terminal:** `mtl-search report {config.name}{output_option(config)}`.")
     return ["\n".join([lines[0], "", *lines[1:]])]
 
 

@@ -7,20 +7,67 @@ and parameters that are already there stay as they are.
 
 import getpass
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401  MLflow imports it on first use, and that would be in the thread
 from mlflow import MlflowClient
 from mlflow.entities import Param, Run, ViewType
 
 from mtl_search.errors import MtlSearchError
-from mtl_search.tracking.database import artifacts_beside, make_database
-from mtl_search.tracking.entities import clean, cut, dataset_input, points, run_tags
+from mtl_search.tracking.driver_journals import take_turn
+from mtl_search.tracking.entities import (
+    clean,
+    cut,
+    dataset_input,
+    describe_experiment,
+    kind_tag,
+    points,
+    run_tags,
+    runs_page,
+)
 from mtl_search.tracking.journal import PARENT, Event, Operation
-from mtl_search.tracking.pages import describe_experiment, kind_tag, runs_page
-from mtl_search.tracking.sharing import in_turn
+
+_SQLITE = "sqlite:///"
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    name = uri.removeprefix(_SQLITE).partition("?")[0]
+    return Path(name).absolute() if uri.startswith(_SQLITE) and name not in ("", ":memory:") else None
+
+
+def artifacts_beside(uri: str) -> str | None:
+    """Beside the database file, since MLflow's default depends on the working folder; a server knows its own place."""
+    file = _sqlite_file(uri)
+    return None if file is None else str(file.parent / "mlartifacts")
+
+
+def make_database(uri: str) -> None:
+    """Makes a new database file with its tables, in a process of its own, and puts it in place when it is whole.
+
+    It takes seconds of computing, and alembic's state is global to a process: in this one it would meet Optuna's.
+    """
+    file = _sqlite_file(uri)
+    if file is None or file.exists():
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".mlflow-", dir=file.parent) as aside:
+        made = Path(aside) / file.name
+        command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"{_SQLITE}{made}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise MtlSearchError(f"MLflow could not make its tables in {file}: {done.stderr.strip()[-500:]}")
+        try:
+            file.hardlink_to(made)
+        except FileExistsError:
+            pass  # another process was faster, and may have written to it since
+        except OSError:  # a file system without hard links
+            made.rename(file)
+
 
 _PAGE = 1000
 """Runs that MLflow is asked for at a time."""
@@ -152,7 +199,7 @@ class Destination:
         if operation.kind == "torn":
             raise RefusedError("the line is torn: its writer was killed in the middle of it")
         if operation.kind == "start":
-            with in_turn(self._turns) if self._turns and operation.key == PARENT else nullcontext():
+            with take_turn(self._turns) if self._turns and operation.key == PARENT else nullcontext():
                 self._start(client, first)
             return
         run = self._run(client, operation.key)

@@ -5,10 +5,10 @@ Pure: the recorder says when, this says what.
 
 from collections.abc import Mapping
 
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
-from mtl_search.search.statistics import Estimate
-from mtl_search.training.reports import EpochReport
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.storage.reports import EpochReport
 
 _MOST_PAIRS = 28
 """Curves of more pairs (over 8 tasks) would bury a run's other curves."""

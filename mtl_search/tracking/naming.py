@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from mtl_search.recipe import Recipe
 from mtl_search.search.contenders import Contender
-from mtl_search.space import COMPONENTS
+from mtl_search.space.search_space import COMPONENTS
 
 _FIRST = ("sharing", "weighting", "fusion")
 """Sections whose variants are known by their names alone."""

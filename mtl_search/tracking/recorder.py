@@ -8,8 +8,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mtl_search.config import StudyConfig
-from mtl_search.display import varying
+from mtl_search.analysis.pareto import Point
+from mtl_search.config.search_config import MEAN_IMPROVEMENT
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.display.recipe_words import varying_parameters
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import (
     BaselineRun,
     BaseRun,
@@ -24,18 +28,14 @@ from mtl_search.search.callbacks import (
     TrialRun,
 )
 from mtl_search.search.contenders import Contender
-from mtl_search.search.grouping import AffinityMatrix, Groups
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.pareto import Point
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.grouping import AffinityMatrix, TaskGroups
 from mtl_search.search.reliability import Reliability
-from mtl_search.search_config import MEAN_IMPROVEMENT
-from mtl_search.space import SearchSpace
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.reports import EpochReport, StageResult
 from mtl_search.tracking.description import describe
 from mtl_search.tracking.measures import outcome_metrics, outcome_tags, report_metrics, trial_metrics
 from mtl_search.tracking.naming import baseline_key, recipe_name, recipe_tags, repeat_key, trial_key
 from mtl_search.tracking.tracker import Status, Tracker
-from mtl_search.training.reports import EpochReport, StageResult
 
 _STATUS: Mapping[str, Status] = {
     "complete": "FINISHED",
@@ -59,7 +59,7 @@ class Recorder(Callback):
         self, tracker: Tracker, config: StudyConfig, metric_names: Mapping[str, str], space: SearchSpace | None = None
     ) -> None:
         self._tracker, self._config, self._metrics, self._space = tracker, config, metric_names, space
-        self._searched = varying(space.corners()) if space is not None else frozenset()
+        self._searched = varying_parameters(space.extreme_recipes()) if space is not None else frozenset()
         self._data: Mapping[str, Any] = {"rows": {}}
         self._logged: dict[str, set[int]] = {}
         self._told: set[str] = set()
@@ -181,7 +181,7 @@ class Recorder(Callback):
             known = {key: value for key, value in values.items() if value is not None}
             self._tracker.log_metrics(None, known, 0)
 
-    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: Groups) -> None:
+    def on_affinity_measured(self, kind: str, affinity: AffinityMatrix, groups: TaskGroups) -> None:
         """Write it down; ``figures`` draws it."""
         plain = {"affinity": affinity, "groups": groups}
         self._tracker.log_text(None, f"affinity_{kind}.json", json.dumps(plain, indent=1))

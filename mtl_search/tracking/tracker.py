@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from mtl_search.tracking.driver_journals import TURNS, journal_of, last_said, undelivered_journals
 from mtl_search.tracking.journal import PARENT, Journal, Position
-from mtl_search.tracking.sharing import TURNS, journal_of, last_said, undelivered
 
 if TYPE_CHECKING:
     from mtl_search.tracking.delivery import Delivery
@@ -222,6 +222,6 @@ class Tracker:
 
 def deliver_left(folder: Path, uri: str, experiment: str, study: str) -> None:
     """Deliver what drivers that died have said and not delivered, a minute long at most; what is left stays on disk."""
-    for driver in undelivered(folder, study, uri, experiment):
+    for driver in undelivered_journals(folder, study, uri, experiment):
         with Tracker(folder, uri, experiment, study, driver) as tracker:
             tracker.flush(60.0)

@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtl_search.config import ActivationsConfig
+from mtl_search.config.study_config import ActivationsConfig
 from mtl_search.data.batching import Features
 
 _MIB = 1 << 20
 _log = logging.getLogger(__name__)
 
 
-class Distant:
+class RowsElsewhere:
     """Rows that are kept elsewhere than on the training device, with a tensor's operations for taking some of them."""
 
     def __init__(self, rows: Tensor, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Distant:
         return self._rows[rows].to(self._device)
 
 
-Source = Features | Distant
+Source = Features | RowsElsewhere
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Activations:
         """Nothing is in use any more."""
         self._in_use.clear()
 
-    def tell(self, what: str) -> None:
+    def log_usage(self, what: str) -> None:
         """Say something in the log, once in this worker's life."""
         if what not in self._told:
             self._told.add(what)

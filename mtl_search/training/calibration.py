@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_search.data.batching import BatchPlan, DeviceSplit, Features
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule
 from mtl_search.training.evaluation import cut_evenly, passes_of
-from mtl_search.training.prefix import FrozenPrefix
-from mtl_search.training.world import World
+from mtl_search.training.frozen_prefix import FrozenPrefix
 from mtl_search.transfer.norms import batch_norms, recalibrate
 
 ROWS = 1024
@@ -43,7 +43,7 @@ class Calibration:
         model: MultiTaskModel,
         split: DeviceSplit,
         schedule: Schedule,
-        world: World,
+        world: DistributedContext,
         prefix: FrozenPrefix | None = None,
     ) -> None:
         self._model, self._schedule, self._world, self._prefix = model, schedule, world, prefix
@@ -70,7 +70,7 @@ class Calibration:
         slices = cut_evenly([slice(0, len(x)) for x in features], passes)
         found = passes_of(features, slices) if self._prefix is None else self._prefix.calibration(features, slices)
         with self._world.autocast():
-            recalibrate(self._model, found.batches, norms, entry=found.entry)
+            recalibrate(self._model, found.batches, norms, start_block=found.start_block)
 
     @cached_property
     def _rows(self) -> list[Tensor]:

@@ -11,18 +11,19 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from mtl_search.alignment import ALIGNMENTS
-from mtl_search.binding import SCHEDULE_FAMILIES, bind_component
 from mtl_search.errors import ConfigError
-from mtl_search.families import TRAINING_FAMILIES
 from mtl_search.fusion import FUSIONS
-from mtl_search.models.sharing import SHARINGS, SharingPlan
-from mtl_search.models.sharing.settling import Groups, measure_of, settle
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.resolve_affinity import TaskGroups, affinity_measure, resolve_affinity
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.space import COMPONENTS, SCHEDULES
+from mtl_search.space.binding import SCHEDULE_FAMILIES, bind_component
+from mtl_search.space.search_space import COMPONENTS, SCHEDULES
+from mtl_search.training.families import TRAINING_FAMILIES
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer import AUXILIARIES, OPTIMIZERS, TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.unfreezing import Copy
-from mtl_search.variants import Equal, build
+from mtl_search.variants.building import Equal, build
 from mtl_search.weighting import WEIGHTINGS
 
 LEAST_EPOCHS = "joint.epochs, at least"
@@ -38,7 +39,7 @@ class Undecided(Exception):  # noqa: N818  an answer that is to come, not an err
     """A question about a recipe whose answer depends on a part that is not known yet."""
 
 
-class Known(dict[str, Any]):
+class KnownValues(dict[str, Any]):
     """What is known of a recipe by key path: sections, and the parameters of schedules.
 
     Raises:
@@ -62,7 +63,7 @@ class Canonical:
     def __init__(
         self,
         workload: Workload,
-        groups: Mapping[str, Groups] | None = None,
+        groups: Mapping[str, TaskGroups] | None = None,
         single_task: Schedule | None = None,
     ) -> None:
         self._workload, self._groups, self._single = workload, groups or {}, single_task
@@ -80,9 +81,9 @@ class Canonical:
         Up to rounding: an average with even coefficients rounds otherwise than the plain one, and AdamW looks at the
         length of gradients where they are tiny.
         """
-        if self._single is not None and self.idle("single_task", None, Known(fusion=recipe.fusion)):
+        if self._single is not None and self.idle("single_task", None, KnownValues(fusion=recipe.fusion)):
             recipe = replace(recipe, single_task=self._single)
-        known = _known(build(TRANSFERS, recipe.transfer).applied(recipe))
+        known = _known_values(build(TRANSFERS, recipe.transfer).applied(recipe))
         self._simplify_sharing(known)
         self._simplify_schedule("single_task", known)
         groups = self._fused(known)
@@ -97,7 +98,7 @@ class Canonical:
         }
         return replace(recipe, **{name: known[name] for name in COMPONENTS}, **schedules)
 
-    def idle(self, place: str, part: Component | None, known: Known) -> bool:
+    def idle(self, place: str, part: Component | None, known: KnownValues) -> bool:
         """Whether a part of a recipe has no effect beside the others.
 
         Args:
@@ -122,21 +123,21 @@ class Canonical:
             return self._weighs_alike(part, known)
         return part is not None and section == "alignment" and self._aligns_nothing(known)
 
-    def _fuses_alike(self, part: Component, known: Known) -> bool:
+    def _fuses_alike(self, part: Component, known: KnownValues) -> bool:
         """Whether a fusion gives the start that every fusion gives that is not from the base."""
-        fusion = _built(FUSIONS, part)
+        fusion = _try_build(FUSIONS, part)
         if fusion is None or fusion.from_base:
             return False
         return self._fused(known) == [] or self._still("single_task", known)
 
-    def _weighs_alike(self, part: Component, known: Known) -> bool:
+    def _weighs_alike(self, part: Component, known: KnownValues) -> bool:
         """Whether a weighting comes to what equal weights give."""
         if len(self._tasks) == 1 or known.get("joint.epochs") == 0:
             return True
-        weighting = _built(WEIGHTINGS, part) if part.name in WEIGHTINGS else None
+        weighting = _try_build(WEIGHTINGS, part) if part.name in WEIGHTINGS else None
         return weighting is not None and weighting.idle(_JointStage(self, known))
 
-    def _aligns_nothing(self, known: Known) -> bool:
+    def _aligns_nothing(self, known: KnownValues) -> bool:
         """Whether an alignment reaches nothing that learns but what is its own."""
         if known.get("joint.epochs") == 0:
             return True
@@ -144,14 +145,14 @@ class Canonical:
         unclipped = known.get("joint.clip_norm", 0.0) is None
         return unclipped and self._still("joint", known) and self._wires_plainly(known)
 
-    def _idle_in_schedule(self, section: str, name: str, known: Known) -> bool:
+    def _idle_in_schedule(self, section: str, name: str, known: KnownValues) -> bool:
         """Whether a parameter of a schedule has no effect."""
         if name == "epochs":
             return False
         if name == "temperature" and (section == "single_task" or len(self._datasets(known)) == 1):
             return True
         if known.get(f"{section}.epochs") == 0:
-            fusion = _built(FUSIONS, known["fusion"])
+            fusion = _try_build(FUSIONS, known["fusion"])
             reads = section == "joint" and (fusion is None or fusion.reads_batches)
             return not (reads and name in _OF_BATCHES)
         if name == "unfreezing":
@@ -159,12 +160,16 @@ class Canonical:
         return name in _OF_BLOCKS and self._still(section, known)
 
     def _simplify(
-        self, place: str, family: Mapping[str, Callable[..., T]], known: Known, simpler: Callable[[T], Equal[T] | None]
+        self,
+        place: str,
+        family: Mapping[str, Callable[..., T]],
+        known: KnownValues,
+        simpler: Callable[[T], Equal[T] | None],
     ) -> None:
         """Put the variant at a place into its simplest form."""
         if self.idle(place, known[place], known):
             known[place] = self._plain(place)
-        while known[place].name in family and (variant := _built(family, known[place])) is not None:
+        while known[place].name in family and (variant := _try_build(family, known[place])) is not None:
             try:
                 equal = simpler(variant)
             except ConfigError:  # the parameters do not go together, which whoever trains it will say
@@ -178,14 +183,14 @@ class Canonical:
                 return
             known[place] = found
 
-    def _simplify_sharing(self, known: Known) -> None:
+    def _simplify_sharing(self, known: KnownValues) -> None:
         """Put the sharing into its simplest form, with everything in it known."""
         known["sharing"] = self._settled(known["sharing"])
         if len(self._tasks) > 1 and self._plan(known, ()) is not None:
             blocks = self._workload.blocks
             self._simplify("sharing", SHARINGS, known, lambda each: each.simpler(self._tasks, blocks))
 
-    def _simplify_schedule(self, section: str, known: Known) -> None:
+    def _simplify_schedule(self, section: str, known: KnownValues) -> None:
         """Give the parameters of a schedule that have no effect their default."""
         epochs, blocks = known[f"{section}.epochs"], self._workload.blocks
         copies = self._copies(section, known)
@@ -200,7 +205,7 @@ class Canonical:
             if self._idle_in_schedule(section, each.name, known) and not (epochs and each.name == "unfreezing"):
                 known[place] = self._plain(place) if each.name in SCHEDULE_FAMILIES else each.default
 
-    def _simplify_transfer(self, known: Known) -> None:
+    def _simplify_transfer(self, known: KnownValues) -> None:
         """Name what is transferred by what the tasks have of it."""
         plain = self._plain("transfer")
         if build(TRANSFERS, known["transfer"]).fresh:
@@ -223,9 +228,9 @@ class Canonical:
 
     def _settled(self, sharing: Component) -> Component:
         """A sharing with what it waits for, where that was measured."""
-        return settle(sharing, self._groups) if measure_of(sharing) in self._groups else sharing
+        return resolve_affinity(sharing, self._groups) if affinity_measure(sharing) in self._groups else sharing
 
-    def _plan(self, known: Known, sources: tuple[str, ...]) -> SharingPlan | None:
+    def _plan(self, known: KnownValues, sources: tuple[str, ...]) -> SharingPlan | None:
         """Who uses and starts which copy; None where that is not known, or the sharing does not fit."""
         sharing: Component = known["sharing"]
         key = sharing, sources
@@ -233,13 +238,13 @@ class Canonical:
             self._plans[key] = None
             try:
                 sharing = self._settled(sharing)
-                if not measure_of(sharing):
+                if not affinity_measure(sharing):
                     self._plans[key] = build(SHARINGS, sharing).plan(self._tasks, self._workload.blocks, sources)
             except ConfigError:  # as whoever trains it will say
                 pass
         return self._plans[key]
 
-    def _joined(self, known: Known) -> list[tuple[str, ...]]:
+    def _joined(self, known: KnownValues) -> list[tuple[str, ...]]:
         """The source tasks that joint training may take along; all and none of them where that is not known."""
         if not self._sources:
             return [()]
@@ -247,7 +252,7 @@ class Canonical:
             return [(), self._sources]
         return [self._sources if build(AUXILIARIES, known["auxiliary"]).trains else ()]
 
-    def _fused(self, known: Known) -> list[tuple[str, ...]] | None:
+    def _fused(self, known: KnownValues) -> list[tuple[str, ...]] | None:
         """The groups of tasks whose models are fused with each other; None where that is not known."""
         plans = [self._plan(known, sources) for sources in self._joined(known)]
         if any(plan is None for plan in plans):
@@ -255,7 +260,7 @@ class Canonical:
         starts = (tuple(start) for plan in plans if plan for block in plan.starts for start in block)
         return list(dict.fromkeys(start for start in starts if len(start) > 1))
 
-    def _copies(self, section: str, known: Known) -> list[Copy] | None:
+    def _copies(self, section: str, known: KnownValues) -> list[Copy] | None:
         """Every copy of a block in a stage's model; None where that is not known."""
         if section == "single_task":
             return [(number + 1, True) for number in range(self._workload.blocks)]
@@ -270,22 +275,22 @@ class Canonical:
             for group in block
         ]
 
-    def _still(self, section: str, known: Known) -> bool:
+    def _still(self, section: str, known: KnownValues) -> bool:
         """Whether it is known that no block learns in a stage."""
         if build(TRANSFERS, known["transfer"]).frozen or known.get(f"{section}.epochs") == 0:
             return True
         epochs, unfreezing = (known.get(f"{section}.{name}") for name in ("epochs", "unfreezing"))
-        if epochs is None or unfreezing is None or (variant := _built(UNFREEZINGS, unfreezing)) is None:
+        if epochs is None or unfreezing is None or (variant := _try_build(UNFREEZINGS, unfreezing)) is None:
             return False
         blocks = self._workload.blocks
         starts = [variant.start(n + 1, blocks, shared=shared) for n in range(blocks) for shared in (True, False)]
         return all(start is None or start > epochs for start in starts)
 
-    def _wires_plainly(self, known: Known) -> bool:
-        sharing = _built(SHARINGS, known["sharing"])
+    def _wires_plainly(self, known: KnownValues) -> bool:
+        sharing = _try_build(SHARINGS, known["sharing"])
         return sharing is not None and sharing.wires_plainly()
 
-    def _datasets(self, known: Known) -> set[str]:
+    def _datasets(self, known: KnownValues) -> set[str]:
         """The data sets that joint training may take rows from."""
         names = (*self._tasks, *max(self._joined(known), key=len))
         return {self._workload.task(name).dataset for name in names}
@@ -296,7 +301,7 @@ class _JointStage:
     """What a weighting may ask, see ``weighting.base``; an answer that is not known yet raises ``Undecided``."""
 
     forms: Canonical
-    known: Known
+    known: KnownValues
 
     def longer_than(self, epochs: int) -> bool:
         least: int = self.known.get(LEAST_EPOCHS, 0)
@@ -316,20 +321,20 @@ class _JointStage:
     def scale_free(self) -> bool:
         if self.known["joint.clip_norm"] is not None or self.known["joint.l2_sp"]:
             return False
-        optimizer = _built(OPTIMIZERS, self.known["joint.optimizer"])
+        optimizer = _try_build(OPTIMIZERS, self.known["joint.optimizer"])
         return optimizer is not None and optimizer.scale_free
 
 
-def _known(recipe: Recipe) -> Known:
+def _known_values(recipe: Recipe) -> KnownValues:
     """All of a recipe by key path."""
-    known = Known({name: getattr(recipe, name) for name in COMPONENTS})
+    known = KnownValues({name: getattr(recipe, name) for name in COMPONENTS})
     for section in SCHEDULES:
         schedule = getattr(recipe, section)
         known.update({f"{section}.{each.name}": getattr(schedule, each.name) for each in fields(Schedule)})
     return known
 
 
-def _built(family: Mapping[str, Callable[..., T]], component: Component) -> T | None:
+def _try_build(family: Mapping[str, Callable[..., T]], component: Component) -> T | None:
     """The variant; None where its parameters do not go together, as whoever trains it will say."""
     try:
         return build(family, component)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from mtl_search.training.reports import EpochReport
+from mtl_search.storage.reports import EpochReport
 
 
 class Control(Protocol):

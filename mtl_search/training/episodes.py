@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_search.balancing.gradients import jacobian, parts
 from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
-from mtl_search.training.gradients import jacobian, parts
-from mtl_search.training.labels import Labels
-from mtl_search.training.world import World
-from mtl_search.transfer.bases import MetaLearned
+from mtl_search.training.task_loss import TaskLoss
+from mtl_search.transfer.bases.learned import MetaLearned
 
 
 class Episodes:
@@ -40,12 +40,14 @@ class Episodes:
 
     affinity = None
 
-    def __init__(self, base: MetaLearned, model: MultiTaskModel, split: DeviceSplit, seed: int, world: World) -> None:
+    def __init__(
+        self, base: MetaLearned, model: MultiTaskModel, split: DeviceSplit, seed: int, world: DistributedContext
+    ) -> None:
         self._base, self._model, self._split = base, model, split
         self._seed, self._world = seed, world
         self.learning_rate = 0.0
         self._trunk = list(model.blocks.parameters())
-        self._labels = [Labels.of(task, model, split) for task in model.tasks]
+        self._labels = [TaskLoss.of(task, model, split) for task in model.tasks]
         self._plans = [self._plan(task.name, task.dataset) for task in model.tasks]
         batches = sum(plan.steps for plan in self._plans)
         self.steps = max(len(self._plans), batches // (base.inner_steps + 1))

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mtl_search.data.batching import DeviceSplit, Features
 from mtl_search.data.task import Task
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.training.metrics import value_of
 from mtl_search.training.torchmetrics_import import Metric
-from mtl_search.training.world import World
 
 CHUNK = 4096
 """Rows of one forward pass in evaluation."""
@@ -34,24 +34,24 @@ class Sliceable(Protocol):
 
 
 @dataclass(frozen=True)
-class Passes:
+class ForwardPasses:
     """What an evaluation runs the model on; of use once.
 
     Attributes:
         batches: This rank's rows pass by pass: features, and the rows of each data set in them.
-        entry: Number of leading blocks that the features have been through.
+        start_block: Number of leading blocks that the features have been through.
     """
 
     batches: Iterable[tuple[Tensor, Sequence[int]]]
-    entry: int = 0
+    start_block: int = 0
 
 
 def evaluate(
     model: MultiTaskModel,
     split: DeviceSplit,
     metrics: Mapping[str, Metric | None],
-    world: World,
-    passes: Passes | None = None,
+    world: DistributedContext,
+    passes: ForwardPasses | None = None,
 ) -> dict[str, dict[str, float]]:
     """Judge a model on a split.
 
@@ -72,7 +72,7 @@ def evaluate(
     return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in judged}
 
 
-def slices_of(features: Sequence[Features], world: World) -> list[list[slice]]:
+def slices_of(features: Sequence[Features], world: DistributedContext) -> list[list[slice]]:
     """This rank's rows of each data set, pass by pass.
 
     Every pass takes a part of each data set, so that there are as few passes with a data set per task as with one.
@@ -86,27 +86,30 @@ def cut_evenly(rows: Sequence[slice], passes: int) -> list[list[slice]]:
     return [[_part(own, number, passes) for own in rows] for number in range(passes)]
 
 
-def passes_of(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Passes:
+def passes_of(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> ForwardPasses:
     """Passes that begin at the input.
 
     Args:
         features: By data set of the model.
         slices: The rows of each data set, pass by pass.
     """
-    return Passes(
-        (joined([x[own] for x, own in zip(features, cut, strict=True)]), [own.stop - own.start for own in cut])
+    return ForwardPasses(
+        (
+            concatenate_rows([x[own] for x, own in zip(features, cut, strict=True)]),
+            [own.stop - own.start for own in cut],
+        )
         for cut in slices
     )
 
 
-def joined(parts: Sequence[Tensor]) -> Tensor:
+def concatenate_rows(parts: Sequence[Tensor]) -> Tensor:
     """The rows of the data sets one after the other."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 @torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
 def raw_outputs(
-    model: MultiTaskModel, split: DeviceSplit, world: World, passes: Passes | None = None
+    model: MultiTaskModel, split: DeviceSplit, world: DistributedContext, passes: ForwardPasses | None = None
 ) -> dict[str, Tensor]:
     """Raw outputs (n, ...) by task over all rows of its data set, gathered over ranks.
 
@@ -123,11 +126,11 @@ def raw_outputs(
     with evaluating(model):
         for x, sizes in passes.batches:
             with world.autocast():
-                outputs = model(x, sizes, entry=passes.entry)
+                outputs = model(x, sizes, start_block=passes.start_block)
             for name, output in outputs.items():
                 parts[name].append(output.float())
-    homes = {task.name: counts[model.datasets.index(task.dataset)] for task in model.tasks}
-    return {name: world.gather_rows(torch.cat(part), homes[name]) for name, part in parts.items()}
+    task_datasets = {task.name: counts[model.datasets.index(task.dataset)] for task in model.tasks}
+    return {name: world.gather_rows(torch.cat(part), task_datasets[name]) for name, part in parts.items()}
 
 
 def _part(own: slice, number: int, passes: int) -> slice:

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mtl_search.models.multitask import Copy, MultiTaskModel
 from mtl_search.recipe import Schedule
 from mtl_search.transfer import OPTIMIZERS, UNFREEZINGS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 
 class Freezing:

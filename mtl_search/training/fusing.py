@@ -10,27 +10,29 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mtl_search.balancing.batch_source import batch_sources
 from mtl_search.data.batching import Batch, DeviceSplit
 from mtl_search.errors import TrialError
-from mtl_search.fusion import FUSIONS, Fusion, LearningFusion, MeasuringFusion, Scored
+from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
-from mtl_search.fusion.base import State
-from mtl_search.fusion.learning import Folded, Rows
-from mtl_search.fusion.merged import Merged
+from mtl_search.fusion.base import Fusion, State
+from mtl_search.fusion.learning import FoldedFusion, FusionBatch, LearningFusion
+from mtl_search.fusion.measuring import MeasuringFusion
+from mtl_search.fusion.merged import MergedModel
+from mtl_search.fusion.scored import Scored
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Recipe, seed_from
-from mtl_search.storage import Place, place
+from mtl_search.storage.checkpoint import MODEL_FILE, StoredTensors, is_intact, load_model, save_tensors
+from mtl_search.storage.paths import StoragePath, storage_path
+from mtl_search.storage.stage_results import single_result
 from mtl_search.training.calibration import Calibration
-from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, intact, load_model, save_tensors
-from mtl_search.training.evaluation import joined
-from mtl_search.training.labels import Labels
-from mtl_search.training.portion import portions
-from mtl_search.training.results import single_result
+from mtl_search.training.evaluation import concatenate_rows
+from mtl_search.training.task_loss import TaskLoss
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 from mtl_search.transfer.norms import batch_norms
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 
 def fused_model(
@@ -60,14 +62,15 @@ def fused_model(
     if isinstance(fusion, MeasuringFusion):
         facts = _facts(fusion, singles, workspace)
     states: dict[str, State] = {
-        task: StoredTensors(place(folder) / MODEL_FILE, workspace.world.device) for task, folder in singles.items()
+        task: StoredTensors(storage_path(folder) / MODEL_FILE, workspace.world.device)
+        for task, folder in singles.items()
     }
     states |= {task: _source_state(task, base, workspace) for task in tasks if task not in singles}
     if isinstance(fusion, LearningFusion):
         fusion = _learned(fusion, tasks, list(singles), recipe, states, workspace, base)
     model = workspace.model(tasks, recipe.sharing, recipe.alignment, base)
     model.load_state_dict(fuse(states, workspace.base_of(base), model, fusion, workspace.workload.seed, facts))
-    if not _alike([states[task] for task in singles]):
+    if not _same_states([states[task] for task in singles]):
         Calibration(model, workspace.splits["train"], recipe.joint, workspace.world).calibrate_all()
     return model
 
@@ -79,7 +82,7 @@ def _gain(folder: str) -> float:
     return (float(result.best_score) - first) / max(abs(first), 1e-12)
 
 
-def _alike(states: Sequence[State]) -> bool:
+def _same_states(states: Sequence[State]) -> bool:
     """Whether single-task models differ in their heads alone, as with frozen blocks: their fusion is one of them."""
     names = [name for name in states[0] if name.startswith("blocks.")]
     return all(torch.equal(states[0][name], other[name]) for name in names for other in states[1:])
@@ -88,22 +91,22 @@ def _alike(states: Sequence[State]) -> bool:
 def _source_state(task: str, base: str, workspace: Workspace) -> State:
     """The base as a model of a source task, with the head that the base was learned with, if it was."""
     state = workspace.model((task,), None, base=base).state_dict()
-    known: State = StoredTensors(place(base) / MODEL_FILE, workspace.world.device) if base else {}
+    known: State = StoredTensors(storage_path(base) / MODEL_FILE, workspace.world.device) if base else {}
     return state | {name: known[name] for name in state if name in known}
 
 
 def _facts(fusion: MeasuringFusion, singles: Mapping[str, str], workspace: Workspace) -> dict[str, State]:
     """What there is to know of every single-task model; the ranks share out what is not on disk yet."""
     world = workspace.world
-    files = {task: place(folder) / f"facts-{fusion.facts_key}.safetensors" for task, folder in singles.items()}
+    files = {task: storage_path(folder) / f"facts-{fusion.facts_key}.safetensors" for task, folder in singles.items()}
     for task in list(files)[world.rank :: world.size]:
-        if not intact(files[task]):
-            save_tensors(files[task], _measured(fusion, task, place(singles[task]), workspace))
+        if not is_intact(files[task]):
+            save_tensors(files[task], _measured(fusion, task, storage_path(singles[task]), workspace))
     world.agree(True)  # no rank reads before all have written
     return {task: StoredTensors(file, world.device) for task, file in files.items()}
 
 
-def _measured(fusion: MeasuringFusion, task: str, folder: Place, workspace: Workspace) -> dict[str, Tensor]:
+def _measured(fusion: MeasuringFusion, task: str, folder: StoragePath, workspace: Workspace) -> dict[str, Tensor]:
     model = workspace.model((task,), None)
     model.load_state_dict(load_model(folder))
     seed = seed_from(workspace.workload.seed, "facts", task)
@@ -132,10 +135,10 @@ def _learned(
     origin = workspace.base_of(base)
     model = workspace.model(tasks, recipe.sharing, base=base)
     model.load_state_dict(fuse(singles, origin, model, fusion, workspace.workload.seed))
-    merged = Merged(model, singles, origin, targets)
+    merged = MergedModel(model, singles, origin, targets)
     seed = seed_from(workspace.workload.seed, "fusion")
-    portion, _ = portions(model, split, recipe.joint, 0.0, seed, World(device=world.device))
-    epoch = partial(_epoch, merged, split, portion.epoch)
+    batch_source, _ = batch_sources(model, split, recipe.joint, 0.0, seed, DistributedContext(device=world.device))
+    epoch = partial(_epoch, merged, split, batch_source.epoch)
     with evaluating(model), torch.compiler.set_stance("force_eager"):
         for norm in batch_norms(model):
             norm.train()  # the statistics of the start are not those of other coefficients
@@ -143,20 +146,20 @@ def _learned(
     coefficients = world.sum(coefficients if world.rank == 0 else torch.zeros_like(coefficients))
     if not coefficients.isfinite().all():
         raise TrialError(f"diverged: coefficients of fusion {recipe.fusion.name} are no numbers")
-    return Folded(merged.by_share(coefficients))
+    return FoldedFusion(merged.by_share(coefficients))
 
 
 def _epoch(
-    merged: Merged, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
-) -> Iterator[Rows]:
+    merged: MergedModel, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
+) -> Iterator[FusionBatch]:
     """The batches of an epoch with their losses."""
     features = [split.features[name] for name in merged.model.datasets]
-    labels = [Labels.of(task, merged.model, split) for task in merged.tasks]
+    labels = [TaskLoss.of(task, merged.model, split) for task in merged.tasks]
     for batch in batches(number):
-        x = joined([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
-        yield Rows(x, [len(rows) for rows in batch.rows], partial(_losses, labels, batch))
+        x = concatenate_rows([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
+        yield FusionBatch(x, [len(rows) for rows in batch.rows], partial(_losses, labels, batch))
 
 
-def _losses(labels: Sequence[Labels], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
+def _losses(labels: Sequence[TaskLoss], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
     return torch.stack([own.loss_sum(outputs, batch.rows) / max(batch.counts[own.task.name], 1) for own in labels])

@@ -12,28 +12,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mtl_search.balancing.source_tasks import NO_SOURCE_TASKS, SourceTasks
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.errors import StorageError, TrialError
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, seed_from
-from mtl_search.storage import Place
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import load_checkpoint, save_checkpoint
+from mtl_search.storage.paths import StoragePath
+from mtl_search.storage.reports import EpochReport
 from mtl_search.training.activations import Activations
-from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
 from mtl_search.training.calibration import Calibration
-from mtl_search.training.checkpoint import load_checkpoint, save_checkpoint
 from mtl_search.training.control import Control
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
-from mtl_search.training.objective import Objective
-from mtl_search.training.prefix import FrozenPrefix
-from mtl_search.training.reports import EpochReport
+from mtl_search.training.frozen_prefix import FrozenPrefix
 from mtl_search.training.step import Step
 from mtl_search.training.torchmetrics_import import Metric
-from mtl_search.training.world import World
 from mtl_search.transfer import DECAYS
-from mtl_search.transfer.bases import MetaLearned
-from mtl_search.variants import build
+from mtl_search.transfer.bases.learned import MetaLearned
+from mtl_search.variants.building import build
 from mtl_search.weighting.base import Weighting
 
 CHECKPOINT_SHARE = 0.05
@@ -90,12 +90,12 @@ class Loop:
         objective: Objective,
         metrics: Mapping[str, Metric | None],
         seed: int,
-        world: World,
-        folder: Place,
+        world: DistributedContext,
+        folder: StoragePath,
         base: Mapping[str, Tensor],
         activations: Activations,
         affinity: str = "",
-        auxiliaries: Auxiliaries = NO_AUXILIARIES,
+        auxiliaries: SourceTasks = NO_SOURCE_TASKS,
         meta: MetaLearned | None = None,
     ) -> None:
         self._model, self._world, self._folder = model, world, folder

@@ -15,8 +15,8 @@ from torch import Tensor
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, ConfigError, Problem
+from mtl_search.results.objective import Goal
 from mtl_search.task_kinds.base import MASKED
-from mtl_search.training.objective import Goal
 from mtl_search.training.torchmetrics_import import Metric
 
 _SHORT = 1e-4
@@ -77,7 +77,7 @@ def _metrics_in(module: str) -> dict[str, type[Metric]]:
     return {name: member for name, member in members if isinstance(member, type) and issubclass(member, Metric)}
 
 
-def measure(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) -> float:
+def measure_metric(metric: Metric, predictions: Tensor, targets: Tensor, mask: Tensor) -> float:
     """Value of a metric on the labelled rows.
 
     Args:
@@ -117,9 +117,9 @@ def value_of(task: Task, metric: Metric, said: Tensor, targets: Tensor, mask: Te
     """
     power = _power(metric)
     if power is not None and task.double:
-        return measure(metric, said.double(), targets.double(), mask) * task.scale**power
+        return measure_metric(metric, said.double(), targets.double(), mask) * task.scale**power
     kind = task.behaviour
-    return measure(metric, kind.in_own_unit(task, said), kind.targets_in_own_unit(task, targets), mask)
+    return measure_metric(metric, kind.in_own_unit(task, said), kind.targets_in_own_unit(task, targets), mask)
 
 
 def _power(metric: Metric) -> int | None:
@@ -238,7 +238,7 @@ def task_goals(data: StudyData, tasks: Sequence[Task] | None = None) -> dict[str
     return goals
 
 
-def judged_by(data: StudyData) -> dict[str, str]:
+def judging_metrics(data: StudyData) -> dict[str, str]:
     """The name of what judges each task on validation: its metric, or ``loss`` where that is not defined there."""
     return {
         task.name: LOSS if check_metric_on(task, data, "validation").broken else task.metric.name

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mtl_search.data.batching import DeviceSplit
 from mtl_search.data.task import Task
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
 from mtl_search.training.evaluation import raw_outputs
 from mtl_search.training.metrics import check_metric, value_of
 from mtl_search.training.torchmetrics_import import Metric
-from mtl_search.training.world import World
 
 _MOST_ROWS = 40_000_000
 """Rows drawn in all for one task, from which the number of draws follows where a split is large."""
@@ -25,7 +25,7 @@ _FEWEST_DRAWS = 100
 
 
 def evaluate_resampled(
-    model: MultiTaskModel, split: DeviceSplit, metrics: Mapping[str, Metric], world: World, draws: int
+    model: MultiTaskModel, split: DeviceSplit, metrics: Mapping[str, Metric], world: DistributedContext, draws: int
 ) -> dict[str, dict[str, Any]]:
     """Judge a model on a split and on draws of its rows.
 

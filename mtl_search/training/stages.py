@@ -6,37 +6,74 @@ worker group carries these out, and so can a plain script.
 """
 
 import math
+import re
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
+from mtl_search.balancing.source_tasks import SourceTasks
 from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, seed_from
-from mtl_search.storage import Place, place
-from mtl_search.training.auxiliaries import Auxiliaries
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import load_model
+from mtl_search.storage.files import RESULT_FILE
+from mtl_search.storage.paths import StoragePath, storage_path
+from mtl_search.storage.reports import StageResult
+from mtl_search.storage.stage_results import step_gains, whole_result_in, whole_single, write_results
 from mtl_search.training.calibration import Calibration
-from mtl_search.training.checkpoint import load_model
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import RESULT_FILE
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.loop import Loop, Progress
-from mtl_search.training.memory import PeakMemory
 from mtl_search.training.metrics import check_metric, task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.training.reports import StageResult
 from mtl_search.training.resampling import evaluate_resampled
-from mtl_search.training.results import leave, steps, whole_result_in, whole_single
 from mtl_search.training.workspace import Workspace
-from mtl_search.transfer import AUXILIARIES, BASES
-from mtl_search.transfer.bases import LearnedBase, MetaLearned
-from mtl_search.variants import build
+from mtl_search.transfer import AUXILIARIES
+from mtl_search.transfer.bases import BASES
+from mtl_search.transfer.bases.learned import LearnedBase, MetaLearned
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
+
+_MIB = 1 << 20
+
+
+class PeakMemory:
+    """Watches from its making on.
+
+    Args:
+        device: Where the stage runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far (man 5 proc)
+        except OSError:  # not Linux, or not allowed: the peak then is that of the process's whole life
+            self._resets = False
+        else:
+            self._resets = True
+
+    def mib(self) -> float:
+        """The most so far, in MiB."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / _MIB
+        if self._resets:
+            found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+            if found is not None:
+                return int(found[1]) / 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
 
 CLOCKED = ("seconds", "epoch_seconds", "wall_seconds", "worker_seconds", "peak_mib")
 """What of a result tells of the machine, not of the model."""
@@ -77,14 +114,14 @@ class Stage:
     draws: int = 0
 
     @property
-    def home(self) -> Place:
+    def location(self) -> StoragePath:
         """Its folder as a path."""
-        return place(self.folder)
+        return storage_path(self.folder)
 
 
-def finished(stage: Stage) -> StageResult | None:
+def is_finished(stage: Stage) -> StageResult | None:
     """The result of a training stage that has ended, if its folder holds one whose model is as it was written."""
-    return None if stage.kind == "evaluation" else whole_result_in(stage.home)
+    return None if stage.kind == "evaluation" else whole_result_in(stage.location)
 
 
 def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None) -> StageResult:
@@ -104,7 +141,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     started = time.monotonic()
     if stage.kind == "evaluation":
         return _evaluate(stage, workspace)
-    _mend(stage, workspace)
+    _retrain_damaged(stage, workspace)
     workspace = workspace.seeded(stage.run)
     watch = PeakMemory(workspace.world.device)
     model = _start(stage, workspace)
@@ -120,18 +157,18 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.metrics,
         seed,
         workspace.world,
-        stage.home,
+        stage.location,
         workspace.base_of(stage.base),
         workspace.activations,
         stage.affinity,
-        Auxiliaries(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
+        SourceTasks(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
         base if isinstance(base, MetaLearned) else None,
     )
     progress = loop.run(control or NoControl())
-    model, state = _kept(stage, model, progress.best_state, workspace)
+    model, state = _write_model(stage, model, progress.best_state, workspace)
     result = _result(stage, progress, model, workspace, watch, started)
     if workspace.world.rank == 0:
-        leave(stage.home, state, result)
+        write_results(stage.location, state, result)
     workspace.world.agree(True)  # no rank goes on to a stage that needs this one's files before they are there
     return result
 
@@ -148,7 +185,7 @@ def _result(
     history = progress.history
     best = next(report for report in history if report.epoch == progress.best_epoch)
     joint = stage.kind == "joint"
-    made_steps = steps(stage.singles, history[0].metrics, best.metrics) if joint else {}
+    made_steps = step_gains(stage.singles, history[0].metrics, best.metrics) if joint else {}
     peak_mib = workspace.world.largest(watch.mib())
     wall_seconds = time.monotonic() - started
     return StageResult(
@@ -173,7 +210,7 @@ def _result(
     )
 
 
-def _mend(stage: Stage, workspace: Workspace) -> None:
+def _retrain_damaged(stage: Stage, workspace: Workspace) -> None:
     """Make the single-task models anew that a joint stage needs and finds damaged; they were whole when it was made."""
     goals = task_goals(workspace.workload.data)
     for task, folder in stage.singles.items():
@@ -192,7 +229,7 @@ def _start(stage: Stage, workspace: Workspace) -> MultiTaskModel:
     return fused_model(stage.tasks, stage.recipe, stage.singles, workspace, stage.base)
 
 
-def _kept(
+def _write_model(
     stage: Stage, model: MultiTaskModel, state: Mapping[str, Tensor], workspace: Workspace
 ) -> tuple[MultiTaskModel, dict[str, Tensor]]:
     """The model that is counted and kept, and its state: without alignment, and without source tasks if it can be."""
@@ -265,7 +302,7 @@ def trained_model(stage: Stage, workspace: Workspace) -> MultiTaskModel:
         TrialError: The folder holds no model.
         DamagedError: The model is not what was written.
     """
-    folder = stage.home
+    folder = stage.location
     if not (folder / RESULT_FILE).exists():
         raise TrialError(f"no finished model in {folder}")
     tasks = workspace.workload.kept_tasks(stage.tasks, stage.recipe.sharing)

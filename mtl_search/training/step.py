@@ -12,24 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_search.balancing.affinity import Affinity, Cosines
+from mtl_search.balancing.balancer import BALANCERS, BatchStats, JacobianFree
+from mtl_search.balancing.batch_source import batch_sources
+from mtl_search.balancing.gradient_location import SharedParts, gradient_location
+from mtl_search.balancing.look_ahead import LookAheadProbe
+from mtl_search.balancing.source_tasks import NO_SOURCE_TASKS, SourceTasks
 from mtl_search.data.batching import Batch, DeviceSplit
+from mtl_search.models.distributed import DistributedContext
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.passing import Passing
 from mtl_search.recipe import Schedule, seed_from
 from mtl_search.training.activations import Source
-from mtl_search.training.affinity import Affinity
-from mtl_search.training.auxiliaries import NO_AUXILIARIES, Auxiliaries
-from mtl_search.training.balancing import BALANCINGS, BatchFacts, JacobianFree
-from mtl_search.training.cosines import Cosines
-from mtl_search.training.evaluation import joined
+from mtl_search.training.evaluation import concatenate_rows
 from mtl_search.training.freezing import Freezing
-from mtl_search.training.labels import Labels
-from mtl_search.training.look_ahead import Measuring
-from mtl_search.training.places import Common, place_of
-from mtl_search.training.portion import portions
-from mtl_search.training.prefix import FrozenPrefix
-from mtl_search.training.world import World
-from mtl_search.transfer import L2SP, Average
+from mtl_search.training.frozen_prefix import FrozenPrefix
+from mtl_search.training.task_loss import TaskLoss
+from mtl_search.transfer.average import Average
+from mtl_search.transfer.l2_sp import L2SP
 from mtl_search.weighting.base import Weighting
 from mtl_search.weighting.look_ahead import LookAhead
 
@@ -72,20 +72,20 @@ class Step:
         weighting: Weighting,
         optimizer: torch.optim.Optimizer,
         seed: int,
-        world: World,
+        world: DistributedContext,
         base: Mapping[str, Tensor] | None = None,
         prefix: FrozenPrefix | None = None,
         affinity: str = "",
-        auxiliaries: Auxiliaries = NO_AUXILIARIES,
+        auxiliaries: SourceTasks = NO_SOURCE_TASKS,
     ) -> None:
         self._model, self._world = model, world
         self._weighting, self._optimizer = weighting, optimizer
         self._clip = schedule.clip_norm
         self._features = [split.features[name] for name in model.datasets]
         self._source: tuple[Sequence[Source], int] = self._features, 0
-        self._labels = [Labels.of(task, model, split) for task in model.tasks]
+        self._labels = [TaskLoss.of(task, model, split) for task in model.tasks]
         holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
-        self._train, kept = portions(model, split, schedule, holdout, seed, world)
+        self._train, kept = batch_sources(model, split, schedule, holdout, seed, world)
         self._epochs = schedule.epochs
         self._peaks = [group["lr"] for group in optimizer.param_groups]
         self._wrapped: nn.Module | None = None
@@ -95,11 +95,13 @@ class Step:
         self.steps = self._train.steps
         self.learning_rate = 0.0
         targets = [task.name for task in model.tasks[: len(model.tasks) - auxiliaries.count]]
-        place = place_of(weighting, Common.of(model, targets))
+        place = gradient_location(weighting, SharedParts.of(model, targets))
         weighting.start(targets, world.device, seed_from(seed, "weighting"))
-        self._balancing = BALANCINGS[place](model, weighting, world, auxiliaries)
+        self._balancing = BALANCERS[place](model, weighting, world, auxiliaries)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.scales)
-        self._measuring = None if kept is None else Measuring(model, weighting, kept, self._sums, world, auxiliaries)
+        self._measuring = (
+            None if kept is None else LookAheadProbe(model, weighting, kept, self._sums, world, auxiliaries)
+        )
         self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
         self._times = torch.zeros(len(model.tasks))
         self._cosines = Cosines(model.tasks, place, world.device)
@@ -186,11 +188,11 @@ class Step:
         if self.affinity is not None:
             self.affinity.load_state_dict(state["affinity"])
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Batch, BatchFacts]]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, BatchStats]]:
         """The epoch's batches, each with what all ranks know of it."""
         scale = torch.ones((), device=self._world.device)
-        _, entry = self._source
-        batches = self._train.epoch(epoch, () if entry else self._features)
+        _, start_block = self._source
+        batches = self._train.epoch(epoch, () if start_block else self._features)
         done, total = self.steps * (epoch - 1), self.steps * self._epochs
         while window := list(islice(batches, _WINDOW)):
             counts = torch.tensor([[batch.counts[labels.task.name] for labels in self._labels] for batch in window])
@@ -201,17 +203,17 @@ class Step:
                 present = None if full[number] else counts[number] > 0
                 yield (
                     batch,
-                    BatchFacts(shares[number], present, self._train.rows, self._train.starts, done / total, scale),
+                    BatchStats(shares[number], present, self._train.rows, self._train.starts, done / total, scale),
                 )
                 done += 1
 
-    def _update(self, batch: Batch, facts: BatchFacts, model: nn.Module) -> Tensor:
+    def _update(self, batch: Batch, facts: BatchStats, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""
         learning = self._freezing.learning
         for parameter in learning:
             parameter.grad = None
         facts = facts if not self._world.scales else facts.scaled(self._scaler.scale(facts.scale))
-        balanced = self._balancing.backward(lambda net, passing: self._sums(net, batch, passing), model, facts)
+        balanced = self._balancing.backward(lambda net, context: self._sums(net, batch, context), model, facts)
         self._weight_sum += balanced.weights
         self._cosines.add(balanced.gramian)
         self._scaler.unscale_(self._optimizer)
@@ -227,16 +229,16 @@ class Step:
             self._average.update()
         return balanced.losses
 
-    def _sums(self, model: nn.Module, batch: Batch, passing: Passing | None) -> Tensor:
+    def _sums(self, model: nn.Module, batch: Batch, context: ForwardContext | None) -> Tensor:
         """Task losses summed over this rank's rows, (tasks,)."""
         # What is kept was made in training mode: a look-ahead in evaluation begins at the input.
-        source, entry = self._source if self._model.training else (self._features, 0)
-        if batch.read is not None and not entry:
+        source, start_block = self._source if self._model.training else (self._features, 0)
+        if batch.read is not None and not start_block:
             parts = list(batch.read)
         else:
             parts = [x.index_select(0, rows) for x, rows in zip(source, batch.rows, strict=True)]
         with self._world.autocast():
-            outputs = model(joined(parts), [rows.numel() for rows in batch.rows], passing, entry)
+            outputs = model(concatenate_rows(parts), [rows.numel() for rows in batch.rows], context, start_block)
         return torch.stack([labels.loss_sum(outputs, batch.rows) for labels in self._labels])
 
     def _set_learning_rate(self, factor: float) -> None:

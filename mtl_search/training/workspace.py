@@ -4,36 +4,49 @@ The workload travels (numpy arrays and plain data); the workspace holds it on th
 but activations, keyed by content: they save a later stage time and change no bit of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch._functorch.config
 from torch import Tensor, nn
 
 from mtl_search.alignment import ALIGNMENTS
-from mtl_search.config import ActivationsConfig
+from mtl_search.config.study_config import ActivationsConfig
 from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.streaming import Windows, pick_here
+from mtl_search.data.streaming import Windows, read_rows_here
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.sharing import SHARINGS, SharingPlan
-from mtl_search.objects import NO_OBJECTS, Luggage
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component, Recipe, content_key, seed_from
-from mtl_search.storage import place
+from mtl_search.storage.checkpoint import base_of, load_model, state_key
+from mtl_search.storage.paths import storage_path
 from mtl_search.training.activations import Activations
-from mtl_search.training.checkpoint import base_of, load_model, state_key
-from mtl_search.training.compiling import compiled
 from mtl_search.training.metrics import check_metric_on, metric_for
 from mtl_search.training.torchmetrics_import import Metric
-from mtl_search.training.world import World
-from mtl_search.transfer import AUXILIARIES, BASES
+from mtl_search.transfer import AUXILIARIES
+from mtl_search.transfer.bases import BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
-from mtl_search.variants import build
+from mtl_search.variants.building import build
+from mtl_search.variants.python_objects import NO_OBJECTS, PythonObjects
+
+
+def compile_forward(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
+    # Kernels that free what they were given cannot go backward once per task, as balancing at shared parameters does.
+    torch._functorch.config.donated_buffer = False
+
+    def run(x: Tensor) -> Tensor:
+        return forward(x)
+
+    return torch.compile(run)
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Workload:
     seed: int
     precision: str = "auto"
     compiled: bool = False
-    objects: Luggage = NO_OBJECTS
+    objects: PythonObjects = NO_OBJECTS
 
     @classmethod
     def prepare(
@@ -68,7 +81,7 @@ class Workload:
         seed: int,
         precision: str = "auto",
         compiled: bool = False,
-        objects: Luggage = NO_OBJECTS,
+        objects: PythonObjects = NO_OBJECTS,
     ) -> "Workload":
         """Draw random starting parameters and put everything a worker needs into one bundle."""
         blocks = len(build(BACKBONES, backbone).blocks(data.preparation.feature_shape))
@@ -115,8 +128,8 @@ class Workload:
         if sharing is None:
             return MultiTaskModel(backbone, shape, chosen, SharingPlan(((tuple(tasks),),) * self.blocks), datasets)
         align = None if alignment is None else build(ALIGNMENTS, alignment).align
-        plan, couple = self._plan(tasks, sharing), build(SHARINGS, sharing).couple
-        return MultiTaskModel(backbone, shape, chosen, plan, datasets, couple, align)
+        plan, module_factory = self._plan(tasks, sharing), build(SHARINGS, sharing).module_factory
+        return MultiTaskModel(backbone, shape, chosen, plan, datasets, module_factory, align)
 
     def task(self, name: str) -> Task:
         """A task or source task by its name."""
@@ -177,7 +190,11 @@ class Workspace:
     """
 
     def __init__(
-        self, workload: Workload, world: World, budget: ActivationsConfig | None = None, windows: Windows = pick_here
+        self,
+        workload: Workload,
+        world: DistributedContext,
+        budget: ActivationsConfig | None = None,
+        windows: Windows = read_rows_here,
     ) -> None:
         self.workload, self.world, self._windows = workload, world, windows
         self.splits = {name: self._split(name) for name in ("train", "validation")}
@@ -212,7 +229,7 @@ class Workspace:
         if not folder:
             return self.base
         if self._read[0] != folder:
-            found = base_of(load_model(place(folder)))
+            found = base_of(load_model(storage_path(folder)))
             self._read = folder, {name: value.to(self.world.device) for name, value in found.items()}
         return self._read[1]
 
@@ -245,7 +262,7 @@ class Workspace:
         if self.workload.compiled:
             # The blocks alone: what balances the tasks stands between them and the heads, and stops and goes on there.
             for block in (block for copies in model.blocks for block in copies.children()):
-                block.forward = compiled(block.forward)
+                block.forward = compile_forward(block.forward)
         return model
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import final
 
 from mtl_search.recipe import PositiveInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 Copy = tuple[int, bool]
 """A copy of a block: the block's number, from 1, and whether several tasks use it."""

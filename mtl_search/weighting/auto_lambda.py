@@ -6,13 +6,13 @@ from torch import Tensor, nn
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.recipe import Fraction, PositiveFloat
 from mtl_search.weighting.look_ahead import LookAhead
-from mtl_search.weighting.memory import Learning
-from mtl_search.weighting.presence import blanked
+from mtl_search.weighting.memory import LearnedWeights
+from mtl_search.weighting.presence import zero_absent
 
 _PLACE = "weighting.auto_lambda"
 
 
-class AutoLambda(Learning, LookAhead):
+class AutoLambda(LearnedWeights, LookAhead):
     """Auto-lambda: weights that lower the primary tasks' losses on kept rows after one update; all tasks may help.
 
     Paper: Liu et al., Auto-Lambda: Disentangling Dynamic Task Relationships, TMLR 2022, https://arxiv.org/abs/2202.03091
@@ -66,4 +66,4 @@ class AutoLambda(Learning, LookAhead):
         self._begin_with(nn.Parameter(torch.full((len(tasks),), self.initial, dtype=torch.float64, device=device)))
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        return blanked(self._learned.detach().clone(), present, losses)
+        return zero_absent(self._learned.detach().clone(), present, losses)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
-Place = Literal["representation", "shared", "jacobian_free"]
+GradientLocation = Literal["representation", "shared", "jacobian_free"]
 """Where the tasks' gradients are taken: at the last shared representation, at all shared parameters, nowhere."""
 
 
@@ -49,7 +49,7 @@ class Weighting(ABC):
         at: The place that the study file asks for; "auto" for the cheapest that fits.
     """
 
-    places: ClassVar[tuple[Place, ...]] = ("jacobian_free",)
+    places: ClassVar[tuple[GradientLocation, ...]] = ("jacobian_free",)
     cross_terms: ClassVar[bool] = False
     at: str = "auto"
     _tasks: tuple[str, ...] = ()

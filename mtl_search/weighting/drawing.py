@@ -14,7 +14,7 @@ from mtl_search.weighting.base import Weighting
 from mtl_search.weighting.memory import check_state
 
 
-class Drawing(Weighting):
+class RandomWeighting(Weighting):
     """A weighting that draws from torch's global generator, seeded anew for every step and then given back."""
 
     _seed: int

@@ -9,7 +9,7 @@ from torch import Tensor
 from mtl_search.recipe import PositiveFloat
 from mtl_search.weighting.base import JointStage, Weighting
 from mtl_search.weighting.memory import check_state
-from mtl_search.weighting.presence import blanked, bounded
+from mtl_search.weighting.presence import bounded, zero_absent
 from mtl_search.weighting.scalarized import derivative
 
 
@@ -58,9 +58,9 @@ class Dwa(Weighting):
         self._weigh()
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        self._sums += blanked(bounded(losses), present, self._sums)
+        self._sums += zero_absent(bounded(losses), present, self._sums)
         self._counts += 1 if present is None else present
-        return blanked(self._current, present, losses)
+        return zero_absent(self._current, present, losses)
 
     def _weigh(self) -> None:
         """The weights of the epoch to come, from the two last means."""

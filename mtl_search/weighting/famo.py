@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from mtl_search.recipe import NonNegativeFloat, PositiveFloat
-from mtl_search.weighting.memory import Learning
-from mtl_search.weighting.presence import blanked, bounded
+from mtl_search.weighting.memory import LearnedWeights
+from mtl_search.weighting.presence import bounded, zero_absent
 from mtl_search.weighting.scalarized import derivative
 
 _EPSILON = 1e-8
 """torchjd adds it to a loss before the logarithm."""
 
 
-class Famo(Learning):
+class Famo(LearnedWeights):
     """FAMO: w_i proportional to softmax(x)_i / L_i, with mean 1; x learns to favour the task that improved least.
 
     The paper measures an update's effect by a second forward pass over the same batch. Here the losses of the next
@@ -59,7 +59,7 @@ class Famo(Learning):
             self._learn(now, known)
         self._before = now if present is None else torch.where(here.to(now.device), now, self._before)
         self._seen = self._seen | here
-        weights = blanked(derivative(self._famo, self._before), present, now)
+        weights = zero_absent(derivative(self._famo, self._before), present, now)
         return (weights * (int(here.sum()) / weights.sum())).to(losses.dtype)
 
     def _learn(self, after: Tensor, known: Tensor) -> None:

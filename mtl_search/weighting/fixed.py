@@ -8,9 +8,9 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.recipe import PerTaskButFirst
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 from mtl_search.weighting.base import JointStage, Weighting
-from mtl_search.weighting.presence import blanked
+from mtl_search.weighting.presence import zero_absent
 
 _PLACE = "weighting.fixed.log_ratio"
 
@@ -63,4 +63,4 @@ class Fixed(Weighting):
         self._fixed = weights.to(device, torch.float32)
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        return blanked(self._fixed, present, losses)
+        return zero_absent(self._fixed, present, losses)

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from mtl_search.recipe import Fraction
-from mtl_search.weighting.drawing import Drawing
+from mtl_search.weighting.drawing import RandomWeighting
 from mtl_search.weighting.jacobian import JacobianWeighting
 
 
-class GradDrop(Drawing, JacobianWeighting):
+class GradDrop(RandomWeighting, JacobianWeighting):
     """GradDrop: at each parameter a sign is drawn, by its share of the gradients; tasks of the other sign are dropped.
 
     Paper: Chen et al., Just Pick a Sign: Gradient Sign Dropout, NeurIPS 2020, https://arxiv.org/abs/2010.06808

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from mtl_search.recipe import NonNegativeFloat, PositiveFloat
 from mtl_search.weighting.gramian import At
-from mtl_search.weighting.memory import Learning
-from mtl_search.weighting.presence import blanked, bounded
+from mtl_search.weighting.memory import LearnedWeights
+from mtl_search.weighting.presence import bounded, zero_absent
 
 _LEAST = 1e-4
 
@@ -28,7 +28,7 @@ def norm_loss_derivative(weights: Tensor, norms: Tensor, progress: Tensor, alpha
     return (weighted - target).sign() * norms
 
 
-class GradNorm(Learning):
+class GradNorm(LearnedWeights):
     """GradNorm: learned weights that bring the lengths of the weighted gradients together; a slow task's may be longer.
 
     Needs the lengths of the gradients only. Weights are 1 at the start and have mean 1; a task's first loss is that of
@@ -69,7 +69,7 @@ class GradNorm(Learning):
         norms = gramian.diagonal().to("cpu", torch.float64).clamp(min=0).sqrt()
         if bool(norms[here].isfinite().all()):
             self._learn(norms, now / self._first, here)
-        return blanked(weights, present, losses)
+        return zero_absent(weights, present, losses)
 
     def _learn(self, norms: Tensor, progress: Tensor, here: Tensor) -> None:
         total = self._learned[here].sum()

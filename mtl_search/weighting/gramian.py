@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.weighting.base import Weighting
-from mtl_search.weighting.presence import put_back, taken
+from mtl_search.weighting.presence import scatter_present, select_present
 
 At = Literal["auto", "representation", "shared"]
 _NOTHING = 1e-14
@@ -60,4 +60,4 @@ class GramianWeighting(Weighting):
             found = self._balance(part / part.diagonal().mean(), moving)
             if bool(found.to(losses.dtype).isfinite().all()):
                 weights[moving] = found
-        return put_back(taken(weights, present), present, losses)
+        return scatter_present(select_present(weights, present), present, losses)

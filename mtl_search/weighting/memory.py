@@ -30,7 +30,7 @@ def check_state(weighting: Weighting, state: Mapping[str, Any]) -> None:
             )
 
 
-class Learning(Weighting):
+class LearnedWeights(Weighting):
     """A weighting that learns one number per task by Adam; ``_start`` says with which numbers it begins.
 
     torch counts steps for all tasks together: one that was absent takes its next steps as if it had been there.

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from mtl_search.weighting.drawing import Drawing
+from mtl_search.weighting.drawing import RandomWeighting
 from mtl_search.weighting.gramian import GramianWeighting
 
 
-class PcGrad(Drawing, GramianWeighting):
+class PcGrad(RandomWeighting, GramianWeighting):
     """PCGrad: each gradient is projected off those it conflicts with, one by one in random order; then the sum.
 
     Paper: Yu et al., Gradient Surgery for Multi-Task Learning, NeurIPS 2020, https://arxiv.org/abs/2001.06782

@@ -14,14 +14,14 @@ def bounded(losses: Tensor) -> Tensor:
     return losses.to(torch.float64).clamp(_SMALLEST, _LARGEST)
 
 
-def taken(values: Tensor, present: Tensor | None) -> Tensor:
+def select_present(values: Tensor, present: Tensor | None) -> Tensor:
     """The present tasks' values, (K,) -> (n,), without making a device wait."""
     if present is None:
         return values
     return values.index_select(0, present.nonzero().flatten().to(values.device))
 
 
-def put_back(weights: Tensor, present: Tensor | None, losses: Tensor) -> Tensor:
+def scatter_present(weights: Tensor, present: Tensor | None, losses: Tensor) -> Tensor:
     """Weights of the present tasks, (n,), as weights of all, (K,): 0 for the absent, like the losses in kind."""
     weights = weights.to(losses.device, losses.dtype)
     if present is None:
@@ -29,7 +29,7 @@ def put_back(weights: Tensor, present: Tensor | None, losses: Tensor) -> Tensor:
     return torch.zeros_like(losses).index_copy(0, present.nonzero().flatten().to(losses.device), weights)
 
 
-def blanked(weights: Tensor, present: Tensor | None, losses: Tensor) -> Tensor:
+def zero_absent(weights: Tensor, present: Tensor | None, losses: Tensor) -> Tensor:
     """Weights of all tasks, (K,), with 0 for the absent, like the losses in kind."""
     weights = weights.to(losses.device, losses.dtype)
     return weights if present is None else weights * present.to(losses.device)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from mtl_search.weighting.base import Weighting
-from mtl_search.weighting.memory import Learning
-from mtl_search.weighting.presence import blanked, bounded, put_back, taken
+from mtl_search.weighting.memory import LearnedWeights
+from mtl_search.weighting.presence import bounded, scatter_present, select_present, zero_absent
 
 if TYPE_CHECKING:
     from torchjd.scalarization import Scalarizer
@@ -39,12 +39,12 @@ class Scalarized(Weighting):
         return float(count)
 
     def _weights(self, losses: Tensor, present: Tensor | None, gramian: Tensor | None) -> Tensor:
-        values = bounded(taken(losses, present))
+        values = bounded(select_present(losses, present))
         weights = derivative(self._scalarizer(), values) * self._scale(len(values))
-        return put_back(weights, present, losses)
+        return scatter_present(weights, present, losses)
 
 
-class LearnedScales(Learning):
+class LearnedScales(LearnedWeights):
     """A scalarizer that learns one number per task, each from its own task's loss only, with an optimiser of its own.
 
     The number is held within +-20, so that a loss that is 0 for good has a finite weight.
@@ -77,4 +77,4 @@ class LearnedScales(Learning):
         with self._held(present):
             self._optimizer.step()
             self._learned.clamp_(-_LIMIT, _LIMIT)
-        return blanked(weights * self._scale(), present, losses)
+        return zero_absent(weights * self._scale(), present, losses)

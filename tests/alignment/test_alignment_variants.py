@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from mtl_search.alignment.coral import coral
 from mtl_search.alignment.dann import reversal_at
-from mtl_search.alignment.matching import Distance, gathered
+from mtl_search.alignment.matching import Distance, gather_features
 from mtl_search.alignment.mmd import BANDWIDTHS, mmd
-from mtl_search.models.aligner import Meeting
-from mtl_search.models.passing import Passing
-from mtl_search.models.sharing.discriminator import Discriminator, turned
+from mtl_search.models.alignment_point import AlignmentPoint
+from mtl_search.models.forward_context import ForwardContext
+from mtl_search.models.sharing.discriminator import Discriminator, reverse_gradient
 
 samples = st.tuples(st.lists(st.integers(2, 6), min_size=2, max_size=4), st.integers(1, 5), st.integers(0, 2**20))
 distances = pytest.mark.parametrize("distance", [coral, mmd])
@@ -149,7 +149,7 @@ def test_gradient_of_mmd_takes_the_bandwidth_as_given() -> None:
 
 def test_reversal_leaves_the_value_and_turns_the_gradient() -> None:
     x = torch.tensor([0.1, -3.0, 1e6], requires_grad=True)
-    y = turned(x, 0.3)
+    y = reverse_gradient(x, 0.3)
     assert torch.equal(y, x)
     y.sum().backward()
     torch.testing.assert_close(x.grad, torch.full((3,), -0.3))
@@ -194,11 +194,11 @@ def test_gathered_rows_lie_as_in_one_process_and_own_ones_keep_their_gradient(sh
         other = torch.zeros(7, 2)
         (a, b), (n, m) = begins[1 - rank], shares[1 - rank]
         other[a : a + n], other[4 + b : 4 + b + m] = first[a : a + n], second[b : b + m]
-        passing = Passing(
+        context = ForwardContext(
             ranks=2, sum=lambda mine, other=other: mine + other, global_rows=(9, 4, 3), starts=(5, *begins[rank])
         )
-        meeting = Meeting(("a", "b"), (1, 2), rows, shares[rank])
-        found, sizes = gathered(meeting, passing)
+        alignment_point = AlignmentPoint(("a", "b"), (1, 2), rows, shares[rank])
+        found, sizes = gather_features(alignment_point, context)
         assert sizes == (4, 3)
         assert torch.equal(found, whole)
         found.sum().backward()

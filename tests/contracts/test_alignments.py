@@ -10,17 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtl_search.alignment import ALIGNMENTS, Alignment
+from mtl_search.alignment import ALIGNMENTS
+from mtl_search.alignment.base import Alignment
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import Mean, fuse
-from mtl_search.models import MultiTaskModel, SharingPlan
-from mtl_search.models.backbones import Backbone, Mlp, ResNet
-from mtl_search.models.passing import Passing
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.mean import Mean
+from mtl_search.models.backbones.base import Backbone
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.backbones.resnet import ResNet
+from mtl_search.models.forward_context import ForwardContext
+from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
-from mtl_search.transfer import BASES
-from mtl_search.variants import build
+from mtl_search.transfer.bases import BASES
+from mtl_search.variants.building import build
 
 MLP, IMAGES = Mlp(width=5, depth=3), ResNet(width=4, stages=2)
 HOMES = {"a": "x", "b": "y", "c": "x", "d": "z"}
@@ -56,23 +61,25 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def tasks_of(homes: dict[str, str] = HOMES) -> list[Task]:
-    return [Task(name, "regression", home, (), 0, 1, "mse", Component("rmse"), "t") for name, home in homes.items()]
+def tasks_of(task_datasets: dict[str, str] = HOMES) -> list[Task]:
+    return [
+        Task(name, "regression", home, (), 0, 1, "mse", Component("rmse"), "t") for name, home in task_datasets.items()
+    ]
 
 
 def model_of(
     sharing: Component,
     alignment: Component | None,
-    homes: dict[str, str] = HOMES,
+    task_datasets: dict[str, str] = HOMES,
     backbone: Backbone = MLP,
     shape: tuple[int, ...] = (4,),
 ) -> MultiTaskModel:
     torch.manual_seed(0)
     variant = build(SHARINGS, sharing)
-    plan = variant.plan(list(homes), len(backbone.blocks(shape)))
+    plan = variant.plan(list(task_datasets), len(backbone.blocks(shape)))
     align = None if alignment is None else build(ALIGNMENTS, alignment).align
-    datasets = sorted(set(homes.values()))
-    model = MultiTaskModel(backbone, shape, tasks_of(homes), plan, datasets, variant.couple, align)
+    datasets = sorted(set(task_datasets.values()))
+    model = MultiTaskModel(backbone, shape, tasks_of(task_datasets), plan, datasets, variant.module_factory, align)
     model.initialise(1)
     return model
 
@@ -89,11 +96,11 @@ def penalties(model: MultiTaskModel, x: Tensor, sizes: tuple[int, ...] = SIZES, 
     """Those of the alignment alone, without what the sharing adds."""
     both = []
     for align in (True, False):
-        passing = Passing(**{"global_rows": sizes, "progress": DONE, **facts})
+        context = ForwardContext(**{"global_rows": sizes, "progress": DONE, **facts})
         other = copy.copy(model)
         other._modules = {**model._modules} if align else {**model._modules, "alignment": None}
-        other(x, sizes, passing)
-        both.append(passing.penalties)
+        other(x, sizes, context)
+        both.append(context.penalties)
     return both[0][len(both[1]) :]
 
 
@@ -137,19 +144,19 @@ def test_two_data_sets_are_needed(name: str) -> None:
     [("none", {}), ("soft", {}), ("adapters", {}), ("hard", {"depth": 0}), ("tree", {"groups": [["a", "c"], ["b"]]})],
 )
 def test_a_representation_in_common_is_needed(name: str, sharing: str, params: dict[str, Any]) -> None:
-    homes = {"a": "x", "b": "y", "c": "x"}
+    task_datasets = {"a": "x", "b": "y", "c": "x"}
     if sharing == "tree":  # the trunk is one, so this goes
-        model = model_of(Component(sharing, params), Component(name), homes)
-        assert [meeting.tasks for meeting in model.meetings()] == [("a", "b", "c")]
+        model = model_of(Component(sharing, params), Component(name), task_datasets)
+        assert [alignment_point.tasks for alignment_point in model.alignment_points()] == [("a", "b", "c")]
         return
     with pytest.raises(ConfigError, match="tasks of different data sets have no representation in common"):
-        model_of(Component(sharing, params), Component(name), homes)
+        model_of(Component(sharing, params), Component(name), task_datasets)
 
 
 @over_alignments
 def test_training_needs_the_rows_of_each_data_set(name: str) -> None:
     with pytest.raises(ValueError, match="training needs the rows of each data set"):
-        made(name)(batch(), None, Passing())
+        made(name)(batch(), None, ForwardContext())
 
 
 @over_alignments
@@ -177,8 +184,8 @@ def test_outputs_and_everything_else_are_those_of_the_model_without(name: str, s
     state = model.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
     assert all(key.startswith("alignment.") for key in state.keys() - plain.state_dict().keys())
-    passings = [Passing(global_rows=SIZES, progress=DONE) for _ in range(2)]
-    outputs, theirs = (net(batch(), SIZES, passing) for net, passing in zip((model, plain), passings, strict=True))
+    passings = [ForwardContext(global_rows=SIZES, progress=DONE) for _ in range(2)]
+    outputs, theirs = (net(batch(), SIZES, context) for net, context in zip((model, plain), passings, strict=True))
     assert all(torch.equal(value, theirs[task]) for task, value in outputs.items())
     assert all(torch.equal(value, model(batch(), SIZES)[task]) for task, value in outputs.items())
 
@@ -281,9 +288,9 @@ def test_two_ranks_are_aligned_as_one(name: str, sharing: str, first: tuple[int,
             return values.add_(next(turn))
 
         facts = {"ranks": 2, "sum": add, "global_rows": SIZES, "starts": [(0, 0, 0), first][rank]}
-        passing = Passing(progress=DONE, **facts)  # type: ignore[arg-type]
-        model(rows[rank], [first, rest][rank], passing)
-        return torch.stack(passing.penalties).sum()
+        context = ForwardContext(progress=DONE, **facts)  # type: ignore[arg-type]
+        model(rows[rank], [first, rest][rank], context)
+        return torch.stack(context.penalties).sum()
 
     for rank in (0, 1):  # hear what each rank would send, then let each have the other's
         of_rank(rank, hear=False)
@@ -310,12 +317,12 @@ def test_strength_scales_what_the_shared_layers_hear(name: str) -> None:
 
 @over_alignments
 def test_images_are_aligned_by_channels(name: str) -> None:
-    homes = {"a": "x", "b": "y"}
-    model = model_of(Component("hard", {"depth": 1}), Component(name), homes, IMAGES, (3, 8, 8))
-    (meeting,) = model.meetings()
+    task_datasets = {"a": "x", "b": "y"}
+    model = model_of(Component("hard", {"depth": 1}), Component(name), task_datasets, IMAGES, (3, 8, 8))
+    (alignment_point,) = model.alignment_points()
     (channels, height, width) = model.blocks[0][0](torch.zeros(2, 3, 8, 8)).shape[1:]
     assert height * width > 1
-    assert meeting.rows.shape[1] == channels
+    assert alignment_point.rows.shape[1] == channels
     value = total(model, torch.randn(5, 3, 8, 8), (3, 2))
     assert touched(model, value) - {"alignment"} >= {"blocks.0.0"}
 
@@ -323,14 +330,16 @@ def test_images_are_aligned_by_channels(name: str) -> None:
 def test_every_data_set_is_aligned_where_its_task_last_meets_another() -> None:
     two = {"a": "x", "b": "y", "c": "x", "d": "y"}
     tree = Component("tree", {"groups": [["a", "b"], ["c", "d"]], "until": 2})
-    meetings = model_of(tree, None, two).meetings()
-    assert [(meeting.tasks, meeting.datasets) for meeting in meetings] == [
+    alignment_points = model_of(tree, None, two).alignment_points()
+    assert [(alignment_point.tasks, alignment_point.datasets) for alignment_point in alignment_points] == [
         (("a", "b"), (0, 1)),
         (("c", "d"), (0, 1)),
     ]
-    meetings = model_of(SHARED["branch"][0], None).meetings()  # c and d have no one of another data set in the branch
-    assert [(meeting.tasks, meeting.datasets) for meeting in meetings] == [
+    alignment_points = model_of(
+        SHARED["branch"][0], None
+    ).alignment_points()  # c and d have no one of another data set in the branch
+    assert [(alignment_point.tasks, alignment_point.datasets) for alignment_point in alignment_points] == [
         (("a", "b"), (0, 1)),
         (("a", "b", "c", "d"), (0, 1, 2)),
     ]
-    assert model_of(Component("hard"), None, {"a": "x", "b": "x"}).meetings() == []
+    assert model_of(Component("hard"), None, {"a": "x", "b": "x"}).alignment_points() == []

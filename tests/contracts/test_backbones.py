@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_search.models.backbones import BACKBONES, Backbone, output_shapes
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.backbones.base import Backbone, output_shapes
 from mtl_search.recipe import Component
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 SHAPES = [(5,), (1, 8, 8), (3, 7, 10), (2, 1, 1)]
 

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl_search.recipe import Component
-from mtl_search.transfer import DECAYS, Decay
-from mtl_search.variants import build
+from mtl_search.transfer import DECAYS
+from mtl_search.transfer.decays import Decay
+from mtl_search.variants.building import build
 
 fractions = st.floats(0, 1)
 

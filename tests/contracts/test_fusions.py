@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import FUSIONS, Fusion, MeasuringFusion, Site
+from mtl_search.fusion import FUSIONS
+from mtl_search.fusion.base import Fusion, Site
+from mtl_search.fusion.measuring import MeasuringFusion
 from mtl_search.recipe import Component
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 seeds = st.integers(0, 10_000)

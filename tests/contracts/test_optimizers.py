@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.recipe import Component
-from mtl_search.transfer import OPTIMIZERS, Optimizer
-from mtl_search.variants import build
+from mtl_search.transfer import OPTIMIZERS
+from mtl_search.transfer.optimizers import Optimizer
+from mtl_search.variants.building import build
 
 
 def minimise(optimizer: Optimizer, steps: int) -> Tensor:

@@ -15,14 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtl_search.data.task import Task
-from mtl_search.fusion import Mean, fuse
-from mtl_search.models import MultiTaskModel, SharingPlan
-from mtl_search.models.backbones import Mlp
-from mtl_search.models.passing import Passing
-from mtl_search.models.sharing import SHARINGS, Sharing
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.mean import Mean
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.forward_context import ForwardContext
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing import SHARINGS
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
-from mtl_search.transfer import BASES
-from mtl_search.variants import build
+from mtl_search.transfer.bases import BASES
+from mtl_search.variants.building import build
 
 DEPTH, SHAPE, DATASETS = 3, (4,), ("x", "y")
 BACKBONE = Mlp(width=5, depth=DEPTH)
@@ -76,7 +79,7 @@ def made(variant: str, tasks: Sequence[Task] = TASKS, seed: int = 3) -> MultiTas
     sharing = build(SHARINGS, VARIANTS[variant])
     plan = sharing.plan([task.name for task in tasks], DEPTH)
     datasets = [name for name in DATASETS if any(task.dataset == name for task in tasks)]
-    model = MultiTaskModel(BACKBONE, SHAPE, tasks, plan, datasets, sharing.couple)
+    model = MultiTaskModel(BACKBONE, SHAPE, tasks, plan, datasets, sharing.module_factory)
     model.initialise(seed)
     return model
 
@@ -157,7 +160,7 @@ def test_one_task_has_one_group_everywhere(name: str) -> None:
 @pytest.mark.parametrize("name", SHARINGS)
 def test_one_task_alone_is_the_single_task_model(name: str) -> None:
     sharing, alone = sharing_for(name, "a"), single(TASKS[0], 1)
-    model = MultiTaskModel(BACKBONE, SHAPE, TASKS[:1], sharing.plan(["a"], DEPTH), ["x"], sharing.couple)
+    model = MultiTaskModel(BACKBONE, SHAPE, TASKS[:1], sharing.plan(["a"], DEPTH), ["x"], sharing.module_factory)
     model.load_state_dict(fuse({"a": alone.state_dict()}, BASE, model, Mean()))
     assert torch.equal(model(batch(3))["a"], alone(batch(3))["a"])
     assert not model.has_representation
@@ -180,26 +183,26 @@ def test_a_pass_can_begin_at_every_entrance_with_the_same_bits(variant: str, tas
     if len(tasks) == 2 and "groups" in VARIANTS[variant].params:
         return
     model, sizes = fused(variant, tasks), (4, 3)
-    passing = Passing(ranks=1, global_rows=sizes)
-    outputs = model(batch(7), sizes, passing)
+    context = ForwardContext(ranks=1, global_rows=sizes)
+    outputs = model(batch(7), sizes, context)
     torch.autograd.backward(total(outputs))
     whole = gradients(model)
-    for entry in range(1, model.coupling.entrance + 1):
+    for start_block in range(1, model.coupling.skippable_blocks + 1):
         with torch.no_grad():
-            begun = model.approach(batch(7), sizes, entry)
+            begun = model.run_prefix(batch(7), sizes, start_block)
         model.zero_grad(set_to_none=True)
-        again = Passing(ranks=1, global_rows=sizes)
-        ours = model(begun, sizes, again, entry)
+        again = ForwardContext(ranks=1, global_rows=sizes)
+        ours = model(begun, sizes, again, start_block)
         assert all(torch.equal(ours[task], outputs[task]) for task in outputs)
         assert {task: len(way) for task, way in again.boundaries.items()} == {
-            task: len(way) for task, way in passing.boundaries.items()
+            task: len(way) for task, way in context.boundaries.items()
         }
         torch.autograd.backward(total(ours))
         for name, grad in gradients(model).items():
-            below = name.startswith("blocks.") and int(name.split(".")[1]) < entry
+            below = name.startswith("blocks.") and int(name.split(".")[1]) < start_block
             assert grad is None if below else same_gradient(grad, whole[name])
         with pytest.raises(ValueError, match="sizes must be the rows"):
-            model(begun, None, None, entry)
+            model(begun, None, None, start_block)
 
 
 def same_gradient(ours: Tensor | None, theirs: Tensor | None) -> bool:
@@ -292,19 +295,19 @@ def test_every_parameter_gets_a_gradient_in_training_even_from_an_empty_data_set
     variant: str, sizes: tuple[int, int]
 ) -> None:
     model = fused(variant)
-    passing = Passing(global_rows=sizes)
-    torch.autograd.backward([*total(model(batch(sum(sizes)), sizes, passing)), *passing.penalties])
+    context = ForwardContext(global_rows=sizes)
+    torch.autograd.backward([*total(model(batch(sum(sizes)), sizes, context)), *context.penalties])
     missing = [name for name, grad in gradients(model).items() if grad is None or not grad.isfinite().all()]
     assert missing == []
 
 
 @over_variants
 def test_boundaries_are_noted_where_there_is_a_common_representation(variant: str) -> None:
-    model, passing = fused(variant), Passing(cut=True, global_rows=(4, 3))
-    model(batch(7), (4, 3), passing)
+    model, context = fused(variant), ForwardContext(cut=True, global_rows=(4, 3))
+    model(batch(7), (4, 3), context)
     assert model.has_representation == (variant not in WITHOUT_REPRESENTATION)
-    assert bool(passing.boundaries) == model.has_representation
-    assert set(passing.leaves) == set(passing.boundaries)
+    assert bool(context.boundaries) == model.has_representation
+    assert set(context.leaves) == set(context.boundaries)
 
 
 @over_boundaries
@@ -315,7 +318,7 @@ def test_backward_in_two_parts_is_the_whole_backward(variant: str, sizes: tuple[
     rows = 6 if sizes is None else sum(sizes)
     whole = fused(variant)
     parted = copy.deepcopy(whole)
-    plain, cut = Passing(global_rows=sizes or ()), Passing(cut=True, global_rows=sizes or ())
+    plain, cut = ForwardContext(global_rows=sizes or ()), ForwardContext(cut=True, global_rows=sizes or ())
     expected, outputs = whole(batch(rows), sizes, plain), parted(batch(rows), sizes, cut)
     assert all(torch.equal(value, outputs[name]) for name, value in expected.items())
     torch.autograd.backward([*total(expected), *plain.penalties])
@@ -335,10 +338,10 @@ def test_backward_in_two_parts_is_the_whole_backward(variant: str, sizes: tuple[
 @over_variants
 @pytest.mark.parametrize("cut", [False, True])
 def test_half_precision_passes_and_leaves_gradients_in_full(variant: str, cut: bool) -> None:
-    model, passing = fused(variant), Passing(cut=cut, global_rows=(4, 3))
+    model, context = fused(variant), ForwardContext(cut=cut, global_rows=(4, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(batch(7), (4, 3), passing)
-    torch.autograd.backward([*total(outputs), *passing.penalties])
-    assert all(penalty.dtype == torch.float32 for penalty in passing.penalties)
+        outputs = model(batch(7), (4, 3), context)
+    torch.autograd.backward([*total(outputs), *context.penalties])
+    assert all(penalty.dtype == torch.float32 for penalty in context.penalties)
     found = [grad for grad in gradients(model).values() if grad is not None]
     assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in found)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_search.config import TaskConfig
-from mtl_search.data.fitting import encode_target, fit_task
+from mtl_search.config.study_config import TaskConfig
+from mtl_search.data.targets import encode_target, fit_task
 from mtl_search.data.task import Task
 from mtl_search.errors import Problem
-from mtl_search.models import Head
+from mtl_search.models.multitask import Head
 from mtl_search.recipe import Component
-from mtl_search.task_kinds import TASK_KINDS, RawTarget
-from mtl_search.training.metrics import check_metric, measure, metric_for, value_of
+from mtl_search.task_kinds import TASK_KINDS
+from mtl_search.task_kinds.base import RawTarget
+from mtl_search.training.metrics import check_metric, measure_metric, metric_for, value_of
 
 ROWS = 40
 
@@ -141,7 +142,8 @@ def test_predictions_at_missing_labels_do_not_count(fitted: Fitted) -> None:
     changed[~rows] += 1
     targets = kind.targets_in_own_unit(task, fitted.targets)
     values = [
-        measure(metric_for(task), kind.predict(task, raw), targets, fitted.mask) for raw in (changed, fitted.outputs)
+        measure_metric(metric_for(task), kind.predict(task, raw), targets, fitted.mask)
+        for raw in (changed, fitted.outputs)
     ]
     assert values[0] == values[1]
 

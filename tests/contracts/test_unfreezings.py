@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mtl_search.recipe import Component
 from mtl_search.transfer import UNFREEZINGS
 from mtl_search.transfer.unfreezing import Gradual, HeadsFirst, Never, Shared
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 over_variants = pytest.mark.parametrize("name", UNFREEZINGS)
 

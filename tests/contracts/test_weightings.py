@@ -10,8 +10,11 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
-from mtl_search.variants import build
-from mtl_search.weighting import WEIGHTINGS, JacobianWeighting, LookAhead, Weighting
+from mtl_search.variants.building import build
+from mtl_search.weighting import WEIGHTINGS
+from mtl_search.weighting.base import Weighting
+from mtl_search.weighting.jacobian import JacobianWeighting
+from mtl_search.weighting.look_ahead import LookAhead
 
 MAY_BE_NEGATIVE = {"aligned_mtl", "imtl_g"}  # by their definitions: neither stays among the mixtures of the gradients
 DRAWS = {"random", "pcgrad", "graddrop"}  # which number falls to which task depends on the tasks' order

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtl_search.data import ArrayPreparation, Batch, BatchPlan, DeviceSplit, Split, Task
+from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.data.preparation import ArrayPreparation
+from mtl_search.data.study_data import Split
+from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
 
@@ -25,8 +28,8 @@ def masks_of(sizes: dict[str, int], seed: int = 0) -> tuple[dict[str, Tensor], d
 
 
 def batches(sizes: dict[str, int], epoch: int = 0, **options: object) -> list[Batch]:
-    masks, homes = masks_of(sizes)
-    return list(BatchPlan(sizes, masks, homes, **options).epoch(epoch))  # type: ignore[arg-type]
+    masks, task_datasets = masks_of(sizes)
+    return list(BatchPlan(sizes, masks, task_datasets, **options).epoch(epoch))  # type: ignore[arg-type]
 
 
 @settings(max_examples=50, deadline=None)
@@ -48,8 +51,8 @@ def test_the_ranks_rows_unite_to_the_rows_of_one_rank(
 
 def test_a_plan_knows_where_its_ranks_rows_start() -> None:
     sizes = {"large": 40, "small": 9}
-    masks, homes = masks_of(sizes)
-    ranks = [BatchPlan(sizes, masks, homes, 16, rank=rank, world=3) for rank in range(3)]
+    masks, task_datasets = masks_of(sizes)
+    ranks = [BatchPlan(sizes, masks, task_datasets, 16, rank=rank, world=3) for rank in range(3)]
     before = {"large": 0, "small": 0}
     for plan in ranks:
         assert plan.starts == before
@@ -62,10 +65,10 @@ def test_a_plan_knows_where_its_ranks_rows_start() -> None:
 @given(plans)
 def test_counts_are_the_labels_in_the_global_batch(plan: tuple[dict[str, int], int, float, int]) -> None:
     sizes, batch_size, temperature, seed = plan
-    masks, homes = masks_of(sizes)
+    masks, task_datasets = masks_of(sizes)
     for batch in batches(sizes, batch_size=batch_size, temperature=temperature, seed=seed):
         rows = dict(zip(sizes, batch.rows, strict=True))
-        assert batch.counts == {task: int(mask[rows[homes[task]]].sum()) for task, mask in masks.items()}
+        assert batch.counts == {task: int(mask[rows[task_datasets[task]]].sum()) for task, mask in masks.items()}
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,8 +89,8 @@ def test_a_batch_takes_rows_in_proportion_to_size_under_temperature(
     plan: tuple[dict[str, int], int, float, int],
 ) -> None:
     sizes, batch_size, temperature, seed = plan
-    masks, homes = masks_of(sizes)
-    made = BatchPlan(sizes, masks, homes, batch_size, temperature, seed)
+    masks, task_datasets = masks_of(sizes)
+    made = BatchPlan(sizes, masks, task_datasets, batch_size, temperature, seed)
     total = min(batch_size, sum(sizes.values()))
     assert sum(made.batch_rows.values()) == total
     assert made.steps == max(1, sum(sizes.values()) // batch_size)
@@ -100,8 +103,8 @@ def test_a_batch_takes_rows_in_proportion_to_size_under_temperature(
 
 def test_proportions_go_from_the_rows_to_even() -> None:
     sizes = {"small": 100, "large": 300}
-    masks, homes = masks_of(sizes)
-    rows = {t: BatchPlan(sizes, masks, homes, 40, t).batch_rows for t in (1.0, 2.0, 1e9)}
+    masks, task_datasets = masks_of(sizes)
+    rows = {t: BatchPlan(sizes, masks, task_datasets, 40, t).batch_rows for t in (1.0, 2.0, 1e9)}
     assert rows[1.0] == {"small": 10, "large": 30}
     assert rows[2.0] == {"small": 15, "large": 25}
     assert rows[1e9] == {"small": 20, "large": 20}

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import StudyData, TablePreparation, load_data
-from mtl_search.data.known import Known
+from mtl_search.config.study_config import DataConfig, TaskConfig
 from mtl_search.data.notation import is_foreign_number
-from mtl_search.data.sources import Rows
+from mtl_search.data.preparation import TablePreparation
+from mtl_search.data.sources.rows import Rows
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError
-from mtl_search.objects import known
+from mtl_search.variants.python_objects import use_objects
 
 ROWS = 60
 LONG = [1234567890123456789, 1234567890123456788, 1234567890123456787]
@@ -117,7 +118,7 @@ def test_columns_of_a_trained_model_are_read_as_its_own_categories_are_spelled(t
     for categorical in ([], ["zip"]):
         table = {"path": path, "exclude": ["y"]} | ({"categorical": categorical} if categorical else {})
         data = DataConfig.model_validate({"source": {"table": table}})
-        found = load_data(data, {"t": TaskConfig.model_validate(CLASS)}, 0, known=Known(preparation, {}))
+        found = load_data(data, {"t": TaskConfig.model_validate(CLASS)}, 0, known=TrainedSchema(preparation, {}))
         assert set(found.splits["train"]["main"].encoded[1].ravel().tolist()) == {1, 2}
         assert found.tasks[0].labels == ("01", "1")
 
@@ -156,7 +157,7 @@ def test_long_integers_beside_a_gap_keep_their_digits_in_labels() -> None:
 def test_long_integers_of_a_frame_keep_their_digits_and_stay_numbers_among_the_inputs() -> None:
     for ids in (gapped(LONG), gapped(LONG).astype(object)):
         rows = Rows(pd.DataFrame({"x": np.arange(ROWS), "id": ids, "n": ids}), missing="impute", inputs=["x", "n"])
-        with known({"object:Rows-1": rows}):
+        with use_objects({"object:Rows-1": rows}):
             data = load_data(
                 DataConfig.model_validate({"source": "object:Rows-1"}),
                 {"t": TaskConfig.model_validate({"kind": "classification", "target": "id"})},
@@ -354,7 +355,7 @@ def test_what_is_neither_number_nor_text_is_refused_everywhere(kind: str, stream
 def test_odd_values_are_refused_among_texts_too() -> None:
     rows = {"x": np.arange(ROWS), "y": Y, "o": repeated("a", datetime.date(2020, 1, 1))}
     with (
-        known({"object:Rows-2": Rows(rows)}),
+        use_objects({"object:Rows-2": Rows(rows)}),
         pytest.raises(DataError, match=r"in row 1 \(from 0\), got datetime.date"),
     ):
         load_data(DataConfig.model_validate({"source": "object:Rows-2"}), {"t": TaskConfig.model_validate(VALUE)}, 0)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
 from mtl_search.errors import DataError
 
 ROWS = 40

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_search.data import encode
-from mtl_search.data.encoding import text_of
+from mtl_search.data.encoding import encode, text_of
 
 TABLE = {"kind": "table", "numeric": ["age"], "categorical": {"job": ["", "cook", "judge"]}, "missing": "error"}
 IMPUTED = {**TABLE, "missing": "impute"}

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mtl_search.data import ArrayPreparation, Preparation, TablePreparation, encode, preparation_from_dict
+from mtl_search.data.encoding import encode
+from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation, preparation_from_dict
 
 numbers = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-1e4, 1e4))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from mtl_search.data.sources import Rows
+from mtl_search.data.sources.rows import Rows
 from mtl_search.errors import DataError
 
 X = torch.arange(12.0).reshape(6, 2)

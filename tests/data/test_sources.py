@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import SOURCES, load_data
-from mtl_search.data.sources import Columns
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.sources import SOURCES
+from mtl_search.data.sources.base import Columns
+from mtl_search.data.study_data import load_data
 from mtl_search.errors import DataError
 from mtl_search.recipe import Component
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, None, 2.0], "w": ["x", None, "NA"], "t": ["y", "n", "y"]})
 

@@ -14,10 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import BatchPlan, DeviceSplit, StudyData, load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.batching import BatchPlan, DeviceSplit
 from mtl_search.data.records import RecordFile
 from mtl_search.data.streaming import StreamedFeatures
+from mtl_search.data.study_data import StudyData, load_data
 from mtl_search.errors import DataError, StudyError
 
 ROWS = 1000

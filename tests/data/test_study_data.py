@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import StudyData, Task, encode, load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.encoding import encode
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.data.task import Task
 from mtl_search.recipe import Component
 from mtl_search.task_kinds import TASK_KINDS
 

@@ -14,15 +14,18 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import DeviceSplit, Split, StudyData, encode, load_data, preparation_from_dict
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.encoding import encode
+from mtl_search.data.preparation import preparation_from_dict
 from mtl_search.data.sparse import SparseFeatures, SparseRows
+from mtl_search.data.study_data import Split, StudyData, load_data
 from mtl_search.errors import DataError
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.calibration import Calibration
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 
 WORDS = ["a", "the", "good", "bad", "fine", "awful", "film", "book", "plot", "lead", "not", "very", "dull", "grand"]
 POSITIVE = {"kind": "binary", "target": "positive"}
@@ -142,19 +145,19 @@ def test_a_worker_evaluates_and_calibrates_on_text_as_on_the_same_features_dense
     data = load(None, tasks, **{name: {**table, "where": {"domain": name}, "split_by": "split"} for name in tasks})
     backbone = Component("python", {"function": "test_text:blocks_with_batch_norm"})
     workload = Workload.prepare(data, backbone, 0, "fp32")
-    workspace = Workspace(workload, World())
+    workspace = Workspace(workload, DistributedContext())
     model = workspace.model(list(tasks), Component("hard"))
     monkeypatch.setattr("mtl_search.training.evaluation.CHUNK", 5)
-    found = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
+    found = evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext())
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).calibrate_all()
+    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), DistributedContext()).calibrate_all()
     calibrated = {name: value.clone() for name, value in model.state_dict().items()}
     assert calibrated["blocks.0.0.1.running_mean"].abs().min() > 0
     model.load_state_dict(before)
     for split in ("train", "validation"):
         workspace.splits[split].features = dict(dense(data.splits[split], data))
-    assert evaluate(model, workspace.splits["validation"], workspace.metrics, World()) == found
-    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), World()).calibrate_all()
+    assert evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext()) == found
+    Calibration(model, workspace.splits["train"], Schedule(batch_size=20), DistributedContext()).calibrate_all()
     for name, value in model.state_dict().items():
         assert torch.equal(value, calibrated[name])
 

@@ -21,8 +21,8 @@ from ray.runtime_env import RuntimeEnv
 from small_studies import study_of, write_study
 
 from mtl_search.cli import main
-from mtl_search.execution.study_job import STORAGE, STUDY
-from mtl_search.search.folder import StudyFolder
+from mtl_search.cluster.study_job import STORAGE, STUDY
+from mtl_search.study_store.folder import StudyFolder
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

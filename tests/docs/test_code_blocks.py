@@ -15,15 +15,15 @@ import pytest
 import torch
 from documentation import PAGES, README, ROOT, Block, blocks_of, commands_of, page_text
 
-from mtl_search.catalog import find_study, load_study
 from mtl_search.cli import _parser
 from mtl_search.commands import COMMANDS
-from mtl_search.data import load_data
-from mtl_search.data.known import Known
+from mtl_search.config.yaml_reading import read_yaml
+from mtl_search.data.study_data import load_data
+from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.extension.request import read_request
-from mtl_search.prepare import prepare
-from mtl_search.reading import read_yaml
 from mtl_search.recipe import Component
+from mtl_search.validation.prepare import prepare
+from mtl_search.validation.study_file import find_study, load_study
 from mtl_search.weighting.base import Weighting
 
 LANGUAGES = {"yaml", "python", "console", "diff", "text"}
@@ -127,8 +127,8 @@ def read_extension(study: str, extension: str, folder: Path) -> list[str]:
     frame.assign(union=["yes", "no"] * (len(frame) // 2)).to_csv("later.csv.gz", index=False)
     model = prepared.workload.network([task.name for task in data.tasks], Component("hard", {"depth": 2}))
     request = read_request(folder / "later.yaml", model)
-    assert [(growth.task, growth.like, growth.depth) for growth in request.growths] == [("union", "income", 2)]
-    known = Known(data.preparation, {task.name: task for task in data.tasks})
+    assert [(growth.task, growth.like, growth.depth) for growth in request.task_branches] == [("union", "income", 2)]
+    known = TrainedSchema(data.preparation, {task.name: task for task in data.tasks})
     tasks = load_data(request.config.data, request.config.tasks, request.config.seed, known=known).tasks
     assert [task.labels for task in tasks] == [("<=50K", ">50K"), ("no", "yes")]
     return [task.name for task in tasks]
@@ -254,6 +254,6 @@ def test_table_of_commands_holds_all_of_them_with_their_options() -> None:
 def test_quickstart_commands_run_in_the_test_of_the_quickstart() -> None:
     page = page_text("docs/index.md").partition("## First steps")[2]
     verbs = set(re.findall(r"^mtl-search (\w+) quickstart", page, re.MULTILINE))
-    run = set(re.findall(r'run\("(\w+)", "quickstart"', page_text("tests/test_quickstart.py")))
+    run = set(re.findall(r'run\("(\w+)", "quickstart"', page_text("tests/commands/test_quickstart.py")))
     assert verbs
     assert verbs <= run

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from documentation import PAGES, README, ROOT, page_text, table_rows
 
-from mtl_search.catalog import FAMILIES
-from mtl_search.config import DataConfig, ResourcesConfig, StudyConfig, TaskConfig, TrackingConfig
-from mtl_search.fields import Section
-from mtl_search.reading import DEFAULTS
+from mtl_search.config.fields import Section
+from mtl_search.config.search_config import SearchConfig
+from mtl_search.config.study_config import DataConfig, ResourcesConfig, StudyConfig, TaskConfig, TrackingConfig
+from mtl_search.config.yaml_reading import DEFAULTS
 from mtl_search.recipe import Component, Schedule
-from mtl_search.search.evidence import RULE
-from mtl_search.search_config import SearchConfig
+from mtl_search.results.caveats import RULE
 from mtl_search.task_kinds import TASK_KINDS
+from mtl_search.validation.study_file import FAMILIES
 
 LARGEST_README = 12 * 1024
 

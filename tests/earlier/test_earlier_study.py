@@ -15,8 +15,8 @@ import torch
 from sklearn.datasets import load_iris
 
 from mtl_search import open_study, run_study
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.files import read_json
+from mtl_search.storage.files import read_json
+from mtl_search.study_store.folder import StudyFolder
 
 pytestmark = pytest.mark.timeout(600)
 

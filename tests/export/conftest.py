@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from finished_studies import Finished, census, finish
 
-from mtl_search.export import ExportReport, export_model
-from mtl_search.search.folder import StudyFolder
+from mtl_search.export.bundle import ExportReport, export_model
+from mtl_search.study_store.folder import StudyFolder
 
 TABLE_TASKS = {
     "income": {"kind": "binary", "target": "income", "positive": "high"},

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from mtl_search.config import StudyConfig
-from mtl_search.data import StudyData, load_data
-from mtl_search.export import load_champion
-from mtl_search.export.champion import Champion
-from mtl_search.models import BACKBONES, SHARINGS, MultiTaskModel
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.export.champion import Champion, load_champion
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import save_model
-from mtl_search.training.files import write_json
-from mtl_search.variants import build
+from mtl_search.storage.checkpoint import save_model
+from mtl_search.storage.files import write_json
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.variants.building import build
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from mlflow.types.schema import DataType
 from torch import Tensor, nn
 
 from mtl_search.errors import MtlSearchError
-from mtl_search.export import ExportError, ExportReport, export_model
+from mtl_search.export.bundle import ExportReport, export_model
 from mtl_search.export.card import model_card
+from mtl_search.export.failure import ExportError
 from mtl_search.export.version import description
 from mtl_search.recipe import Recipe
 

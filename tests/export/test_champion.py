@@ -8,9 +8,9 @@ import torch
 from finished_studies import Finished
 
 from mtl_search.errors import StudyError
-from mtl_search.export import load_champion
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.files import read_json, write_json
+from mtl_search.export.champion import load_champion
+from mtl_search.storage.files import read_json, write_json
+from mtl_search.study_store.folder import StudyFolder
 
 
 @pytest.mark.parametrize("name", ["table_study", "image_study", "numbers_study"])

@@ -18,21 +18,22 @@ from sklearn.datasets import load_digits
 
 from mtl_search.cli import main
 from mtl_search.errors import ConfigError
-from mtl_search.export import ExportError, ExportReport, export_model
 from mtl_search.export.batches import check_batches
+from mtl_search.export.bundle import ExportReport, export_model
+from mtl_search.export.failure import ExportError
 from mtl_search.export.programs import open_pt2
 from mtl_search.export.reopening import content_hash, reopen
-from mtl_search.extension.command import Extended, extend_model
+from mtl_search.extension.extend import ExtensionReport, extend_model
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.checkpoint import save_model
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import save_model
 from mtl_search.training.control import NoControl
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.loop import Loop
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 ROWS = [
@@ -73,7 +74,7 @@ def census_model(table_study: Finished, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def extended(census_model: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> Extended:
+def extended(census_model: ExportReport, tmp_path_factory: pytest.TempPathFactory) -> ExtensionReport:
     """Four more tasks, a kind each."""
     place = tmp_path_factory.mktemp("extended")
     rng = np.random.default_rng(3)
@@ -106,7 +107,7 @@ def extended(census_model: ExportReport, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_old_predictions_of_the_exported_program_stay_the_same_bit_for_bit(
-    census_model: ExportReport, extended: Extended
+    census_model: ExportReport, extended: ExtensionReport
 ) -> None:
     old, new = open_pt2(census_model.folder / "model.pt2"), open_pt2(extended.report.folder / "model.pt2")
     champion = reopen(census_model.folder)
@@ -120,7 +121,7 @@ def test_old_predictions_of_the_exported_program_stay_the_same_bit_for_bit(
     assert set(extended.record["moved"].values()) == {0.0}
 
 
-def test_extended_model_is_an_export_like_any_other(census_model: ExportReport, extended: Extended) -> None:
+def test_extended_model_is_an_export_like_any_other(census_model: ExportReport, extended: ExtensionReport) -> None:
     folder = extended.report.folder
     assert extended.report.files == census_model.files
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
@@ -135,7 +136,7 @@ def test_extended_model_is_an_export_like_any_other(census_model: ExportReport, 
     np.testing.assert_allclose(again.predict(columns)["score"], answer["score"], rtol=1e-6)
 
 
-def test_card_says_what_was_extended_and_what_was_kept(census_model: ExportReport, extended: Extended) -> None:
+def test_card_says_what_was_extended_and_what_was_kept(census_model: ExportReport, extended: ExtensionReport) -> None:
     card = (extended.report.folder / "README.md").read_text(encoding="utf-8")
     for said in (
         content_hash(census_model.folder),
@@ -172,7 +173,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def train(study: Finished, place: Path) -> None:
     workload = Workload.prepare(study.data, study.champion.blueprint.backbone, 0, "fp32")
-    workspace = Workspace(workload, World())
+    workspace = Workspace(workload, DistributedContext())
     loop = Loop(
         study.model,
         workspace.splits,
@@ -181,13 +182,18 @@ def train(study: Finished, place: Path) -> None:
         Objective({"digit": task_goals(study.data)["digit"]}, "digit"),
         workspace.metrics,
         0,
-        World(),
+        DistributedContext(),
         place / "loop",
         workspace.base,
         workspace.activations,
     )
     study.model.load_state_dict(loop.run(NoControl()).best_state)
-    assert evaluate(study.model, workspace.splits["validation"], workspace.metrics, World())["digit"]["metric"] > 0.6
+    assert (
+        evaluate(study.model, workspace.splits["validation"], workspace.metrics, DistributedContext())["digit"][
+            "metric"
+        ]
+        > 0.6
+    )
     save_model(study.folder.trials / "abc", study.model.state_dict())
 
 

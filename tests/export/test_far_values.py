@@ -13,11 +13,11 @@ import torch
 import yaml
 from finished_studies import Finished, finish
 
-from mtl_search.export import export_model
 from mtl_search.export.answers import answers
+from mtl_search.export.bundle import export_model
 from mtl_search.export.programs import open_onnx, open_pt2
 from mtl_search.export.reopening import reopen
-from mtl_search.extension.command import extend_model
+from mtl_search.extension.extend import extend_model
 
 MILLISECONDS, SECONDS = 1_700_000_000_000, 1_700_000_000
 ROWS = 120

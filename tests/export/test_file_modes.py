@@ -12,9 +12,9 @@ from finished_studies import Finished
 
 from mtl_search.cli import main
 from mtl_search.errors import StorageError
-from mtl_search.export import export_model
-from mtl_search.training.checkpoint import load_model, save_checkpoint, save_model
-from mtl_search.training.files import write_json
+from mtl_search.export.bundle import export_model
+from mtl_search.storage.checkpoint import load_model, save_checkpoint, save_model
+from mtl_search.storage.files import write_json
 
 NOBODY = 65534
 

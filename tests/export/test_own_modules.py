@@ -13,10 +13,10 @@ from finished_studies import finish
 import mtl_search
 from mtl_search.cli import main
 from mtl_search.commands.shared import prepared_study
-from mtl_search.export import load_champion
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.own_modules import keep_folders
-from mtl_search.training.files import read_json
+from mtl_search.export.champion import load_champion
+from mtl_search.storage.files import read_json
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.study_store.user_modules import keep_folders
 
 BLOCKS = """
 from torch import nn

@@ -13,16 +13,17 @@ import yaml
 from finished_studies import Finished
 from safetensors import SafetensorError
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
 from mtl_search.errors import ConfigError, DataError, MtlSearchError
-from mtl_search.export import ExportReport, load_champion
+from mtl_search.export.bundle import ExportReport
+from mtl_search.export.champion import load_champion
 from mtl_search.export.programs import PT2_FILE
 from mtl_search.export.reopening import program_in, reopen
-from mtl_search.extension.command import extend_model
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import MODEL_FILE, StoredTensors, load_checkpoint, load_model
-from mtl_search.training.files import RESULT_FILE, read_json, write_json
+from mtl_search.extension.extend import extend_model
+from mtl_search.storage.checkpoint import MODEL_FILE, StoredTensors, load_checkpoint, load_model
+from mtl_search.storage.files import RESULT_FILE, read_json, write_json
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.transfer.bases.checkpoint import CheckpointBase
 
 

@@ -12,10 +12,11 @@ from optuna.trial import TrialState, create_trial
 
 from mtl_search.cli import main
 from mtl_search.errors import ConfigError, StudyError
-from mtl_search.export import export_model, load_champion
-from mtl_search.search.folder import StudyFolder
-from mtl_search.training.checkpoint import save_model, save_tensors
-from mtl_search.training.files import read_json, write_json
+from mtl_search.export.bundle import export_model
+from mtl_search.export.champion import load_champion
+from mtl_search.storage.checkpoint import save_model, save_tensors
+from mtl_search.storage.files import read_json, write_json
+from mtl_search.study_store.folder import StudyFolder
 
 METRICS = {"winner": {"weight": 10.0, "waist": 1.0}, "other": {"weight": 9.0, "waist": 1.6}}
 """Baselines are 0.88 (see ``finished_studies``), so the gains are large; here higher is better."""

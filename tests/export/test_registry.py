@@ -22,11 +22,12 @@ from finished_studies import Finished
 from mlflow import MlflowClient
 
 from mtl_search.errors import MtlSearchError
-from mtl_search.export import ExportError, register_challenger, register_champion
+from mtl_search.export.failure import ExportError
 from mtl_search.export.pyfunc import frame_of
-from mtl_search.search.folder import StudyFolder
-from mtl_search.tracking import Tracker
-from mtl_search.training.files import read_json, write_json
+from mtl_search.export.registry import register_challenger, register_champion
+from mtl_search.storage.files import read_json, write_json
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.tracking.tracker import Tracker
 
 PATIENCE = 120.0
 

@@ -20,7 +20,7 @@ from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from mlflow.types import ColSpec, Schema
 
 from mtl_search.data.encoding import numbers_of
-from mtl_search.export import ExportReport, export_model
+from mtl_search.export.bundle import ExportReport, export_model
 
 ROWS = [
     {"age": 39, "hours": 40, "job": "nurse", "code": 1, "member": True},

@@ -12,7 +12,7 @@ from finished_studies import Finished, finish
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
-from mtl_search.export import ExportReport, export_model
+from mtl_search.export.bundle import ExportReport, export_model
 from mtl_search.export.programs import open_onnx, open_pt2
 
 IDS = [1234567890123456789, 1234567890123456788, 7]

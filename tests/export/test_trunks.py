@@ -9,12 +9,14 @@ from torch import Tensor
 
 from mtl_search.data.task import Task
 from mtl_search.errors import MtlSearchError
-from mtl_search.export import ExportReport, register_champion
+from mtl_search.export.bundle import ExportReport
+from mtl_search.export.registry import register_champion
 from mtl_search.export.trunks import trunk, trunk_of
-from mtl_search.models import BACKBONES, MultiTaskModel
-from mtl_search.models.sharing import SharingPlan
+from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 NOWHERE = "sqlite:///nowhere.db"
 

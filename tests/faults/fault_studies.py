@@ -17,7 +17,7 @@ from driver_processes import Command, check_others, check_parent, check_trials, 
 from small_studies import folder_of
 from tiny_studies import SOURCE, TASKS
 
-from mtl_search.search.outcome import Outcome
+from mtl_search.results.outcome import Outcome
 
 ROWS, BATCH = 105, 35
 """Of the training split (iris without validation and test) and of a joint batch."""

@@ -10,7 +10,7 @@ from fault_studies import Begin, Cost, check_end, steps, study_of
 
 pytestmark = pytest.mark.timeout(400)
 
-ALL = ("first worker", "second worker", "Train controller", "Tune trainable", "dispatcher")
+ALL = ("first worker", "second worker", "Train controller", "Tune trainable", "job queue")
 
 
 def costs_of(
@@ -26,7 +26,7 @@ def costs_of(
         "second worker": lambda: worker(1),
         "Train controller": lambda: cluster.named("TrainController")[0],
         "Tune trainable": lambda: cluster.named("ResourceTrainable")[0],
-        "dispatcher": lambda: cluster.named("Mailbox")[0],
+        "job queue": lambda: cluster.named("JobQueue")[0],
     }
     cluster.add(workers)
     trials = len(killed) + 1
@@ -40,10 +40,10 @@ def costs_of(
     return story.costs()
 
 
-def test_a_study_goes_on_when_a_worker_and_the_dispatcher_are_killed(
+def test_a_study_goes_on_when_a_worker_and_the_job_queue_are_killed(
     tmp_path: Path, broken_cluster: FaultCluster, begun: Begin
 ) -> None:
-    costs = costs_of(begun, broken_cluster, tmp_path, 1, ("first worker", "dispatcher"))
+    costs = costs_of(begun, broken_cluster, tmp_path, 1, ("first worker", "job queue"))
     assert max(cost.epochs for cost in costs.values()) <= 1
 
 

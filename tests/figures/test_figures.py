@@ -12,11 +12,12 @@ import pytest
 import vl_convert
 from made_up_studies import MadeUp
 
+from mtl_search.analysis.overview import Overview, running_minimum
 from mtl_search.errors import StudyError
-from mtl_search.figures import FIGURES, Figure, figures_of, to_html, to_png, to_svg, write_figures
-from mtl_search.figures.base import MANY
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.overview import Overview, lowest
+from mtl_search.figures import FIGURES, figures_of, write_figures
+from mtl_search.figures.base import MANY, Figure
+from mtl_search.figures.rendering import to_html, to_png, to_svg
+from mtl_search.study_store.folder import StudyFolder
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_pictures_are_the_same_every_time(figures: dict[str, Figure]) -> None:
 def test_a_trial_that_went_badly_does_not_flatten_the_others(two: StudyFolder, figures: dict[str, Figure]) -> None:
     overview = Overview(two)
     assert overview.improvements[5] < -200
-    low = lowest(list(overview.improvements.values()))
+    low = running_minimum(list(overview.improvements.values()))
     assert -30 < low < max(overview.improvements.values())
     spec = figures["history"].spec
     assert spec is not None

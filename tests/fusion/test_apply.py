@@ -10,13 +10,19 @@ from torch import Tensor
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import FUSIONS, Fusion, Mean, MeasuringFusion, Weighted, fuse
-from mtl_search.models import MultiTaskModel, SharingPlan
-from mtl_search.models.backbones import Mlp
-from mtl_search.models.sharing import Routing
+from mtl_search.fusion import FUSIONS
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.base import Fusion
+from mtl_search.fusion.mean import Mean
+from mtl_search.fusion.measuring import MeasuringFusion
+from mtl_search.fusion.weighted import Weighted
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.tree_sharing import TreeSharing
 from mtl_search.recipe import Component
-from mtl_search.transfer import BASES
-from mtl_search.variants import build
+from mtl_search.transfer.bases import BASES
+from mtl_search.variants.building import build
 
 DEPTH = 3
 SHAPE = (4,)
@@ -196,7 +202,9 @@ def test_copies_start_from_the_tasks_that_the_plan_says(singles: dict[str, Multi
     everyone = tuple(NAMES)
     starts = ((everyone, ("a",), ("a",), ("type", "c")),) * DEPTH
     plan = SharingPlan(((everyone,) * 4,) * DEPTH, starts, tree=False)
-    made = MultiTaskModel(BACKBONE, SHAPE, TASKS, plan, ["main"], lambda layout: Routing(replace(layout, plan=DEEP)))
+    made = MultiTaskModel(
+        BACKBONE, SHAPE, TASKS, plan, ["main"], lambda layout: TreeSharing(replace(layout, plan=DEEP))
+    )
     fused = fuse(states(singles), BASE, made, Mean())
     made.load_state_dict(fused)
     key = "linear.weight"

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import Mean, Weighted
+from mtl_search.fusion.mean import Mean
+from mtl_search.fusion.weighted import Weighted
 
 values = st.floats(-1e6, 1e6, width=32)
 models = st.integers(1, 4).flatmap(lambda size: st.lists(st.lists(values, min_size=size, max_size=size), min_size=1))

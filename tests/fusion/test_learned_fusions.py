@@ -10,10 +10,14 @@ from test_apply import TASKS as REGRESSIONS
 from torch import Tensor
 
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import FUSIONS, LearnedGate, LearningFusion, Mean, fuse
-from mtl_search.fusion.learning import Folded, Rows
-from mtl_search.fusion.merged import Merged
-from mtl_search.models import MultiTaskModel, SharingPlan
+from mtl_search.fusion import FUSIONS
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.learned_gate import LearnedGate
+from mtl_search.fusion.learning import FoldedFusion, FusionBatch, LearningFusion
+from mtl_search.fusion.mean import Mean
+from mtl_search.fusion.merged import MergedModel
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.task_kinds import TASK_KINDS
 
 LEARNING = [kind for kind in FUSIONS.values() if issubclass(kind, LearningFusion)]
@@ -25,18 +29,18 @@ def singles() -> dict[str, dict[str, Tensor]]:
     return states({task.name: single(task, 0.3) for task in REGRESSIONS})
 
 
-def merged(singles: dict[str, dict[str, Tensor]], plan: SharingPlan) -> Merged:
+def merged(singles: dict[str, dict[str, Tensor]], plan: SharingPlan) -> MergedModel:
     made = model(plan)
     made.load_state_dict(fuse(singles, BASE, made, Mean()))
-    return Merged(made.eval(), singles, BASE)
+    return MergedModel(made.eval(), singles, BASE)
 
 
-def epoch(number: int) -> Iterator[Rows]:
+def epoch(number: int) -> Iterator[FusionBatch]:
     """Every task is to answer 0."""
     generator = torch.Generator().manual_seed(number)
     for _ in range(5):
         x = torch.randn(16, *SHAPE, generator=generator)
-        yield Rows(x, (16,), squares)
+        yield FusionBatch(x, (16,), squares)
 
 
 def squares(outputs: Mapping[str, Tensor]) -> Tensor:
@@ -54,7 +58,7 @@ def test_merged_model_is_the_one_that_is_fused_by_the_same_coefficients(
 ) -> None:
     made, x = merged(singles, plan), torch.randn(5, *SHAPE)
     coefficients = torch.rand(len(made.mean()))
-    fusion = Folded(made.by_share(coefficients))
+    fusion = FoldedFusion(made.by_share(coefficients))
     folded = model(plan).eval()
     folded.load_state_dict(fuse(singles, BASE, folded, fusion))
     torch.testing.assert_close(made.outputs(coefficients, x, ()), folded(x))
@@ -77,7 +81,7 @@ def test_learned_coefficients_lower_the_loss(
     made = merged(singles, plan)
     coefficients = kind(steps=60, lr=0.02).learn(made, epoch, seed=0)
     folded = model(plan)
-    folded.load_state_dict(fuse(singles, BASE, folded, Folded(made.by_share(coefficients))))
+    folded.load_state_dict(fuse(singles, BASE, folded, FoldedFusion(made.by_share(coefficients))))
     assert loss_of(folded) < 0.9 * loss_of(made.model)
     assert all(parameter.grad is None for parameter in made.model.parameters())
 

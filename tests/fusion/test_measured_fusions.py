@@ -7,9 +7,13 @@ from torch.nn import functional
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import Fisher, Fusion, Mean, RegMean, Site
-from mtl_search.models import MultiTaskModel, SharingPlan
+from mtl_search.fusion.base import Fusion, Site
+from mtl_search.fusion.fisher import Fisher
+from mtl_search.fusion.mean import Mean
+from mtl_search.fusion.regmean import RegMean
 from mtl_search.models.backbones.base import Backbone
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
 
 

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import Dare, Fusion, Layerwise, Mean, Site, Slerp, TaskArithmetic, Ties
+from mtl_search.fusion.base import Fusion, Site
+from mtl_search.fusion.dare import Dare
+from mtl_search.fusion.layerwise import Layerwise
+from mtl_search.fusion.mean import Mean
+from mtl_search.fusion.slerp import Slerp
+from mtl_search.fusion.task_arithmetic import TaskArithmetic
+from mtl_search.fusion.ties import Ties
 
 seeds = st.integers(0, 1000)
 

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from mtl_search.errors import ConfigError
-from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet, output_shapes
+from mtl_search.models.backbones.base import Backbone, output_shapes
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.backbones.python_backbone import PythonBackbone
+from mtl_search.models.backbones.resnet import ResNet
 
 KEPT: list[nn.Module] = [nn.Linear(3, 3)]
 

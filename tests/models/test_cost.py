@@ -5,10 +5,15 @@ import torch
 from torch import nn
 
 from mtl_search.data.task import Task
-from mtl_search.models import MultiTaskModel
-from mtl_search.models.backbones import Mlp
+from mtl_search.models.backbones.mlp import Mlp
 from mtl_search.models.cost import count_parameters, multiply_adds
-from mtl_search.models.sharing import Adapters, CrossStitch, Experts, Hard, NoSharing, Sharing
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.adapters import Adapters
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.cross_stitch import CrossStitch
+from mtl_search.models.sharing.experts import Experts
+from mtl_search.models.sharing.hard import Hard
+from mtl_search.models.sharing.none import NoSharing
 from mtl_search.recipe import Component
 
 TASKS = [Task(name, "regression", "x", (), 0, 1, "mse", Component("rmse"), "t") for name in "abc"]
@@ -19,7 +24,7 @@ BIASES = 5
 def model_of(sharing: Sharing) -> MultiTaskModel:
     backbone = Mlp(width=5, depth=3, norm=False)
     plan = sharing.plan("abc", 3)
-    return MultiTaskModel(backbone, (4,), TASKS, plan, ["x"], sharing.couple)
+    return MultiTaskModel(backbone, (4,), TASKS, plan, ["x"], sharing.module_factory)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,21 @@ from torch import nn
 
 from mtl_search.data.preparation import ArrayPreparation
 from mtl_search.data.task import Task
-from mtl_search.models import DeployedModel, MultiTaskModel
-from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet
-from mtl_search.models.sharing import (
-    Adapters,
-    Adversarial,
-    CrossStitch,
-    Experts,
-    Hard,
-    NoSharing,
-    Sharing,
-    Soft,
-    Tree,
-)
+from mtl_search.models.backbones.base import Backbone
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.backbones.python_backbone import PythonBackbone
+from mtl_search.models.backbones.resnet import ResNet
+from mtl_search.models.deployed import DeployedModel
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.adapters import Adapters
+from mtl_search.models.sharing.adversarial import Adversarial
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.cross_stitch import CrossStitch
+from mtl_search.models.sharing.experts import Experts
+from mtl_search.models.sharing.hard import Hard
+from mtl_search.models.sharing.none import NoSharing
+from mtl_search.models.sharing.soft import Soft
+from mtl_search.models.sharing.tree import Tree
 from mtl_search.recipe import Component
 
 
@@ -61,7 +63,7 @@ def deployed(backbone: Backbone, sharing: Sharing = SHARINGS[0]) -> DeployedMode
         for name, kind in zip(("type", "tags", "is-new", "price"), LABELS, strict=True)
     ]
     plan = sharing.plan([task.name for task in tasks], len(backbone.blocks((1, 6, 6))))
-    model = MultiTaskModel(backbone, (1, 6, 6), tasks, plan, ["main"], sharing.couple)
+    model = MultiTaskModel(backbone, (1, 6, 6), tasks, plan, ["main"], sharing.module_factory)
     return DeployedModel(ArrayPreparation("x", (6, 6), "float32", [0.5], [2.0]), model, tasks)
 
 

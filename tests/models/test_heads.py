@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.task import Task
-from mtl_search.models import Head
+from mtl_search.models.multitask import Head
 from mtl_search.recipe import Component
 
 KINDS: dict[str, tuple[int, ...]] = {"classification": (3,), "multilabel": (4,), "binary": (), "regression": ()}

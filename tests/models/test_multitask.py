@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.models import MultiTaskModel, SharingPlan
-from mtl_search.models.backbones import Mlp, ResNet
-from mtl_search.models.multitask import head_key
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.backbones.resnet import ResNet
+from mtl_search.models.multitask import MultiTaskModel, head_key
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
-from mtl_search.transfer import BASES
+from mtl_search.transfer.bases import BASES
 
 HOMES = {"a": "x", "b": "y", "c": "x", "d": "z"}
 DATASETS = ("x", "y", "z")

@@ -4,9 +4,11 @@ import pytest
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.models import MultiTaskModel
-from mtl_search.models.backbones import Mlp
-from mtl_search.models.sharing import Hard, Sharing, SharingPlan
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.hard import Hard
+from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import Component
 
 TREE = SharingPlan(((("a", "b", "c"),), (("a", "c"), ("b",)), (("a",), ("b",), ("c",))))

@@ -12,23 +12,24 @@ from torch.nn import functional
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
-from mtl_search.fusion import Mean, fuse
-from mtl_search.models import MultiTaskModel, SharingPlan
-from mtl_search.models.backbones import Backbone, Mlp, PythonBackbone, ResNet
-from mtl_search.models.passing import Passing
-from mtl_search.models.sharing import (
-    Adapters,
-    Adversarial,
-    CrossStitch,
-    Experts,
-    Hard,
-    NoSharing,
-    Sharing,
-    Soft,
-    Tree,
-)
-from mtl_search.models.sharing.adversarial import squared_sum
-from mtl_search.models.sharing.soft import l2_penalty, trace_penalty
+from mtl_search.fusion.apply import fuse
+from mtl_search.fusion.mean import Mean
+from mtl_search.models.backbones.base import Backbone
+from mtl_search.models.backbones.mlp import Mlp
+from mtl_search.models.backbones.python_backbone import PythonBackbone
+from mtl_search.models.backbones.resnet import ResNet
+from mtl_search.models.forward_context import ForwardContext
+from mtl_search.models.multitask import MultiTaskModel
+from mtl_search.models.sharing.adapters import Adapters
+from mtl_search.models.sharing.adversarial import Adversarial, squared_sum
+from mtl_search.models.sharing.base import Sharing
+from mtl_search.models.sharing.cross_stitch import CrossStitch
+from mtl_search.models.sharing.experts import Experts
+from mtl_search.models.sharing.hard import Hard
+from mtl_search.models.sharing.none import NoSharing
+from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.soft import Soft, l2_penalty, trace_penalty
+from mtl_search.models.sharing.tree import Tree
 from mtl_search.recipe import Component
 from mtl_search.transfer.norms import recalibrate
 
@@ -41,17 +42,19 @@ def sequences(input_shape: tuple[int, ...]) -> list[nn.Module]:
     return [nn.Linear(input_shape[1], 5), nn.Sequential(nn.Flatten(), nn.Linear(5 * input_shape[0], 4))]
 
 
-def tasks_of(homes: dict[str, str] = HOMES) -> list[Task]:
-    return [Task(name, "regression", home, (), 0, 1, "mse", Component("rmse"), "t") for name, home in homes.items()]
+def tasks_of(task_datasets: dict[str, str] = HOMES) -> list[Task]:
+    return [
+        Task(name, "regression", home, (), 0, 1, "mse", Component("rmse"), "t") for name, home in task_datasets.items()
+    ]
 
 
 def model_of(
-    sharing: Sharing, backbone: Backbone = MLP, shape: tuple[int, ...] = (4,), homes: dict[str, str] = HOMES
+    sharing: Sharing, backbone: Backbone = MLP, shape: tuple[int, ...] = (4,), task_datasets: dict[str, str] = HOMES
 ) -> MultiTaskModel:
     torch.manual_seed(0)
-    plan = sharing.plan(list(homes), len(backbone.blocks(shape)))
-    datasets = sorted(set(homes.values()))
-    model = MultiTaskModel(backbone, shape, tasks_of(homes), plan, datasets, sharing.couple)
+    plan = sharing.plan(list(task_datasets), len(backbone.blocks(shape)))
+    datasets = sorted(set(task_datasets.values()))
+    model = MultiTaskModel(backbone, shape, tasks_of(task_datasets), plan, datasets, sharing.module_factory)
     model.initialise(1)
     return model
 
@@ -133,25 +136,25 @@ def test_parameters_that_do_not_fit_are_refused(make: Callable[[], object], rule
 
 
 def test_every_boundary_on_a_tasks_way_is_noted_from_shallow_to_deep() -> None:
-    model, passing = model_of(Tree([["a", "c"], ["b"]], until=2)), Passing(cut=True)
-    model(torch.randn(7, 4), SIZES, passing)
-    ways = passing.boundaries
+    model, context = model_of(Tree([["a", "c"], ["b"]], until=2)), ForwardContext(cut=True)
+    model(torch.randn(7, 4), SIZES, context)
+    ways = context.boundaries
     assert [len(ways[task]) for task in "abc"] == [2, 1, 2]
     assert ways["a"][0] is ways["b"][0]
     assert ways["a"][0] is ways["c"][0]
     assert ways["a"][1] is ways["c"][1]
     assert [len(tensors[0]) for tensors in ways["a"]] == [7, 4]
     # The leaf stands for the whole common tensor; the rows are taken behind it.
-    assert len(passing.leaves["b"][0]) == 7
-    assert len(passing.leaves["a"][0]) == 4
+    assert len(context.leaves["b"][0]) == 7
+    assert len(context.leaves["a"][0]) == 4
 
 
 def test_tasks_that_share_no_block_have_no_boundary() -> None:
     plan = SharingPlan(((("a", "c"), ("b",)),) * 3)
-    model, passing = MultiTaskModel(MLP, (4,), tasks_of(), plan, ["x", "y"]), Passing(cut=True)
-    model(torch.randn(7, 4), SIZES, passing)
+    model, context = MultiTaskModel(MLP, (4,), tasks_of(), plan, ["x", "y"]), ForwardContext(cut=True)
+    model(torch.randn(7, 4), SIZES, context)
     assert model.has_representation
-    assert set(passing.boundaries) == {"a", "c"}
+    assert set(context.boundaries) == {"a", "c"}
     assert not model_of(Hard(0)).has_representation
 
 
@@ -166,14 +169,14 @@ def stacked(model: MultiTaskModel, blocks: int) -> list[list[Tensor]]:
 
 @pytest.mark.parametrize("blocks", [None, 1])
 def test_l2_coupling_is_the_squared_distance_to_the_mean(blocks: int | None) -> None:
-    model, passing = model_of(Soft(0.3, "l2", blocks)), Passing(ranks=4)
+    model, context = model_of(Soft(0.3, "l2", blocks)), ForwardContext(ranks=4)
     scatter(model)
-    model(torch.randn(7, 4), SIZES, passing)
+    model(torch.randn(7, 4), SIZES, context)
     expected = 0.0
     for values in stacked(model, blocks or 3):
         mean = sum(values) / 3
         expected += sum((value - mean).square().sum().item() for value in values)
-    (penalty,) = passing.penalties
+    (penalty,) = context.penalties
     assert penalty.item() == pytest.approx(0.3 * expected / 4, rel=1e-5)
 
 
@@ -349,12 +352,12 @@ def test_heads_see_shared_and_private_features() -> None:
 
 
 def test_penalties_are_the_discriminators_cross_entropy_and_the_overlap_of_the_features() -> None:
-    model, passing = fused(Adversarial(0.7, 0.2)), Passing(global_rows=SIZES)
+    model, context = fused(Adversarial(0.7, 0.2)), ForwardContext(global_rows=SIZES)
     x = torch.randn(7, 4)
-    model(x, SIZES, passing)
+    model(x, SIZES, context)
     shared, private = features_of(model, x)
     guesses = functional.linear(shared, model.coupling.discriminator.weight, model.coupling.discriminator.bias)
-    confusion, overlap = passing.penalties
+    confusion, overlap = context.penalties
     torch.testing.assert_close(confusion, 0.7 * functional.cross_entropy(guesses, torch.tensor([0] * 4 + [1] * 3)))
     rows = [slice(0, 4), slice(4, 7), slice(0, 4)]
     expected = sum(
@@ -365,13 +368,13 @@ def test_penalties_are_the_discriminators_cross_entropy_and_the_overlap_of_the_f
 
 
 def test_discriminator_learns_and_the_shared_trunk_unlearns() -> None:
-    model, passing = fused(Adversarial(1.0, 0.0)), Passing(global_rows=SIZES)
+    model, context = fused(Adversarial(1.0, 0.0)), ForwardContext(global_rows=SIZES)
     x = torch.randn(7, 4)
-    model(x, SIZES, passing)
-    passing.penalties[0].backward()
+    model(x, SIZES, context)
+    context.penalties[0].backward()
 
     def confusion() -> float:
-        again = Passing(global_rows=SIZES)
+        again = ForwardContext(global_rows=SIZES)
         model(x, SIZES, again)
         return again.penalties[0].item()
 
@@ -390,7 +393,7 @@ def test_squared_sum_over_ranks_has_the_value_and_the_gradient_of_one_process() 
     parts = [torch.randn(3, 3, requires_grad=True) for _ in range(3)]
     whole = torch.stack(parts).sum(0).square().sum()
     expected = torch.autograd.grad(whole, parts)
-    ranks = Passing(ranks=3, sum=lambda values: torch.stack(parts).detach().sum(0))
+    ranks = ForwardContext(ranks=3, sum=lambda values: torch.stack(parts).detach().sum(0))
     values = [squared_sum(part, ranks) for part in parts]
     torch.testing.assert_close(sum(values), whole)
     for value, part, gradient in zip(values, parts, expected, strict=True):
@@ -405,9 +408,9 @@ def test_penalties_of_two_ranks_sum_up_to_those_of_one(sharing: Sharing) -> None
     sent: list[list[Tensor]] = [[], []]
 
     def penalties(rows: Tensor, sizes: tuple[int, int], ranks: int, add: Callable[[Tensor], Tensor]) -> Tensor:
-        passing = Passing(ranks=ranks, sum=add, global_rows=SIZES)
-        model(rows, sizes, passing)
-        return torch.stack(passing.penalties).sum()
+        context = ForwardContext(ranks=ranks, sum=add, global_rows=SIZES)
+        model(rows, sizes, context)
+        return torch.stack(context.penalties).sum()
 
     for rank, share in enumerate(shares):  # hear what each rank would send ...
         penalties(*share, 2, lambda values, rank=rank: (sent[rank].append(values.clone()), values)[1])
@@ -428,7 +431,7 @@ def test_adversarial_needs_two_data_sets() -> None:
         Adversarial().check(tasks_of({"a": "x", "b": "x"}))
     Adversarial().check(tasks_of())
     with pytest.raises(ValueError, match="needs the rows of each data set"):
-        model_of(Adversarial())(torch.randn(4, 4), None, Passing())
+        model_of(Adversarial())(torch.randn(4, 4), None, ForwardContext())
 
 
 # with batch norm

@@ -6,11 +6,11 @@ from typing import Any
 
 from tiny_studies import recipe
 
-from mtl_search.config import StudyConfig
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.outcome import Candidate, Outcome, Proposal, TaskOutcome
-from mtl_search.search.statistics import Estimate
-from mtl_search.training.files import write_json
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.results.outcome import Candidate, Outcome, Proposal, TaskOutcome
+from mtl_search.results.statistics import Estimate
+from mtl_search.storage.files import write_json
+from mtl_search.study_store.folder import StudyFolder
 
 
 def task(gain: float, *, worse: bool = False, repeated: bool = True, **fields: Any) -> TaskOutcome:

@@ -12,9 +12,9 @@ from scipy import stats
 from tiny_studies import recipe
 
 from mtl_search.cli import main
-from mtl_search.report import Comparison
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.statistics import Estimate, difference
+from mtl_search.report.comparison import Comparison
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.statistics import Estimate, difference
 
 
 def won_by(mean: float, std: float = 0.3) -> Outcome:

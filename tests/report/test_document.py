@@ -10,9 +10,9 @@ from outcomes_by_hand import finished, outcome
 from tiny_studies import recipe
 
 from mtl_search.cli import main
-from mtl_search.report import study_document, to_json
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
+from mtl_search.report.document import study_document, to_json
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
 
 
 def refuse(constant: str) -> float:

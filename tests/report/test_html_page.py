@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from made_up_studies import HARMFUL, MadeUp
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.api.frames import trials_frame
 from mtl_search.cli import main
 from mtl_search.errors import StorageError
-from mtl_search.report import print_report
 from mtl_search.report.answer import answer_of
 from mtl_search.report.html_page import html_of, write_html
 from mtl_search.report.tables import commands_of, trials_of
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.overview import Overview
+from mtl_search.report.terminal import print_report
+from mtl_search.storage.files import read_json, write_json
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.tracking.description import describe
-from mtl_search.training.files import read_json, write_json
 
 
 class Reader(HTMLParser):

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.config.search_config import RepeatsConfig
+from mtl_search.pool.jobs import Job, JobState, Update
 from mtl_search.recipe import Component, Recipe, Schedule
+from mtl_search.results.objective import Goal, Objective
+from mtl_search.results.selection import RepeatedTrial, Selection, Selector
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.baselines import Baselines
 from mtl_search.search.callbacks import Callback
 from mtl_search.search.contenders import Contender
 from mtl_search.search.jobs import Start
-from mtl_search.search.record import TrialRecord
-from mtl_search.search.verdict import Judge, Rerun, Verdict
-from mtl_search.search_config import RepeatsConfig
-from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.storage.reports import EpochReport, StageResult
 
 HISTORY = (EpochReport(0, 0.0, 0.0),)
 RECIPE = Recipe(Component("hard"), Component("mean"), Component("fixed"), Schedule(), Schedule())
@@ -112,9 +112,9 @@ class PlantedStudy:
             for n in range(many)
         ]
 
-    def run_again(self, trials: Sequence[TrialRecord]) -> list[Rerun]:
+    def run_again(self, trials: Sequence[TrialRecord]) -> list[RepeatedTrial]:
         seeds = self.baselines.measuring
-        return [Rerun(trial, {seed: self.metrics(trial.number, seed) for seed in seeds}) for trial in trials]
+        return [RepeatedTrial(trial, {seed: self.metrics(trial.number, seed) for seed in seeds}) for trial in trials]
 
     def contender(self, kind: int) -> Contender:
         return Contender(
@@ -122,11 +122,11 @@ class PlantedStudy:
         )
 
     @property
-    def judge(self) -> Judge:
+    def judge(self) -> Selector:
         alone = {task: baseline.metrics for task, baseline in self.baselines.by_task.items()}
-        return Judge(self.baselines.against(), alone)
+        return Selector(self.baselines.against(), alone)
 
-    def decide(self) -> Verdict:
+    def decide(self) -> Selection:
         """From the trials to the verdict, as a study does."""
         pool: Any = self
         self.baselines.add(pool, [self.contender(kind) for kind in range(min(2, len(self.singles)))])

@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from mtl_search.catalog import LoadedStudy, load_study
-from mtl_search.data import load_data
-from mtl_search.execution.jobs import Job, JobState, Update
+from mtl_search.config.search_config import EQUAL
+from mtl_search.data.study_data import load_data
+from mtl_search.models.distributed import DistributedContext
+from mtl_search.pool.jobs import Job, JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.results.objective import Objective
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.baselines import Baselines
 from mtl_search.search.callbacks import Callback
-from mtl_search.search.conclusion import Conclusion
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.grouping import Groups, grouped, mean_cosines
+from mtl_search.search.finalize import Finalizer
+from mtl_search.search.grouping import TaskGroups, group_tasks, mean_cosines
 from mtl_search.search.jobs import Jobs
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.record import TrialRecord
 from mtl_search.search.reliability import measure_reliability
-from mtl_search.search_config import EQUAL
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.training.stages import finished, run_stage
+from mtl_search.training.stages import is_finished, run_stage
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
+from mtl_search.validation.study_file import LoadedStudy, load_study
 
 ROWS = 900
 
@@ -51,12 +51,12 @@ class HerePool:
     """What a study asks of a pool, without Ray: jobs one after the other, in this process."""
 
     def __init__(self, workload: Workload) -> None:
-        self._workspace = Workspace(workload, World())
+        self._workspace = Workspace(workload, DistributedContext())
 
     def run(self, jobs: Sequence[Job], heard: Callable[[Job, Update], None] | None = None) -> list[Update]:
         updates = []
         for job in jobs:
-            result = finished(job.payload) or run_stage(job.payload, self._workspace)
+            result = is_finished(job.payload) or run_stage(job.payload, self._workspace)
             updates.append(Update(state=JobState.DONE, result=result))
             if heard is not None:
                 heard(job, updates[-1])
@@ -90,7 +90,7 @@ def study_on(function: str, seed: int, storage: Path, weight: float) -> LoadedSt
     )
 
 
-def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
+def concluded(study: LoadedStudy) -> tuple[Outcome, TaskGroups]:
     """The end of a study whose search tried three batch sizes; and the groups that affinity proposes."""
     config = study.config
     data = load_data(config.data, config.tasks, config.seed)
@@ -114,8 +114,8 @@ def concluded(study: LoadedStudy) -> tuple[Outcome, Groups]:
     recipes = [replace(default, joint=replace(default.joint, batch_size=size)) for size in (32, 48, 64)]
     trials = [trial_of(number, recipe, jobs(0), pool) for number, recipe in enumerate(recipes)]
     results = [pool.results(jobs(0).of(recipe))[-1] for recipe in recipes]
-    groups = grouped(tuple(config.tasks), mean_cosines(result.history for result in results))
-    end = Conclusion(config, workload, folder, jobs, baselines, reliability, Callback(), groups)
+    groups = group_tasks(tuple(config.tasks), mean_cosines(result.history for result in results))
+    end = Finalizer(config, workload, folder, jobs, baselines, reliability, Callback(), groups)
     return end.reached(pool, trials), groups  # type: ignore[arg-type]
 
 

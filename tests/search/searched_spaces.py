@@ -5,12 +5,12 @@ keeps what it is told.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtl_search.catalog import FAMILIES
 from mtl_search.recipe import Recipe
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import Callback, EpochEnded, RunEvent, RunStarted, TrialEnded, TrialRun
-from mtl_search.search.record import TrialRecord
-from mtl_search.space import SearchSpace
-from mtl_search.training.reports import StageResult
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.reports import StageResult
+from mtl_search.validation.study_file import FAMILIES
 
 TASKS = ["digit", "ink"]
 SPACE: Mapping[str, Any] = {

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from sklearn.datasets import load_iris
 
-from mtl_search.catalog import load_study
 from mtl_search.cli import main
 from mtl_search.errors import StudyError
-from mtl_search.prepare import Prepared, check_rows_of, prepare
-from mtl_search.search.data_card import data_card
-from mtl_search.search.folder import StudyFolder
-from mtl_search.storage import place
-from mtl_search.training.files import read_json, write_json, write_json_once
+from mtl_search.storage.files import read_json, write_json, write_json_once
+from mtl_search.storage.paths import storage_path
+from mtl_search.study_store.data_card import describe_data
+from mtl_search.study_store.folder import StudyFolder
+from mtl_search.validation.prepare import Prepared, check_rows_of, prepare
+from mtl_search.validation.study_file import load_study
 
 TASKS: dict[str, Any] = {
     "petal": {"kind": "regression", "target": "petal width (cm)"},
@@ -49,7 +49,7 @@ def prepared(folder: Path, **sections: Any) -> Prepared:
 
 
 def begin(folder: StudyFolder, what: Prepared, *, resume: bool = False, join: bool = False) -> None:
-    folder.begin(what.study.config, data_card(what.workload), resume=resume, join=join)
+    folder.begin(what.study.config, describe_data(what.workload), resume=resume, join=join)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_changed_rows_are_refused_and_leave_a_finished_study_as_it_was(
 
 
 def test_changed_rows_are_refused_in_a_bucket(here: Path, s3: Any) -> None:
-    folder = StudyFolder(place("s3://bucket/runs"), "flowers")
+    folder = StudyFolder(storage_path("s3://bucket/runs"), "flowers")
     with folder.locked():
         begin(folder, prepared(here))
     before = {name: s3.read(name) for name in s3.names() if name.endswith(".json")}

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from mtl_search.config.search_config import RepeatsConfig, SearchConfig, seconds_of
 from mtl_search.search.clock import Clock, seconds_of_ending
-from mtl_search.search_config import RepeatsConfig, SearchConfig, seconds_of
 
 
 def trials(*seconds: float, state: TrialState = TrialState.COMPLETE) -> list[object]:

@@ -13,9 +13,9 @@ from small_studies import study_of, write_study
 from trapped_backbone import SLOW
 
 from mtl_search.errors import StorageError
-from mtl_search.search.folder import StudyFolder
-from mtl_search.storage import probe
-from mtl_search.training.checkpoint import load_tensors, save_checkpoint, save_tensors
+from mtl_search.storage.checkpoint import load_tensors, save_checkpoint, save_tensors
+from mtl_search.storage.paths import probe
+from mtl_search.study_store.folder import StudyFolder
 
 JOINT = {"epochs": 15, "batch_size": SLOW, "optimizer": {"adamw": {"lr": {"float": [1e-4, 1e-2], "log": True}}}}
 

@@ -7,27 +7,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_search.search.affinity_file import AffinityFile
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.grouping import EXHAUSTIVE, grouped, mean_cosines
-from mtl_search.training.files import read_json
-from mtl_search.training.reports import EpochReport
+from mtl_search.search.file_callbacks import AffinityFileCallback
+from mtl_search.search.grouping import EXHAUSTIVE, group_tasks, mean_cosines
+from mtl_search.storage.files import read_json
+from mtl_search.storage.reports import EpochReport
+from mtl_search.study_store.folder import StudyFolder
 
 
 def affinity_of(
     tasks: list[str], inside: float, outside: float, groups: list[list[str]]
 ) -> dict[str, dict[str, float]]:
-    home = {task: number for number, group in enumerate(groups) for task in group}
-    return {a: {b: inside if home[a] == home[b] else outside for b in tasks if b != a} for a in tasks}
+    location = {task: number for number, group in enumerate(groups) for task in group}
+    return {a: {b: inside if location[a] == location[b] else outside for b in tasks if b != a} for a in tasks}
 
 
 @given(st.permutations([f"t{number}" for number in range(9)]), st.lists(st.integers(0, 2), min_size=3, max_size=9))
-def test_tasks_that_go_together_are_found_however_many_there_are(names: list[str], homes: list[int]) -> None:
-    tasks = names[: len(homes)]
-    planted = [[t for t, home in zip(tasks, homes, strict=True) if home == number] for number in sorted(set(homes))]
+def test_tasks_that_go_together_are_found_however_many_there_are(names: list[str], task_datasets: list[int]) -> None:
+    tasks = names[: len(task_datasets)]
+    planted = [
+        [t for t, location in zip(tasks, task_datasets, strict=True) if location == number]
+        for number in sorted(set(task_datasets))
+    ]
     if len(planted) == 1 or all(len(group) == 1 for group in planted):
         return  # every pair is alike: nothing speaks for any group
-    found = grouped(tasks, affinity_of(tasks, 0.5, -0.2, planted))
+    found = group_tasks(tasks, affinity_of(tasks, 0.5, -0.2, planted))
     assert sorted(map(sorted, found)) == sorted(map(sorted, planted))
     assert found[0][0] == tasks[0]
 
@@ -38,13 +41,13 @@ def test_up_to_six_tasks_no_partition_is_better() -> None:
     worth = {"ab": 5.0, "cd": 5.0, "bc": 6.0, "ac": -8.0, "bd": -8.0, "ad": 0.0}
     affinity = {a: {b: worth["".join(sorted(a + b))] for b in tasks if b != a} for a in tasks}
     assert len(tasks) <= EXHAUSTIVE
-    assert grouped(tasks, affinity) == [["a", "b"], ["c", "d"]]
+    assert group_tasks(tasks, affinity) == [["a", "b"], ["c", "d"]]
 
 
 def test_directions_are_averaged_and_unmeasured_pairs_count_nothing() -> None:
     affinity = {"a": {"b": 2.0, "c": 0.0}, "b": {"a": 0.0, "c": 0.0}, "c": {}}
-    assert grouped(["a", "b", "c"], affinity) == [["a", "b"], ["c"]]
-    assert grouped(["a", "b"], {}) == [["a"], ["b"]] or grouped(["a", "b"], {}) == [["a", "b"]]
+    assert group_tasks(["a", "b", "c"], affinity) == [["a", "b"], ["c"]]
+    assert group_tasks(["a", "b"], {}) == [["a"], ["b"]] or group_tasks(["a", "b"], {}) == [["a", "b"]]
 
 
 def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> None:
@@ -60,7 +63,7 @@ def test_cosines_are_averaged_over_epochs_and_trainings_both_ways_round() -> Non
 
 def test_each_kind_of_affinity_is_kept_in_the_studys_folder(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path, "s")
-    keeper = AffinityFile(folder)
+    keeper = AffinityFileCallback(folder)
     for kind, value in (("cosine", 0.1), ("look_ahead", 0.2), ("cosine", 0.3)):
         keeper.on_affinity_measured(kind, {"a": {"b": value}}, [["a", "b"]])
     known = read_json(folder.affinity_file)

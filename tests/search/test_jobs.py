@@ -11,12 +11,12 @@ from safetensors.torch import save_file
 from tiny_studies import recipe
 from torch import Tensor
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
 from mtl_search.errors import StudyError
 from mtl_search.recipe import Component, Recipe, content_key
-from mtl_search.search.folder import StudyFolder
 from mtl_search.search.jobs import Jobs
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.training.workspace import Workload
 
 TARGETS = {

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from small_studies import folder_of, study_of, write_study
 from trapped_backbone import SLOW
 
-from mtl_search.training.files import write_json
+from mtl_search.storage.files import write_json
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
@@ -77,7 +77,7 @@ def test_a_driver_that_another_has_taken_over_from_leaves_its_trials_and_runs_to
     write_study(tmp_path, study_of(tmp_path, 4, SLOW_TRIALS))
     sleeper = started(tmp_path)
     sleeper.wait_until(in_mid_trial(tmp_path))
-    owner = folder_of(tmp_path / "mtl_search_runs").home / "owner.json"
+    owner = folder_of(tmp_path / "mtl_search_runs").location / "owner.json"
     theirs = {"token": "theirs", "host": "other", "machine": "other", "pid": 7, "user": "anna", "since": "today"}
     write_json(owner, theirs | {"process_started": 0.0, "beat": 0})
     assert sleeper.process.wait(120) == 2, sleeper.printed

@@ -18,22 +18,22 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from searched_spaces import Listener, PlayedRunner
 
-from mtl_search.catalog import FAMILIES, load_study
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
-from mtl_search.execution.jobs import JobState, Update
-from mtl_search.prepare import prepare
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
+from mtl_search.pool.jobs import JobState, Update
 from mtl_search.recipe import Component, Recipe, content_key
+from mtl_search.results.trial_record import INTERRUPTED, REFUSED, records_of
 from mtl_search.search.proposals import Proposals
-from mtl_search.search.queueing import prepare_study
-from mtl_search.search.record import INTERRUPTED, REFUSED, records_of
+from mtl_search.search.requeue import prepare_study
 from mtl_search.search.samplers import SAMPLERS
 from mtl_search.search.searcher import NoTrial, OptunaSearcher
-from mtl_search.space import SearchSpace
+from mtl_search.space.search_space import SearchSpace
+from mtl_search.storage.reports import StageResult
 from mtl_search.training.canonical import Canonical
-from mtl_search.training.reports import StageResult
 from mtl_search.training.workspace import Workload
-from mtl_search.variants import build
+from mtl_search.validation.prepare import prepare
+from mtl_search.validation.study_file import FAMILIES, load_study
+from mtl_search.variants.building import build
 
 TASKS = {
     "kind": {"kind": "classification", "target": "target"},
@@ -207,8 +207,8 @@ def test_what_is_transferred_says_which_parts_are_sampled(tmp_path: Path, worklo
 def test_no_alignment_is_sampled_where_nothing_that_it_reaches_learns(tmp_path: Path) -> None:
     source = {"sklearn": {"name": "iris", "inputs": INPUTS}}
     config = DataConfig.model_validate({"sources": {"first": source, "second": source}})
-    homes = zip(TASKS.items(), ("first", "second", "second"), strict=True)
-    tasks = {name: TaskConfig.model_validate({**task, "data": home}) for (name, task), home in homes}
+    task_datasets = zip(TASKS.items(), ("first", "second", "second"), strict=True)
+    tasks = {name: TaskConfig.model_validate({**task, "data": location}) for (name, task), location in task_datasets}
     backbone = Component("mlp", {"width": 4, "depth": 2})
     apart = Workload.prepare(load_data(config, tasks, 0), backbone, 0, "fp32")
     raw = {

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from mtl_search.search.reliability import BETWEEN_TASKS, Reliability, baseline_notes, reliability_of, weighed
-from mtl_search.training.objective import Goal, Objective
+from mtl_search.results.objective import Goal, Objective
+from mtl_search.search.reliability import BETWEEN_TASKS, Reliability, baseline_notes, reliability_of, weight_objective
 
 GOAL = Goal(True, 0.8)
 
@@ -62,7 +62,7 @@ def test_a_gain_is_clipped_where_the_baseline_cannot_bear_a_ratio(
 ) -> None:
     found = judge(100, wanted, Goal(True, baseline))
     assert found.limit == limit
-    objective = weighed(Objective({"a": Goal(True, baseline)}), {"a": found})
+    objective = weight_objective(Objective({"a": Goal(True, baseline)}), {"a": found})
     gain = objective.gains({"a": 0.9})["a"]
     assert gain == (limit or pytest.approx(100 * (0.9 - baseline) / max(baseline, 0.01)))
 
@@ -72,8 +72,8 @@ def test_a_task_whose_metric_is_hardly_ever_defined_does_not_count() -> None:
     found = reliability_of(GOAL, [mostly, mostly], 3, "reliability", "a")
     assert (found.standard_error, found.weight) == (None, 0.0)
     others = Objective({"a": GOAL, "b": Goal(True, 0.5)})
-    assert weighed(others, {"a": found, "b": judge(500)}).improvement({"a": 0.1, "b": 0.5}) == 0
-    assert weighed(others, {"a": found, "b": found}).goals["a"].weight == 1.0, "one of them must count"
+    assert weight_objective(others, {"a": found, "b": judge(500)}).improvement({"a": 0.1, "b": 0.5}) == 0
+    assert weight_objective(others, {"a": found, "b": found}).goals["a"].weight == 1.0, "one of them must count"
 
 
 def test_notes_name_the_tasks_and_what_to_do() -> None:

@@ -14,8 +14,8 @@ from s3_server import S3
 from small_studies import study_of, write_study
 from trapped_backbone import SLOW
 
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.record import TrialRecord
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.study_store.folder import StudyFolder
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": b"planted-secret-key",

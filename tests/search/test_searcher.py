@@ -11,14 +11,14 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from searched_spaces import COARSE, NO_PLAIN, SPACE, Listener, PlayedRunner, space_of
 
-from mtl_search.execution.jobs import JobState, Update
+from mtl_search.pool.jobs import JobState, Update
 from mtl_search.recipe import Recipe
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search import searcher
 from mtl_search.search.callbacks import RunEvent, TrialEnded
-from mtl_search.search.queueing import prepare_study
-from mtl_search.search.record import TrialRecord
+from mtl_search.search.requeue import prepare_study
 from mtl_search.search.searcher import NoTrial, OptunaSearcher, StartedTrial
-from mtl_search.training.reports import EpochReport, StageResult
+from mtl_search.storage.reports import EpochReport, StageResult
 
 
 class Driver:

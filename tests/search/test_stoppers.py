@@ -15,17 +15,17 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from ray.tune.schedulers.async_hyperband import _Bracket
 from searched_spaces import Listener, PlayedRunner, space_of
 
-from mtl_search.execution.jobs import JobState, Update
-from mtl_search.execution.queue_client import JobQueueClient
+from mtl_search.pool.jobs import JobState, Update
+from mtl_search.pool.queue_client import JobQueueClient
 from mtl_search.recipe import Component, Recipe
-from mtl_search.search.queueing import prepare_study
-from mtl_search.search.record import TrialRecord
+from mtl_search.results.trial_record import TrialRecord
+from mtl_search.search.job_trainable import EPOCH, METRIC
+from mtl_search.search.requeue import prepare_study
 from mtl_search.search.searcher import OptunaSearcher
 from mtl_search.search.stoppers import STOPPERS
-from mtl_search.search.trainable import EPOCH, METRIC
 from mtl_search.search.tuning import tuner_of
-from mtl_search.training.reports import EpochReport, StageResult
-from mtl_search.variants import build
+from mtl_search.storage.reports import EpochReport, StageResult
+from mtl_search.variants.building import build
 
 EPOCHS = 9
 ASHA = Component("asha", {"grace": 1, "reduction": 3.0})

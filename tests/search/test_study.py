@@ -15,11 +15,11 @@ from small_studies import Story, folder_of, run_here, study_of
 from trapped_backbone import SLOW
 
 from mtl_search.errors import NothingSucceededError, StudyError
+from mtl_search.results.outcome import Outcome
+from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import EpochEnded, RunEvent, TrialRun
-from mtl_search.search.outcome import Outcome
 from mtl_search.search.ray_runtime import ray_runtime
-from mtl_search.search.record import TrialRecord
-from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
+from mtl_search.storage.files import STOPPED_FILE, STOPPED_MODEL_FILE, read_json
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -97,7 +97,7 @@ class KillsTheTrainable(Story):
         if not isinstance(event, EpochEnded) or not isinstance(event.run, TrialRun) or self.killed:
             return
         if event.run.number >= 1 and event.report.epoch == 3:
-            for process in descendants("Follower"):
+            for process in descendants("JobTrainable"):
                 self.killed.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)
 

@@ -8,11 +8,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from small_studies import Story, folder_of, run_here, study_of
 
-from mtl_search.catalog import load_study
-from mtl_search.config import StudyConfig
-from mtl_search.tracking import Tracker
+from mtl_search.config.study_config import StudyConfig
+from mtl_search.storage.files import read_json
 from mtl_search.tracking.recorder import Recorder
-from mtl_search.training.files import read_json
+from mtl_search.tracking.tracker import Tracker
+from mtl_search.validation.study_file import load_study
 
 pytestmark = pytest.mark.timeout(600)
 

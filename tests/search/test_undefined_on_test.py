@@ -12,16 +12,16 @@ import pytest
 from sklearn.datasets import load_iris
 from small_studies import folder_of, run_here, study_of
 
+from mtl_search.analysis.overview import Overview
 from mtl_search.api.frames import baselines_frame, tasks_frame
 from mtl_search.figures.gains import gains
 from mtl_search.report.answer import answer_of
 from mtl_search.report.document import outcome_document, to_json
-from mtl_search.report.findings import answer, summary
 from mtl_search.report.html_page import write_html
+from mtl_search.report.summary import answer, summary
 from mtl_search.report.tables import tasks_of
 from mtl_search.report.terminal import print_report
-from mtl_search.search.outcome import Outcome
-from mtl_search.search.overview import Overview
+from mtl_search.results.outcome import Outcome
 from mtl_search.tracking.measures import outcome_metrics
 
 pytestmark = pytest.mark.timeout(600)

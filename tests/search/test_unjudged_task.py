@@ -9,13 +9,13 @@ import pytest
 from sklearn.datasets import load_iris
 from small_studies import folder_of, run_here, study_of
 
-from mtl_search.catalog import load_study
+from mtl_search.analysis.overview import Overview
 from mtl_search.errors import ConfigError
-from mtl_search.prepare import prepare
-from mtl_search.report.findings import summary
+from mtl_search.report.summary import summary
 from mtl_search.report.terminal import print_report
-from mtl_search.search.evidence import caveats
-from mtl_search.search.overview import Overview
+from mtl_search.results.caveats import caveats
+from mtl_search.validation.prepare import prepare
+from mtl_search.validation.study_file import load_study
 
 pytestmark = pytest.mark.timeout(600)
 REASON = "tasks.kind.metric: auroc is not defined on the validation labels (it gives 0 for perfect and for wrong ones)"

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from mtl_search.tracking import Tracker
+from mtl_search.tracking.tracker import Tracker
 
 PATIENCE = 60.0  # seconds; only a failing test waits so long
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT
+from mtl_search.tracking.tracker import Tracker
 
 PATIENCE = 60.0
 Track = Callable[..., Tracker]
@@ -121,7 +121,7 @@ def test_second_tracker_on_a_folder_waits_for_the_first(track: Track, seen) -> N
 DRIVER = """
 import sys, time
 from pathlib import Path
-from mtl_search.tracking import Tracker
+from mtl_search.tracking.tracker import Tracker
 
 tracker = Tracker(Path(sys.argv[1]), sys.argv[2], "e", "quickstart").start()
 tracker.start_study({"seed": 0}, {})

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtl_search.errors import StudyError
-from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT, Event, Journal, Position, plan
+from mtl_search.tracking.tracker import Tracker
 
 KEYS = st.sampled_from([PARENT, "0", "1", "2"])
 EVENTS = st.lists(st.tuples(st.sampled_from(["start", "metrics", "text", "tags", "end"]), KEYS), max_size=60).map(
@@ -124,7 +124,7 @@ def test_position_of_another_journal_does_not_count(tmp_path: Path) -> None:
 
 def test_driver_may_write_before_anything_is_started_and_without_mlflow(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mtl_search.tracking import Tracker\n"
+        "import sys; from pathlib import Path; from mtl_search.tracking.tracker import Tracker\n"
         "tracker = Tracker(Path(sys.argv[1]), 'http://127.0.0.1:9', 'e', 's')\n"
         "tracker.start_study({}, {}); tracker.log_metrics(None, {'a': 1}, 0)\n"
         "assert tracker.close(timeout=0) == 2 and tracker.run_id('0') is None and tracker.problem is None\n"

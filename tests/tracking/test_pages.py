@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from mtl_search.tracking import Tracker
-from mtl_search.tracking.pages import runs_page
+from mtl_search.tracking.entities import runs_page
+from mtl_search.tracking.tracker import Tracker
 
 Track = Callable[..., Tracker]
 KIND, NOTE = "mlflow.experimentKind", "mlflow.note.content"

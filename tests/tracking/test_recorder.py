@@ -6,7 +6,8 @@ from pathlib import Path
 
 from made_outcomes import METRICS, outcome_of, recipe_of, record_of, report_of, small_study
 
-from mtl_search.publishing import say_left
+from mtl_search.analysis.pareto import Point
+from mtl_search.api.mlflow_uploads import log_unfinished
 from mtl_search.search.callbacks import (
     BaselineRun,
     BaseRun,
@@ -18,12 +19,11 @@ from mtl_search.search.callbacks import (
     TrialRun,
 )
 from mtl_search.search.contenders import controls_of, default_contender
-from mtl_search.search.folder import StudyFolder
-from mtl_search.search.pareto import Point
-from mtl_search.tracking import Tracker
+from mtl_search.storage.reports import StageResult
+from mtl_search.study_store.folder import StudyFolder
 from mtl_search.tracking.journal import PARENT
 from mtl_search.tracking.recorder import Recorder
-from mtl_search.training.reports import StageResult
+from mtl_search.tracking.tracker import Tracker
 
 PATIENCE = 60.0
 DEFAULT_MODELS = default_contender(recipe_of())
@@ -213,6 +213,6 @@ def test_study_that_ends_early_says_how_far_it_came(track: Track, seen) -> None:
 def test_what_fails_while_a_study_is_left_does_not_hide_why_it_is(tmp_path: Path) -> None:
     told: list[str] = []
     tracker = Tracker(tmp_path / "journal", "http://127.0.0.1:9", "e", "gone")
-    say_left(StudyFolder(tmp_path, "gone"), tracker, recorder_on(tracker), told.append)
+    log_unfinished(StudyFolder(tmp_path, "gone"), tracker, recorder_on(tracker), told.append)
     tracker.close(timeout=0)
     assert "no study 'gone'" in told[0]

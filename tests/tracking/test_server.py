@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow_server import PATIENCE, Server, free_port
 
-from mtl_search.tracking import Tracker
 from mtl_search.tracking.journal import PARENT
+from mtl_search.tracking.tracker import Tracker
 
 Track = Callable[..., Tracker]
 

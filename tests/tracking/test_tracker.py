@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name, _validate_tag_name
 
-from mtl_search.tracking import Tracker
 from mtl_search.tracking.entities import clean
 from mtl_search.tracking.journal import PARENT
+from mtl_search.tracking.tracker import Tracker
 
 PATIENCE = 60.0
 Track = Callable[..., Tracker]
@@ -168,7 +168,7 @@ def test_mlflow_takes_every_cleaned_name(name: str) -> None:
 
 def test_new_database_is_made_without_a_word(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mtl_search.tracking import Tracker\n"
+        "import sys; from pathlib import Path; from mtl_search.tracking.tracker import Tracker\n"
         "with Tracker(Path(sys.argv[1]), sys.argv[2], 'e', 's') as tracker:\n"
         "    tracker.start_study({}, {}); tracker.end_study('FINISHED'); assert tracker.flush(90) == 0, tracker.problem"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_workloads import EVERY_KIND, data_of, two_data_sets, workspace_of
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.training.workspace import Workspace
 
 

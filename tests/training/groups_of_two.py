@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from mtl_search.training.world import World
+from mtl_search.models.distributed import DistributedContext
 
 
 def in_a_group_of_two(carry_out: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
@@ -27,7 +27,7 @@ def in_a_group_of_two(carry_out: Callable[..., Any], folder: Path, *arguments: A
 def _work(rank: int, carry_out: Callable[..., Any], folder: str, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    world = World.current(torch.device("cpu"))
+    world = DistributedContext.current(torch.device("cpu"))
     assert (world.rank, world.size) == (rank, 2)
     torch.save(carry_out(world, *arguments), Path(folder, f"rank{rank}"))
     dist.barrier()

@@ -8,17 +8,17 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import StudyData, load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.training.objective import Goal, Objective
-from mtl_search.training.stages import Stage, finished, run_stage
+from mtl_search.results.objective import Goal, Objective
+from mtl_search.training.stages import Stage, is_finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 
@@ -83,8 +83,8 @@ def _source(first: int, rows: int, holes: bool) -> dict[str, Any]:
 
 def with_source_tasks() -> StudyData:
     """``ink`` on the small data set; ``digit`` and ``odd`` on the large one are only learned from."""
-    homes = {"ink": "small", "digit": "large", "odd": "large"}
-    tasks = {name: {**EVERY_KIND[name], "data": home} for name, home in homes.items()}
+    task_datasets = {"ink": "small", "digit": "large", "odd": "large"}
+    tasks = {name: {**EVERY_KIND[name], "data": home} for name, home in task_datasets.items()}
     sources = {"large": _source(0, 230, True), "small": _source(400, 90, True)}
     own = {"ink": tasks.pop("ink"), "dark": {"kind": "regression", "target": "ink", "data": "small", "metric": "mae"}}
     return _load({"sources": sources}, own, tasks)
@@ -101,8 +101,8 @@ def workload_of(data: StudyData, backbone: Component = MLP) -> Workload:
     return Workload.prepare(data, backbone, seed=3, precision="fp32")
 
 
-def workspace_of(data: StudyData, backbone: Component = MLP, world: World | None = None) -> Workspace:
-    return Workspace(workload_of(data, backbone), world or World())
+def workspace_of(data: StudyData, backbone: Component = MLP, world: DistributedContext | None = None) -> Workspace:
+    return Workspace(workload_of(data, backbone), world or DistributedContext())
 
 
 def recipe_of(joint: Schedule, single: Schedule | None = None, depth: int | None = None, **parts: Component) -> Recipe:
@@ -126,7 +126,7 @@ def single_stages(workspace: Workspace, recipe: Recipe, folder: Path) -> dict[st
 def joint_stage(workspace: Workspace, recipe: Recipe, folder: Path, name: str = "joint") -> Stage:
     """The joint stage over finished single-task models; these are its baselines too."""
     singles = single_stages(workspace, recipe, folder)
-    results = {task: finished(stage) or run_stage(stage, workspace) for task, stage in singles.items()}
+    results = {task: is_finished(stage) or run_stage(stage, workspace) for task, stage in singles.items()}
     goals = {
         task: Goal(goal.higher_is_better, results[task].metrics[task]) for task, goal in goals_of(workspace).items()
     }

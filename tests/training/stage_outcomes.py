@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from mtl_search.storage.reports import EpochReport, StageResult
+from mtl_search.storage.stage_results import read_result
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.reports import EpochReport, StageResult
-from mtl_search.training.results import read_result
 from mtl_search.training.stages import CLOCKED, Stage, trained_model
 from mtl_search.training.workspace import Workspace
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_search.config import ActivationsConfig
-from mtl_search.training.activations import Activations, Distant
+from mtl_search.config.study_config import ActivationsConfig
+from mtl_search.training.activations import Activations, RowsElsewhere
 
 CPU = torch.device("cpu")
 HALF = (1 << 19) // 4
@@ -109,12 +109,12 @@ def test_several_tensors_of_any_type_keep_their_bits_on_the_way_down(dtype: torc
 def test_a_warning_is_given_once(caplog: pytest.LogCaptureFixture) -> None:
     store = store_of(1, 1)
     for _ in range(3):
-        store.tell("no room")
+        store.log_usage("no room")
     assert caplog.text.count("no room") == 1
 
 
 def test_distant_rows_are_taken_as_from_a_tensor() -> None:
     rows = torch.randn(5, 3)
-    distant = Distant(rows, CPU)
+    distant = RowsElsewhere(rows, CPU)
     assert torch.equal(distant.index_select(0, torch.tensor([4, 0])), rows[[4, 0]])
     assert torch.equal(distant[1:3], rows[1:3])

@@ -18,11 +18,11 @@ from small_workloads import (
     workspace_of,
 )
 
+from mtl_search.balancing.affinity import Affinity
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.affinity import Affinity
-from mtl_search.training.checkpoint import load_model
+from mtl_search.storage.checkpoint import load_model
 from mtl_search.training.stages import run_stage
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 TASKS = ("digit", "odd", "ink")

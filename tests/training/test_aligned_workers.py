@@ -11,13 +11,13 @@ from small_workloads import two_data_sets, workload_of
 from torch import Tensor
 
 from mtl_search.alignment import ALIGNMENTS
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.pairs import Pairs
+from mtl_search.training.pairings import Pairs
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 SGD = Component("sgd", {"lr": 0.02, "momentum": 0.5})
@@ -52,7 +52,7 @@ def cases(rest: bool) -> Iterator[tuple[str, Component, Component, Component, in
                         yield title, aligned, Component(name, params), weighting, rows
 
 
-def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
+def carry_out(world: DistributedContext, rest: bool) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
     """By case, the mean losses and the parameters after the steps."""
     found = {}
     workloads: dict[int, Workload] = {7: workload_of(two_data_sets()), 2: workload_of(two_data_sets((60, 36)))}
@@ -76,7 +76,7 @@ def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Ten
 def test_two_workers_train_as_one_whatever_is_aligned(tmp_path: Path, rest: bool) -> None:
     first, second = in_a_group_of_two(carry_out, tmp_path, rest)
     wrong = {}
-    for title, (losses, state) in carry_out(World(), rest).items():
+    for title, (losses, state) in carry_out(DistributedContext(), rest).items():
         distances = [float((losses - first[title][0]).abs().max())]
         distances += [float((value - first[title][1][key]).abs().max()) for key, value in state.items()]
         if not max(distances) <= 1e-5:
@@ -87,7 +87,7 @@ def test_two_workers_train_as_one_whatever_is_aligned(tmp_path: Path, rest: bool
 
 
 def test_every_alignment_has_its_turn_and_shows() -> None:
-    found = carry_out(World(), rest=False)
+    found = carry_out(DistributedContext(), rest=False)
     assert {title.partition(",")[0] for title in found} == {name for name in ALIGNMENTS if name != "none"}
     ends = [state["blocks.0.0.linear.weight"] for title, (_, state) in found.items() if "hard {}, fixed, 7" in title]
     assert len(ends) == 3

@@ -15,17 +15,17 @@ from torch import Tensor
 from mtl_search.alignment import ALIGNMENTS
 from mtl_search.alignment.base import Aligning
 from mtl_search.alignment.mmd import mmd
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import StudyData, load_data
-from mtl_search.models.aligner import Aligner, Meeting
-from mtl_search.models.passing import Passing
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.models.alignment_point import AlignmentModule, AlignmentPoint
+from mtl_search.models.distributed import DistributedContext
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.training.checkpoint import load_checkpoint
-from mtl_search.training.pairs import Pairs
+from mtl_search.storage.checkpoint import load_checkpoint
+from mtl_search.training.pairings import Pairs
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 NONE, DANN, HARD = Component("none"), Component("dann", {"hidden": 8}), Component("hard")
@@ -36,20 +36,20 @@ ALIGNING = [name for name in ALIGNMENTS if name != "none"]
 class Listening(Aligning):
     """An alignment of a user's own; it writes down how far the stage is, and how many rows meet."""
 
-    def _aligner(self, meetings: Sequence[Meeting]) -> Aligner:
+    def _aligner(self, alignment_points: Sequence[AlignmentPoint]) -> AlignmentModule:
         return Ear()
 
 
-class Ear(Aligner):
+class Ear(AlignmentModule):
     def __init__(self) -> None:
         super().__init__()
         self.progress: list[float] = []
         self.rows: list[tuple[int, ...]] = []
 
-    def forward(self, meetings: Sequence[Meeting], passing: Passing) -> None:
-        self.progress.append(passing.progress)
-        self.rows.append(meetings[0].sizes)
-        assert tuple(passing.starts) == (0, 0)
+    def forward(self, alignment_points: Sequence[AlignmentPoint], context: ForwardContext) -> None:
+        self.progress.append(context.progress)
+        self.rows.append(alignment_points[0].sizes)
+        assert tuple(context.starts) == (0, 0)
 
 
 def clouds(target: bool, rows: int = 240, labelled: int = 240) -> dict[str, dict[str, np.ndarray]]:
@@ -106,7 +106,7 @@ def distance_after(workspace: Workspace, alignment: Component) -> float:
 
 @pytest.mark.parametrize("name", ALIGNING)
 def test_features_of_data_sets_that_lie_apart_move_together(name: str) -> None:
-    workspace = Workspace(workload_of(cloud_data()), World())
+    workspace = Workspace(workload_of(cloud_data()), DistributedContext())
     strength = 30.0 if name == "coral" else 1.0
     without = distance_after(workspace, NONE)
     found = distance_after(workspace, Component(name, {"strength": strength}))
@@ -114,7 +114,7 @@ def test_features_of_data_sets_that_lie_apart_move_together(name: str) -> None:
 
 
 def test_progress_is_the_share_of_the_stages_steps_that_is_done(unequal: Workload) -> None:
-    workspace = Workspace(unequal, World())
+    workspace = Workspace(unequal, DistributedContext())
     model = workspace.model(TASKS, HARD, Component("test_alignment:Listening"))
     schedule = Schedule(3, 32)
     step = step_of(workspace, model, schedule)
@@ -139,7 +139,7 @@ def test_a_killed_stage_resumes_to_the_same_bits(
     changes: dict[str, Any], unequal: Workload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtl_search.training.loop.CHECKPOINT_SHARE", 1e9)
-    workspace = Workspace(unequal, World())
+    workspace = Workspace(unequal, DistributedContext())
     whole = joint_stage(workspace, rewarded(**changes), tmp_path)
     expected = run_stage(whole, workspace)
     stage = replace(whole, folder=str(tmp_path / "killed"))
@@ -156,7 +156,7 @@ def test_a_killed_stage_resumes_to_the_same_bits(
 
 @pytest.mark.parametrize("name", ALIGNING)
 def test_the_model_that_is_kept_and_counted_has_no_trace_of_it(name: str, unequal: Workload, tmp_path: Path) -> None:
-    workspace = Workspace(unequal, World())
+    workspace = Workspace(unequal, DistributedContext())
     without = joint_stage(workspace, rewarded(2, NONE), tmp_path, "without")
     aligned = joint_stage(workspace, rewarded(2, Component(name)), tmp_path, "aligned")
     results = [run_stage(stage, workspace) for stage in (without, aligned)]
@@ -173,7 +173,7 @@ def test_the_model_that_is_kept_and_counted_has_no_trace_of_it(name: str, unequa
 def test_a_frozen_trunk_stays_as_it_is_wherever_tasks_are_balanced(
     name: str, weighting: Component, unequal: Workload
 ) -> None:
-    workspace = Workspace(unequal, World())
+    workspace = Workspace(unequal, DistributedContext())
     model = workspace.model(TASKS, Component("hard", {"depth": 1}), Component(name))
     step = step_of(workspace, model, Schedule(1, 32, unfreezing=Component("shared")), build(WEIGHTINGS, weighting))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -195,7 +195,7 @@ def test_rows_without_any_label_are_kept_and_come_into_batches() -> None:
     split = workload.data.splits["train"]
     assert split["target"].rows == split["source"].rows
     assert split["target"].masks["target"].sum() < 0.4 * split["target"].rows
-    workspace = Workspace(workload, World())
+    workspace = Workspace(workload, DistributedContext())
     model = workspace.model(["source", "target"], HARD, Component("test_alignment:Listening"))
     step = step_of(workspace, model, Schedule(1, 20))
     step.enter(1)
@@ -209,24 +209,24 @@ def test_rows_without_any_label_are_kept_and_come_into_batches() -> None:
 
 @pytest.mark.parametrize("name", ALIGNING)
 def test_rows_without_any_label_count_for_the_alignment_and_for_no_loss(name: str) -> None:
-    workspace = Workspace(workload_of(cloud_data(labelled=60)), World())
+    workspace = Workspace(workload_of(cloud_data(labelled=60)), DistributedContext())
     train = workspace.splits["train"]
     unlabelled = ~train.masks["target"]
     grads = []
     for alignment in (NONE, Component(name)):
         model = workspace.model(["source", "target"], HARD, alignment)
         x = torch.cat([train.features["source"][:20], train.features["target"][unlabelled][:20]]).requires_grad_()
-        passing = Passing(global_rows=(20, 20), progress=0.5)
-        outputs = model(x, (20, 20), passing)
+        context = ForwardContext(global_rows=(20, 20), progress=0.5)
+        outputs = model(x, (20, 20), context)
         loss = (outputs["target"] * train.masks["target"][unlabelled][:20]).sum()
-        torch.autograd.backward([loss, *passing.penalties])
+        torch.autograd.backward([loss, *context.penalties])
         grads.append(x.grad[20:].clone())
     assert not grads[0].any()
     assert grads[1].any(1).all()
 
 
 def test_a_study_of_few_labels_trains_with_all_rows(tmp_path: Path) -> None:
-    workspace = Workspace(workload_of(cloud_data(labelled=60)), World())
+    workspace = Workspace(workload_of(cloud_data(labelled=60)), DistributedContext())
     recipe = recipe_of(Schedule(2, 32), Schedule(1, 16), alignment=Component("mmd"))
     result = run_stage(joint_stage(workspace, recipe, tmp_path), workspace)
     assert result.metrics.keys() == {"source", "target"}

@@ -10,14 +10,14 @@ from groups_of_two import in_a_group_of_two
 from small_workloads import EVERY_KIND, data_of, recipe_of, two_data_sets, workload_of
 from torch import Tensor
 
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.pairs import Pairs
+from mtl_search.training.pairings import Pairs
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 from mtl_search.transfer import OPTIMIZERS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 ONE_TABLE: list[tuple[str, dict[str, Any]]] = [
@@ -62,7 +62,7 @@ def pairs(workloads: dict[str, Workload], rest: bool) -> Iterator[tuple[str, Wor
                     yield title, workload, sharing, weighting
 
 
-def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Tensor], dict[str, float]]]:
+def carry_out(world: DistributedContext, rest: bool) -> dict[str, tuple[Tensor, dict[str, Tensor], dict[str, float]]]:
     """By pair, the mean losses, the parameters and the weights used after the steps."""
     found = {}
     spaces: dict[int, Workspace] = {}
@@ -82,7 +82,7 @@ def carry_out(world: World, rest: bool) -> dict[str, tuple[Tensor, dict[str, Ten
 def test_two_workers_train_as_one_whatever_is_shared_and_however_it_is_balanced(tmp_path: Path, rest: bool) -> None:
     first, second = in_a_group_of_two(carry_out, tmp_path, rest)
     wrong = {}
-    for name, (losses, state, weights) in carry_out(World(), rest).items():
+    for name, (losses, state, weights) in carry_out(DistributedContext(), rest).items():
         distances = [float((losses - first[name][0]).abs().max())]
         distances += [float((value - first[name][1][key]).abs().max()) for key, value in state.items()]
         distances += [abs(value - first[name][2][task]) / 10 for task, value in weights.items()]

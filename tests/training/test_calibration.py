@@ -14,18 +14,18 @@ from small_workloads import MLP, joint_stage, recipe_of, same, single_stages, tw
 from stage_outcomes import KilledError, Script, files_of, judged
 from torch import nn
 
-from mtl_search.config import ActivationsConfig, DataConfig, TaskConfig
-from mtl_search.data import StudyData, load_data
+from mtl_search.config.study_config import ActivationsConfig, DataConfig, TaskConfig
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule, content_key
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import load_model, state_key
 from mtl_search.training.calibration import Calibration
-from mtl_search.training.checkpoint import load_model, state_key
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.training.stages import Stage, run_stage, trained_model
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 
 ADAMW = Component("adamw", {"lr": 0.02})
 NINE_STEPS = Schedule(1, 32, ADAMW, Component("constant"))
@@ -80,9 +80,11 @@ def images(**tasks: Any) -> StudyData:
     return load_data(DataConfig.model_validate({"source": source}), checked, 1)
 
 
-def workspace_of(function: str = "lagging_blocks", world: World | None = None, **options: Any) -> Workspace:
+def workspace_of(
+    function: str = "lagging_blocks", world: DistributedContext | None = None, **options: Any
+) -> Workspace:
     backbone = Component("python", {"function": f"test_calibration:{function}"})
-    return Workspace(workload_of(images(), backbone), world or World(), **options)
+    return Workspace(workload_of(images(), backbone), world or DistributedContext(), **options)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def test_frozen_blocks_keep_their_statistics_until_they_learn(workspace: Workspa
         schedule = replace(NINE_STEPS, epochs=2, unfreezing=Component(unfreezing))
         stage = single_stages(workspace, recipe_of(schedule, schedule), tmp_path / name)["ink"]
         run_stage(stage, workspace)
-        state = load_model(stage.home)
+        state = load_model(stage.location)
         for block in ("0", "1"):
             kept = all(torch.equal(state[f"blocks.{block}.0.1.{s}"], start[f"{block}.1.{s}"]) for s in STATISTICS)
             assert kept == (block in still), (unfreezing, block)
@@ -146,7 +148,7 @@ def test_norms_that_a_user_holds_still_keep_their_statistics(tmp_path: Path) -> 
     workspace = workspace_of("blocks_with_a_still_norm")
     stage = single_stages(workspace, recipe_of(NINE_STEPS, NINE_STEPS), tmp_path)["ink"]
     assert run_stage(stage, workspace).best_epoch == 1
-    state = load_model(stage.home)
+    state = load_model(stage.location)
     assert state["blocks.0.0.1.running_mean"].abs().max() == 0
     assert state["blocks.1.0.1.running_mean"].abs().min() > 0
 
@@ -158,26 +160,26 @@ def test_a_stage_goes_on_after_a_kill_to_the_same_statistics(workspace: Workspac
     killed = replace(whole, folder=str(tmp_path / "killed"))
     with pytest.raises(KilledError):
         run_stage(killed, workspace, Script(kill=2))
-    assert (killed.home / "checkpoint.pt").exists()
+    assert (killed.location / "checkpoint.pt").exists()
     run_stage(killed, workspace)
     (result, state), (wanted, other) = files_of(killed), files_of(whole)
     assert result == wanted
     assert same(state, other)
 
 
-def carry_out(world: World, folder: Path) -> list[dict[str, torch.Tensor]]:
+def carry_out(world: DistributedContext, folder: Path) -> list[dict[str, torch.Tensor]]:
     """States of the calibrated random model, and of the kept models."""
     workspace = workspace_of(world=world)
     torch.manual_seed(0)
     model = workspace.model(("ink", "slant"), recipe_of(NINE_STEPS).sharing)
     Calibration(model, workspace.splits["train"], NINE_STEPS, world).calibrate_learning()
-    kept = [load_model(stage.home) for stage, _ in run(workspace, folder, NINE_STEPS)]
+    kept = [load_model(stage.location) for stage, _ in run(workspace, folder, NINE_STEPS)]
     return [statistics_of(model), *kept]
 
 
 def test_two_workers_come_to_the_statistics_of_one(workspace: Workspace, tmp_path: Path) -> None:
     ranks = in_a_group_of_two(carry_out, tmp_path, tmp_path / "two")
-    alone = carry_out(World(), tmp_path / "one")
+    alone = carry_out(DistributedContext(), tmp_path / "one")
     for first, second in zip(*ranks, strict=True):
         assert same(first, second)
     assert same(ranks[0][0], alone[0])
@@ -196,7 +198,7 @@ def test_what_frozen_blocks_gave_leads_to_the_same_statistics(tmp_path: Path) ->
     for name, budget in (("kept", ActivationsConfig()), ("plain", ActivationsConfig(host_mib=0, disk_mib=0))):
         workspace = workspace_of(budget=budget)
         *_, (stage, _) = run(workspace, tmp_path / name, schedule, schedule)
-        found.append((load_model(stage.home), workspace.activations.made))
+        found.append((load_model(stage.location), workspace.activations.made))
     (kept, made), (plain, none) = found
     assert same(kept, plain)
     assert made > none == 0
@@ -211,10 +213,12 @@ def blocks_of_rows(input_shape: tuple[int, ...]) -> list[nn.Module]:
 
 def test_rows_of_several_data_sets_pass_in_the_shares_of_a_batch(tmp_path: Path) -> None:
     backbone = Component("python", {"function": "test_calibration:blocks_of_rows"})
-    workspace = Workspace(workload_of(two_data_sets((230, 23), metric="accuracy", holes=False), backbone), World())
+    workspace = Workspace(
+        workload_of(two_data_sets((230, 23), metric="accuracy", holes=False), backbone), DistributedContext()
+    )
     model = workspace.model(("digit", "odd", "ink"), Component("hard", {"depth": 1}))
     schedule = Schedule(batch_size=16, temperature=3.0)
-    Calibration(model, workspace.splits["train"], schedule, World()).calibrate_all()
+    Calibration(model, workspace.splits["train"], schedule, DistributedContext()).calibrate_all()
     features = workspace.splits["train"].features
     means = {name: features[name][:].mean(0) for name in model.datasets}
     weights = {name: len(features[name]) for name in model.datasets}  # fewer than 1,024 rows: all of them pass
@@ -228,7 +232,7 @@ def test_learned_bases_are_kept_with_their_own_statistics(tmp_path: Path) -> Non
     data = images()
     source = replace(data, tasks=data.tasks[:1], source_tasks=data.tasks[1:])
     backbone = Component("python", {"function": "test_calibration:lagging_blocks"})
-    workspace = Workspace(workload_of(source, backbone), World())
+    workspace = Workspace(workload_of(source, backbone), DistributedContext())
     goals = task_goals(source, source.source_tasks)
     meta = {"epochs": 1, "batch_size": 32, "inner_steps": 2, "inner_lr": 0.05, "outer_lr": 1.0}
     for base in (Component("pretrain", {"epochs": 1, "batch_size": 32}), Component("reptile", meta)):
@@ -237,11 +241,11 @@ def test_learned_bases_are_kept_with_their_own_statistics(tmp_path: Path) -> Non
         result = run_stage(stage, workspace)
         assert result.history[0].improvement == 0.0
         model = workspace.model(("slant",), None)
-        model.load_state_dict(load_model(stage.home))
+        model.load_state_dict(load_model(stage.location))
         kept = statistics_of(model)
         assert result.best_epoch == 1
         assert (
-            evaluate(model, workspace.splits["validation"], workspace.metrics, World())["slant"]["metric"]
+            evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext())["slant"]["metric"]
             == (result.metrics["slant"])
         )
         assert same(kept, anew(model, workspace, NINE_STEPS))

@@ -20,13 +20,13 @@ from small_workloads import (
     workspace_of,
 )
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.recipe import Component, Recipe, Schedule, content_key
 from mtl_search.training.canonical import Canonical
-from mtl_search.training.stages import finished, run_stage
+from mtl_search.training.stages import is_finished, run_stage
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer import TRANSFERS
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 
 TASKS = ("digit", "odd", "ink")
 PLAIN = {
@@ -151,7 +151,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Workspace, Reci
         sources = workspace.workload.sources_of(recipe)
         place = folder / content_key(workspace.workload.key, recipe.to_dict())
         stage = replace(stage, tasks=(*stage.singles, *sources), sources=sources, folder=str(place))
-        result = finished(stage) or run_stage(stage, workspace)
+        result = is_finished(stage) or run_stage(stage, workspace)
         return Trained(load_file(place / "model.safetensors"), [each.metrics for each in result.history])
 
     return trained
@@ -381,8 +381,8 @@ def test_a_recipe_that_fits_nothing_is_left_to_whoever_trains_it(workspaces: Any
 def test_own_variants_are_never_told_to_be_simpler_ones(workspaces: Any, monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_parts.py").write_text(
-        "from mtl_search.fusion import Weighted\n"
-        "from mtl_search.weighting import Fixed\n"
+        "from mtl_search.fusion.weighted import Weighted\n"
+        "from mtl_search.weighting.fixed import Fixed\n"
         "class Half(Weighted):\n"
         "    def _fuse(self, values, tasks, base, at):\n"
         "        return values[0] / 2\n"

@@ -8,10 +8,10 @@ from small_workloads import EVERY_KIND, data_of, step_of, workload_of
 from torch._dynamo.utils import counters
 
 from mtl_search.models.cost import multiply_adds
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 pytestmark = [
@@ -31,7 +31,7 @@ def test_compiled_blocks_train_as_plain_ones(sharing: Component, weighting: str)
     workload = workload_of(data_of({task: EVERY_KIND[task] for task in TASKS}))
     states, costs = [], []
     for compiled in (False, True):
-        workspace = Workspace(replace(workload, compiled=compiled), World())
+        workspace = Workspace(replace(workload, compiled=compiled), DistributedContext())
         model = workspace.model(TASKS, sharing)
         step = step_of(workspace, model, Schedule(batch_size=32), build(WEIGHTINGS, Component(weighting)))
         step.run_epoch(1, lambda _: 1.0)

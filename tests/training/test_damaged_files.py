@@ -8,10 +8,10 @@ import pytest
 from small_workloads import joint_stage, recipe_of, same, single_stages, workspace_of
 from stage_outcomes import files_of, timeless
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.errors import DamagedError
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.stages import finished, run_stage, trained_model
+from mtl_search.training.stages import is_finished, run_stage, trained_model
 
 
 def spoil(path: Path) -> None:
@@ -38,12 +38,12 @@ def test_a_stage_whose_model_or_result_is_damaged_has_not_ended_and_is_run_again
     workspace = workspace_of(every_kind)
     stage = single_stages(workspace, recipe_of(Schedule(1, 32)), tmp_path)["ink"]
     expected, files = run_stage(stage, workspace), files_of(stage)
-    assert finished(stage) is not None
+    assert is_finished(stage) is not None
     harm(Path(stage.folder) / name)
-    assert finished(stage) is None
+    assert is_finished(stage) is None
     assert timeless(run_stage(stage, workspace)) == timeless(expected)
     assert same(files_of(stage)[1], files[1])
-    assert finished(stage) is not None
+    assert is_finished(stage) is not None
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "result.json"])

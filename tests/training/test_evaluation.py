@@ -12,11 +12,11 @@ from small_workloads import (
     workspace_of,
 )
 
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 
 ADAMW = Component("adamw", {"lr": 0.01})
 DROPOUT = Component("mlp", {"width": 12, "depth": 2, "dropout": 0.2})
@@ -26,10 +26,10 @@ def test_evaluation_in_several_chunks_leaves_the_numbers_as_they_are(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = workspace.model(list(EVERY_KIND), recipe_of(Schedule()).sharing)
-    whole = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
+    whole = evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext())
     monkeypatch.setattr("mtl_search.training.evaluation.CHUNK", 7)
     model.train()
-    parts = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
+    parts = evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext())
     assert model.training
     for task, found in whole.items():
         assert parts[task] == pytest.approx(found, abs=1e-6)

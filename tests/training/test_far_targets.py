@@ -10,15 +10,15 @@ import torch
 from sklearn.datasets import load_diabetes
 from small_workloads import joint_stage, recipe_of, single_stages, workload_of
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import load_data
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule, content_key
-from mtl_search.training.checkpoint import state_key
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import state_key
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
 from mtl_search.training.stages import evaluation_of, run_stage, trained_model
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 
 SCHEDULE = Schedule(6, 32, Component("adamw", {"lr": 0.01}))
 TESTED = 40
@@ -41,7 +41,9 @@ def workspace_of(metric: str = "rmse", **params: Any) -> Workspace:
         "ill": {"kind": "binary", "target": "ill", "metric": "auroc"},
     }
     checked = {name: TaskConfig.model_validate(task) for name, task in tasks.items()}
-    return Workspace(workload_of(load_data(DataConfig.model_validate({"source": source}), checked, seed=1)), World())
+    return Workspace(
+        workload_of(load_data(DataConfig.model_validate({"source": source}), checked, seed=1)), DistributedContext()
+    )
 
 
 def judged_alone(workspace: Workspace, folder: Path) -> tuple[list[float], float]:

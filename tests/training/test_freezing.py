@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_workloads import BATCH_NORM, joint_stage, model_of, moved, recipe_of, same, snapshot, step_of, workspace_of
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.freezing import Freezing, optimizer_of
 from mtl_search.training.stages import run_stage, trained_model

@@ -11,17 +11,19 @@ from safetensors.torch import load_file
 from small_workloads import BATCH_NORM, EVERY_KIND, MLP, data_of, joint_stage, recipe_of, same, workspace_of
 from stage_outcomes import files_of, judged, timeless
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.errors import ConfigError, TrialError
-from mtl_search.fusion import FUSIONS, Fisher, MeasuringFusion
+from mtl_search.fusion import FUSIONS
+from mtl_search.fusion.fisher import Fisher
+from mtl_search.fusion.measuring import MeasuringFusion
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Recipe, Schedule
-from mtl_search.training.checkpoint import load_model
+from mtl_search.storage.checkpoint import load_model
+from mtl_search.storage.stage_results import read_result
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.fusing import fused_model
-from mtl_search.training.results import read_result
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 
 ADAMW = Component("adamw", {"lr": 0.01})
 PAIR = {task: EVERY_KIND[task] for task in ("odd", "ink")}
@@ -113,7 +115,7 @@ def test_learned_fusions_do_better_on_what_they_learn_from(name: str, signal: st
         model = fused_model(stage.tasks, stage.recipe, stage.singles, workspace)
         split = workspace.splits["train"]
         if signal == "labels":
-            found = evaluate(model, split, workspace.metrics, World())
+            found = evaluate(model, split, workspace.metrics, DistributedContext())
             signals[fusion.name] = sum(each["loss"] for each in found.values())
         else:
             outputs = model.eval()(split.features["main"])
@@ -159,7 +161,7 @@ def cases() -> dict[str, tuple[Component, Component]]:
     }
 
 
-def carry_out(world: World, folder: Path) -> dict[str, Any]:
+def carry_out(world: DistributedContext, folder: Path) -> dict[str, Any]:
     found = {}
     for name, (fusion, backbone) in cases().items():
         workspace = workspace_of(data_of(PAIR), backbone, world)

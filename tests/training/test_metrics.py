@@ -13,14 +13,14 @@ from sklearn import metrics as reference
 from torch import Tensor
 from torchmetrics.functional.classification import binary_matthews_corrcoef, multiclass_cohen_kappa
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
 from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.training.metrics import (
-    judged_by,
-    measure,
+    judging_metrics,
+    measure_metric,
     metric_for,
     metric_notes,
     task_goals,
@@ -100,7 +100,7 @@ def test_every_alias_has_an_expected_value() -> None:
 def test_alias_is_the_metric_of_that_name_over_labelled_entries(kind: str, alias: str) -> None:
     predictions, targets, mask = example(kind)
     task = task_of(kind, alias)
-    got = measure(metric_for(task), predictions, in_own_unit(task, targets), mask)
+    got = measure_metric(metric_for(task), predictions, in_own_unit(task, targets), mask)
     y, p, m = in_own_unit(task, targets).numpy(), predictions.numpy(), mask.numpy()
     over = per_label if kind == "multilabel" else one_row_at_a_time
     assert got == pytest.approx(over(EXPECTED[kind, alias])(y, p, m), abs=1e-5)
@@ -119,14 +119,14 @@ def test_a_torchmetrics_class_goes_by_its_own_name(kind: str, name: str, expecte
     predictions, targets, mask = example(kind)
     task = task_of(kind, name)
     targets = in_own_unit(task, targets)
-    got = measure(metric_for(task), predictions, targets, mask)
+    got = measure_metric(metric_for(task), predictions, targets, mask)
     assert got == pytest.approx(float(expected(predictions[mask], targets[mask])), rel=1e-5)
 
 
 def test_a_metrics_parameters_reach_it() -> None:
     predictions, targets, mask = example("binary")
     strict, usual = (task_of("binary", "f1", params) for params in ({"threshold": 0.9}, {}))
-    got = [measure(metric_for(task), predictions, in_own_unit(task, targets), mask) for task in (strict, usual)]
+    got = [measure_metric(metric_for(task), predictions, in_own_unit(task, targets), mask) for task in (strict, usual)]
     assert got[0] == pytest.approx(reference.f1_score(targets[mask], predictions[mask] > 0.9), abs=1e-6)
     assert got[0] != got[1]
 
@@ -137,7 +137,7 @@ def test_predictions_at_missing_labels_do_not_count(kind: str) -> None:
     task = task_of(kind, next(iter(TASK_KINDS[kind].aliases)))
     changed = torch.where(mask if mask.ndim == predictions.ndim else mask[:, None], predictions, 1 - predictions)
     metric = metric_for(task)
-    values = [measure(metric, p, in_own_unit(task, targets), mask) for p in (predictions, changed)]
+    values = [measure_metric(metric, p, in_own_unit(task, targets), mask) for p in (predictions, changed)]
     assert values[0] == values[1]
 
 
@@ -168,9 +168,9 @@ def test_one_measurement_leaves_nothing_for_the_next() -> None:
     task = task_of("binary", "auroc")
     predictions, targets, mask = example("binary")
     metric = metric_for(task)
-    first = measure(metric, predictions, in_own_unit(task, targets), mask)
-    measure(metric, 1 - predictions, in_own_unit(task, targets), mask)
-    assert measure(metric, predictions, in_own_unit(task, targets), mask) == first
+    first = measure_metric(metric, predictions, in_own_unit(task, targets), mask)
+    measure_metric(metric, 1 - predictions, in_own_unit(task, targets), mask)
+    assert measure_metric(metric, predictions, in_own_unit(task, targets), mask) == first
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_task_whose_metric_needs_a_spread_is_not_judged_where_validation_has_n
     goals = task_goals(data)
     assert (goals["ink"].judged, goals["ink"].weight, goals["ink"].higher_is_better) == (False, 0.0, False)
     assert [name for name, goal in goals.items() if goal.judged] == ["digit", "odd", "halves"]
-    assert judged_by(data)["ink"] == "loss"
+    assert judging_metrics(data)["ink"] == "loss"
     assert (
         f"tasks.ink.metric: {metric} is not defined on the validation labels ({reason}): "
         "the task is not judged, and its loss picks the best epoch"

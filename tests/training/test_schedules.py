@@ -20,16 +20,17 @@ from small_workloads import (
 from stage_outcomes import Script, files_of, judged
 from torch import Tensor, nn
 
-from mtl_search.data import StudyData
+from mtl_search.balancing.batch_source import batch_sources
+from mtl_search.data.study_data import StudyData
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.freezing import optimizer_of
-from mtl_search.training.portion import portions
-from mtl_search.training.stages import finished, run_stage
+from mtl_search.training.stages import is_finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
-from mtl_search.transfer import L2SP, Average
-from mtl_search.variants import build
+from mtl_search.transfer.average import Average
+from mtl_search.transfer.l2_sp import L2SP
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 SGD = Component("sgd", {"lr": 0.05, "momentum": 0.9})
@@ -65,7 +66,7 @@ def by_hand(
     optimizer = torch.optim.SGD(groups, momentum=schedule.optimizer.params["momentum"])
     split = workspace.splits["train"]
     x, y, mask = split.features["small"], split.targets["odd"], split.masks["odd"]
-    train, _ = portions(model, split, schedule, 0.0, STEP_SEED, workspace.world)
+    train, _ = batch_sources(model, split, schedule, 0.0, STEP_SEED, workspace.world)
     after = []
     for batch in train.epoch(1):
         rows = batch.rows[0][mask[batch.rows[0]]]
@@ -183,7 +184,7 @@ def test_a_stage_ends_when_patience_does_and_is_finished(patience: int, workspac
     assert len(scores) - 1 == result.best_epoch + patience < 12
     assert result.best_epoch == scores.index(max(scores))
     assert not result.stopped
-    assert finished(stage) == result
+    assert is_finished(stage) == result
     assert judged(stage, workspace) == result.metrics
     assert control.asked == list(range(len(scores) - 1))
     whole = replace(stage, recipe=recipe_of(Schedule(), replace(hot, patience=None)), folder=str(tmp_path / "whole"))

@@ -11,23 +11,24 @@ from groups_of_two import in_a_group_of_two
 from small_workloads import BATCH_NORM, recipe_of, same, with_source_tasks, workload_of, workspace_of
 from torch import Tensor
 
+from mtl_search.balancing.source_tasks import SourceTasks
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.auxiliaries import Auxiliaries
-from mtl_search.training.checkpoint import base_of, load_model
+from mtl_search.results.objective import Objective
+from mtl_search.storage.checkpoint import base_of, load_model
+from mtl_search.storage.reports import StageResult
 from mtl_search.training.episodes import Episodes
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.fusing import fused_model
 from mtl_search.training.metrics import task_goals
-from mtl_search.training.objective import Objective
-from mtl_search.training.reports import StageResult
 from mtl_search.training.stages import Stage, run_stage, trained_model
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
-from mtl_search.transfer import AUXILIARIES, BASES, OPTIMIZERS
-from mtl_search.transfer.bases import MetaLearned
-from mtl_search.variants import build
+from mtl_search.transfer import AUXILIARIES, OPTIMIZERS
+from mtl_search.transfer.bases import BASES
+from mtl_search.transfer.bases.learned import MetaLearned
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 TARGETS, SOURCES = ("ink", "dark"), ("digit", "odd")
@@ -40,7 +41,7 @@ META = {
 
 def step_of(workspace: Workspace, model: MultiTaskModel, weighting: Component, weight: float = 0.3) -> Step:
     optimizer = build(OPTIMIZERS, SCHEDULE.optimizer).build(model.parameters())
-    auxiliaries = Auxiliaries(build(AUXILIARIES, Component("constant", {"weight": weight})), len(SOURCES))
+    auxiliaries = SourceTasks(build(AUXILIARIES, Component("constant", {"weight": weight})), len(SOURCES))
     train, built = workspace.splits["train"], build(WEIGHTINGS, weighting)
     step = Step(model, train, SCHEDULE, built, optimizer, 5, workspace.world, auxiliaries=auxiliaries)
     step.enter(1)
@@ -226,14 +227,14 @@ def test_meta_learning_is_that_of_its_paper(name: str) -> None:
     theirs = copy.deepcopy(ours)
     base = build(BASES, Component(name, META[name]))
     assert isinstance(base, MetaLearned)
-    episodes = Episodes(base, ours, workspace.splits["train"], 7, World())
+    episodes = Episodes(base, ours, workspace.splits["train"], 7, DistributedContext())
     episodes.run_epoch(1, lambda _: 1.0)
     plain_episodes(name, theirs, workspace, episodes)
     assert not torch.equal(next(ours.blocks.parameters()), workspace.base["0.linear.weight"])
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-4, atol=1e-6)
 
 
-def carry_out(world: World, folder: Path) -> dict[str, Any]:
+def carry_out(world: DistributedContext, folder: Path) -> dict[str, Any]:
     workspace = Workspace(workload_of(with_source_tasks()), world)
     bases = [Component("pretrain", {"epochs": 1, "batch_size": 32}), *(Component(*item) for item in META.items())]
     return {base.name: stages_of(workspace, folder / base.name, base) for base in bases}
@@ -241,7 +242,7 @@ def carry_out(world: World, folder: Path) -> dict[str, Any]:
 
 def test_two_workers_learn_from_source_tasks_as_one(tmp_path: Path) -> None:
     two, _ = in_a_group_of_two(carry_out, tmp_path, tmp_path)
-    one = carry_out(World(), tmp_path / "one")
+    one = carry_out(DistributedContext(), tmp_path / "one")
     for name, found in one.items():
         for part in ("base", "model"):
             torch.testing.assert_close(two[name][part], found[part], rtol=0, atol=1e-5)
@@ -273,7 +274,7 @@ def test_source_tasks_leave_no_trace_in_a_tree(sharing: Component, tmp_path: Pat
     plain = workspace.model(TARGETS, sharing)
     assert result.parameters == sum(parameter.numel() for parameter in plain.parameters())
     assert kept.state_dict().keys() == plain.state_dict().keys()
-    found = evaluate(kept, workspace.splits["validation"], workspace.metrics, World())
+    found = evaluate(kept, workspace.splits["validation"], workspace.metrics, DistributedContext())
     assert {task: found[task]["metric"] for task in TARGETS} == {task: result.metrics[task] for task in TARGETS}
 
 

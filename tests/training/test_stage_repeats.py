@@ -17,7 +17,7 @@ from small_workloads import (
 )
 from stage_outcomes import files_of
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workload, Workspace

@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 from small_workloads import BATCH_NORM, joint_stage, recipe_of, same, single_stages, workspace_of
 from stage_outcomes import KilledError, Script, files_of, timeless
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.checkpoint import load_checkpoint
+from mtl_search.storage.checkpoint import load_checkpoint
+from mtl_search.storage.files import STOPPED_FILE, STOPPED_MODEL_FILE
+from mtl_search.storage.stage_results import read_result
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.files import STOPPED_FILE, STOPPED_MODEL_FILE
-from mtl_search.training.results import read_result
-from mtl_search.training.stages import Stage, finished, run_stage
+from mtl_search.training.stages import Stage, is_finished, run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
 
@@ -154,7 +154,7 @@ def test_a_stopped_stage_says_so_and_can_go_on(workspace: Workspace, tmp_path: P
     assert result.stopped
     assert [report.epoch for report in control.heard] == [0, 1, 2]
     assert result.history == tuple(control.heard)
-    assert finished(stage) is None
+    assert is_finished(stage) is None
     best = judged_file(stage, workspace)
     assert read_result(Path(stage.folder) / STOPPED_FILE) == result
     assert best == result.metrics

@@ -20,13 +20,13 @@ from small_workloads import (
 )
 from stage_outcomes import Script, files_of, judged
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.errors import TrialError
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.evaluation import evaluate
-from mtl_search.training.stages import evaluation_of, finished, run_stage, trained_model
+from mtl_search.training.stages import evaluation_of, is_finished, run_stage, trained_model
 from mtl_search.training.workspace import Workspace
-from mtl_search.training.world import World
 
 ADAMW = Component("adamw", {"lr": 0.01})
 DROPOUT = Component("mlp", {"width": 12, "depth": 2, "dropout": 0.2})
@@ -35,15 +35,15 @@ DROPOUT = Component("mlp", {"width": 12, "depth": 2, "dropout": 0.2})
 def test_single_task_stages_then_a_joint_one_leave_results_and_models(workspace: Workspace, tmp_path: Path) -> None:
     recipe = recipe_of(Schedule(3, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1})), depth=1)
     stage = joint_stage(workspace, recipe, tmp_path)
-    assert finished(stage) is None
+    assert is_finished(stage) is None
     control = Script()
     result = run_stage(stage, workspace, control)
-    assert finished(stage) == result
+    assert is_finished(stage) == result
     assert {path.name for path in Path(stage.folder).iterdir()} == {"model.safetensors", "result.json"}
     assert tuple(control.heard) == result.history
     assert [report.epoch for report in result.history] == [0, 1, 2, 3]
     for task, single in single_stages(workspace, recipe, tmp_path).items():
-        alone = finished(single)
+        alone = is_finished(single)
         assert alone is not None
         assert alone.metrics == judged(single, workspace)
         assert stage.objective.goals[task].baseline == alone.metrics[task]
@@ -89,7 +89,7 @@ def test_divergence_names_task_and_epoch(workspace: Workspace, tmp_path: Path, o
         stage = replace(stage, recipe=replace(calm, joint=Schedule(3, 8, Component("adamw", {"lr": 1e36}))))
     with pytest.raises(TrialError, match=r"diverged: (training|validation) loss of task \w+ is (nan|inf) in epoch \d"):
         run_stage(stage, workspace)
-    assert finished(stage) is None
+    assert is_finished(stage) is None
 
 
 def test_a_metric_that_is_undefined_is_told_from_divergence(tmp_path: Path) -> None:
@@ -145,9 +145,9 @@ def test_a_test_stage_judges_the_finished_model_on_the_test_split(workspace: Wor
     before = files_of(stage)
     for trained in (stage, *single_stages(workspace, stage.recipe, tmp_path).values()):
         test = evaluation_of(trained, "test", 0)
-        assert finished(test) is None
+        assert is_finished(test) is None
         model = trained_model(trained, workspace)
-        expected = evaluate(model, workspace.split("test"), workspace.metrics, World())
+        expected = evaluate(model, workspace.split("test"), workspace.metrics, DistributedContext())
         assert run_stage(test, workspace).metrics == {task: found["metric"] for task, found in expected.items()}
         assert run_stage(test, workspace).metrics != judged(trained, workspace)
     assert files_of(stage)[0] == before[0]

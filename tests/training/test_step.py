@@ -9,12 +9,12 @@ from small_workloads import EVERY_KIND, STEP_SEED, data_of, model_of, moved, sna
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl_search.data import BatchPlan
+from mtl_search.data.batching import BatchPlan
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 
@@ -43,9 +43,9 @@ def hand_written(
     """Joint training as anybody would write it: the weighted sum of every task's mean loss over its labels."""
     split = workspace.splits["train"]
     masks = {task: split.masks[task] for task in weights}
-    homes = {task: split.task_dataset[task] for task in weights}
+    task_datasets = {task: split.task_dataset[task] for task in weights}
     sizes = {name: split.sizes[name] for name in model.datasets}
-    plan = BatchPlan(sizes, masks, homes, schedule.batch_size, schedule.temperature, STEP_SEED)
+    plan = BatchPlan(sizes, masks, task_datasets, schedule.batch_size, schedule.temperature, STEP_SEED)
     model.train()
     for batch in plan.epoch(epoch):
         rows = dict(zip(model.datasets, batch.rows, strict=True))
@@ -53,7 +53,7 @@ def hand_written(
         outputs = model(x, [len(rows[name]) for name in model.datasets])
         total = torch.zeros(())
         for task, weight in weights.items():
-            own = rows[homes[task]]
+            own = rows[task_datasets[task]]
             mask = masks[task][own]
             if mask.any():
                 total = total + weight * MEANS[task](outputs[task][mask], split.targets[task][own][mask])

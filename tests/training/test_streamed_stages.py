@@ -11,12 +11,12 @@ from groups_of_two import in_a_group_of_two
 from small_workloads import BATCH_NORM, MLP, joint_stage, recipe_of, same, single_stages, workload_of
 from stage_outcomes import files_of, judged, timeless
 
-from mtl_search.config import DataConfig, TaskConfig
-from mtl_search.data import StudyData, load_data
+from mtl_search.config.study_config import DataConfig, TaskConfig
+from mtl_search.data.study_data import StudyData, load_data
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.stages import run_stage
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
 
 ADAMW = Component("adamw", {"lr": 0.01})
 SCHEDULE = Schedule(2, 32, ADAMW)
@@ -49,8 +49,8 @@ def data_sets(folder: Path, rows: dict[str, int], *, stream: bool) -> StudyData:
     )
 
 
-def outcome(workload: Workload, recipe: Recipe, folder: Path, world: World | None = None) -> Any:
-    workspace = Workspace(workload, world or World())
+def outcome(workload: Workload, recipe: Recipe, folder: Path, world: DistributedContext | None = None) -> Any:
+    workspace = Workspace(workload, world or DistributedContext())
     stage = joint_stage(workspace, recipe, folder)
     result = timeless(run_stage(stage, workspace))
     alone = {task: files_of(each)[1] for task, each in single_stages(workspace, recipe, folder).items()}
@@ -83,7 +83,7 @@ def test_stages_are_those_of_rows_in_memory(case: str, rows: dict[str, int], tmp
     assert all(same(disk[2][task], memory[2][task]) for task in memory[2])
 
 
-def trained_by_two(world: World, folder: Path) -> None:
+def trained_by_two(world: DistributedContext, folder: Path) -> None:
     found = []
     for stream in (False, True):
         own = folder / f"{stream}{world.rank}"

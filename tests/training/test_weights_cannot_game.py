@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_workloads import joint_stage, recipe_of, workspace_of
 
-from mtl_search.data import StudyData
+from mtl_search.data.study_data import StudyData
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.stages import Stage, run_stage
 from mtl_search.training.workspace import Workspace

@@ -26,16 +26,16 @@ from small_workloads import (
 from stage_outcomes import timeless
 from torch import Tensor
 
-from mtl_search.config import ActivationsConfig
+from mtl_search.config.study_config import ActivationsConfig
+from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
-from mtl_search.training.checkpoint import load_model
+from mtl_search.storage.checkpoint import load_model
 from mtl_search.training.evaluation import evaluate
 from mtl_search.training.freezing import optimizer_of
 from mtl_search.training.stages import run_stage
 from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workload, Workspace
-from mtl_search.training.world import World
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 from mtl_search.weighting.base import Weighting
 
@@ -93,7 +93,7 @@ class Outcome:
     wraps_left: int = 0
 
 
-def carry_out(case: Case, world: World) -> Outcome:
+def carry_out(case: Case, world: DistributedContext) -> Outcome:
     workspace = Workspace(case.workload, world)
     recipe = recipe_of(case.schedule, depth=case.depth)
     model = workspace.model([task.name for task in case.workload.data.tasks], recipe.sharing)
@@ -116,14 +116,14 @@ def carry_out(case: Case, world: World) -> Outcome:
     return outcome
 
 
-def carry_out_stages(folder: Path, world: World, backbone: Component = MLP) -> dict[str, Any]:
+def carry_out_stages(folder: Path, world: DistributedContext, backbone: Component = MLP) -> dict[str, Any]:
     """Single-task models, then a joint stage, one stage straight after the other."""
     workspace = workspace_of(data_of({task: EVERY_KIND[task] for task in ("odd", "ink")}), backbone, world)
     recipe = recipe_of(Schedule(2, 32, ADAMW, unfreezing=Component("shared", {"epochs": 1})), Schedule(1, 32))
     return run_stage(joint_stage(workspace, recipe, folder), workspace)
 
 
-def carry_out_frozen(folder: Path, world: World) -> list[tuple[dict[str, Any], int]]:
+def carry_out_frozen(folder: Path, world: DistributedContext) -> list[tuple[dict[str, Any], int]]:
     """The same stages with and without room for activations of frozen blocks: results, and entries made."""
     recipe = recipe_of(
         Schedule(3, 19, ADAMW, unfreezing=Component("gradual")), Schedule(1, 19, ADAMW, unfreezing=Component("never"))
@@ -136,7 +136,7 @@ def carry_out_frozen(folder: Path, world: World) -> list[tuple[dict[str, Any], i
     return found
 
 
-def carry_out_all(world: World, folder: Path) -> dict[str, Any]:
+def carry_out_all(world: DistributedContext, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {name: carry_out(case, world) for name, case in cases().items()}
     found["stages"] = carry_out_stages(folder / "stages", world)
     found["batch norm"] = carry_out_stages(folder / "norms", world, BATCH_NORM)
@@ -154,7 +154,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, Outcome]:
-    return {name: carry_out(case, World()) for name, case in cases().items()}
+    return {name: carry_out(case, DistributedContext()) for name, case in cases().items()}
 
 
 THAWING = ("frozen, then not", "unequal, frozen, then not", "from the top, block by block")
@@ -234,7 +234,7 @@ def test_a_model_with_batch_norm_is_judged_with_the_statistics_it_is_saved_with(
     workspace = workspace_of(data_of({task: EVERY_KIND[task] for task in ("odd", "ink")}), BATCH_NORM)
     model = workspace.model(["odd", "ink"], recipe_of(Schedule()).sharing)
     model.load_state_dict(load_model(group[0] / "norms" / "joint"))
-    again = evaluate(model, workspace.splits["validation"], workspace.metrics, World())
+    again = evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext())
     best = group[1][0]["batch norm"].metrics
     assert {task: result["metric"] for task, result in again.items()} == pytest.approx(best, abs=1e-6)
 
@@ -242,7 +242,7 @@ def test_a_model_with_batch_norm_is_judged_with_the_statistics_it_is_saved_with(
 def test_a_group_of_one_is_like_no_group(tmp_path: Path, alone: dict[str, Outcome]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
-        world = World.current(torch.device("cpu"))
+        world = DistributedContext.current(torch.device("cpu"))
         assert (world.rank, world.size) == (0, 1)
         single = carry_out(cases()["masked labels"], world)
     finally:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError
-from mtl_search.models.backbones import Mlp
+from mtl_search.models.backbones.mlp import Mlp
 from mtl_search.transfer.bases import BASES
 from mtl_search.transfer.bases.checkpoint import CheckpointBase
 from mtl_search.transfer.bases.python_base import PythonBase

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtl_search.transfer import has_batch_norm, recalibrate
+from mtl_search.transfer.norms import has_batch_norm, recalibrate
 
 Batch = tuple[Tensor, tuple[int, ...] | None]
 

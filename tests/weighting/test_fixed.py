@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import PerTaskButFirst
-from mtl_search.weighting import Fixed
+from mtl_search.weighting.fixed import Fixed
 
 ratios = st.lists(st.floats(-5, 5), min_size=0, max_size=6)
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtl_search.weighting import Weighting
 from mtl_search.weighting.aligned_mtl import AlignedMtl
+from mtl_search.weighting.base import Weighting
 from mtl_search.weighting.cagrad import CaGrad
 from mtl_search.weighting.fairgrad import FairGrad
 from mtl_search.weighting.fairness import _RIDGE, fair_weights

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mtl_search.weighting import Weighting
+from mtl_search.weighting.base import Weighting
 from mtl_search.weighting.geometric_mean import GeometricMean
 from mtl_search.weighting.imtl_l import ImtlL
 from mtl_search.weighting.random import Random

@@ -8,7 +8,7 @@ import pytest
 
 from mtl_search.errors import ConfigError
 from mtl_search.recipe import Component
-from mtl_search.variants import build
+from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 

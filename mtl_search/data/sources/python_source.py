@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mtl_search.data.sources.base import Source
 from mtl_search.errors import ConfigError, DataError, Problem
-from mtl_search.variants import import_object
+from mtl_search.variants.building import import_object
 
 
 class PythonSource(Source):

@@ -8,7 +8,7 @@ from torch import nn
 
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.backbones.base import Backbone
-from mtl_search.variants import import_object
+from mtl_search.variants.building import import_object
 
 
 class PythonBackbone(Backbone):

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from mtl_search.registry import Registry, import_on_use
+from mtl_search.variants.registry import Registry, import_on_use
 
 if TYPE_CHECKING:
     from mtl_search.models.sharing.base import Sharing as Sharing
-    from mtl_search.models.sharing.coupling import Couple as Couple
-    from mtl_search.models.sharing.coupling import Coupling as Coupling
-    from mtl_search.models.sharing.coupling import Layout as Layout
     from mtl_search.models.sharing.plan import SharingPlan as SharingPlan
-    from mtl_search.models.sharing.routing import Routing as Routing
+    from mtl_search.models.sharing.sharing_module import ModelLayout as ModelLayout
+    from mtl_search.models.sharing.sharing_module import SharingFactory as SharingFactory
+    from mtl_search.models.sharing.sharing_module import SharingModule as SharingModule
+    from mtl_search.models.sharing.tree_sharing import TreeSharing as TreeSharing
 
 SHARINGS: Registry["Sharing"] = Registry(
     __name__,
@@ -29,9 +29,9 @@ __getattr__ = import_on_use(
     __name__,
     {
         "base": ["Sharing"],
-        "coupling": ["Couple", "Coupling", "Layout"],
+        "sharing_module": ["SharingFactory", "SharingModule", "ModelLayout"],
         "plan": ["SharingPlan"],
-        "routing": ["Routing"],
+        "tree_sharing": ["TreeSharing"],
     },
     SHARINGS,
 )

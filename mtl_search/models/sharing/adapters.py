@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.passing import Passing
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, State, drawn, take
 from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.sharing_module import (
+    Blocks,
+    ModelLayout,
+    SharingModule,
+    State,
+    draw_uniform,
+    select_datasets,
+)
 from mtl_search.recipe import NonNegativeInt, Width
 
 
@@ -51,19 +58,19 @@ class Adapters(Sharing):
             raise ConfigError([Problem("sharing.adapters.depth", rule, self.depth)])
         return SharingPlan(((tasks,),) * blocks)
 
-    def _couple(self, layout: Layout) -> Coupling:
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
         return _Adapted(layout, self.rank, self.depth, difference=self.start == "difference")
 
 
 @final
-class _Adapted(Coupling):
+class _Adapted(SharingModule):
     """For adapted layer j ``left.{j}`` (tasks, outputs, rank) and ``right.{j}`` (tasks, rank, inputs)."""
 
-    def __init__(self, layout: Layout, rank: int, depth: int, *, difference: bool) -> None:
-        entrance = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
-        super().__init__(layout.shapes[-1][0], has_representation=depth > 0, entrance=entrance)
+    def __init__(self, layout: ModelLayout, rank: int, depth: int, *, difference: bool) -> None:
+        skippable_blocks = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
+        super().__init__(layout.shapes[-1][0], has_representation=depth > 0, skippable_blocks=skippable_blocks)
         self._depth, self._difference = depth, difference
-        self._homes = {task: (home,) for task, home in layout.homes.items()}
+        self._task_datasets = {task: (home,) for task, home in layout.task_datasets.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
         self._layers = [
             (number, name)
@@ -78,22 +85,22 @@ class _Adapted(Coupling):
         for number, name in self._layers:
             weight = layout.blocks[number].get_parameter(name).detach().flatten(1)
             fits = min(rank, *weight.shape)
-            self.left.append(nn.Parameter(weight.new_zeros(len(self._homes), weight.shape[0], fits)))
-            self.right.append(nn.Parameter(weight.new_zeros(len(self._homes), fits, weight.shape[1])))
+            self.left.append(nn.Parameter(weight.new_zeros(len(self._task_datasets), weight.shape[0], fits)))
+            self.right.append(nn.Parameter(weight.new_zeros(len(self._task_datasets), fits, weight.shape[1])))
         self.initialise(0)
 
     def forward(
-        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], context: ForwardContext | None, start_block: int = 0
     ) -> dict[str, Tensor]:
-        h = take(x, sizes, self._batch, self._rows)
-        for copies in blocks[entry : self._depth]:
+        h = select_datasets(x, sizes, self._batch, self._rows)
+        for copies in blocks[start_block : self._depth]:
             h = copies[0](h)
-        noted = passing if self._depth else None
+        noted = context if self._depth else None
         if noted is not None:
-            noted.part(tuple(self._homes), h)
+            noted.part(tuple(self._task_datasets), h)
         features = {}
-        for index, (task, home) in enumerate(self._homes.items()):
-            y = take(h if noted is None else noted.own(task)[0], sizes, self._rows, home)
+        for index, (task, home) in enumerate(self._task_datasets.items()):
+            y = select_datasets(h if noted is None else noted.own(task)[0], sizes, self._rows, home)
             for number, copies in enumerate(blocks[self._depth :], self._depth):
                 y = functional_call(copies[0], self._weights(copies[0], number, index), (y,))
             features[task] = y
@@ -111,8 +118,8 @@ class _Adapted(Coupling):
         with torch.no_grad():
             for layer, (left, right) in enumerate(zip(self.left, self.right, strict=True)):
                 left.zero_()
-                for task, rows in zip(self._homes, right, strict=True):
-                    rows.copy_(drawn(rows.shape, rows.shape[1] ** -0.5, seed, "adapter", task, layer))
+                for task, rows in zip(self._task_datasets, right, strict=True):
+                    rows.copy_(draw_uniform(rows.shape, rows.shape[1] ** -0.5, seed, "adapter", task, layer))
 
     def start(self, singles: Mapping[str, Sequence[State]], fused: Sequence[Sequence[State]]) -> dict[str, Tensor]:
         state = super().start(singles, fused)
@@ -120,7 +127,7 @@ class _Adapted(Coupling):
             for layer, (number, name) in enumerate(self._layers):
                 left, right = state[f"left.{layer}"], state[f"right.{layer}"]
                 rank = left.shape[2]
-                for index, task in enumerate(self._homes):
+                for index, task in enumerate(self._task_datasets):
                     gap = singles[task][number][name].double() - fused[number][0][name].double()
                     u, s, v = torch.linalg.svd(gap.flatten(1), full_matrices=False)
                     left[index] = u[:, :rank] * s[:rank]

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.passing import Passing
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, State, take
 from mtl_search.models.sharing.discriminator import Discriminator
 from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.sharing_module import Blocks, ModelLayout, SharingModule, State, select_datasets
 from mtl_search.recipe import NonNegativeFloat, PositiveFloat
 
 
@@ -55,61 +55,65 @@ class Adversarial(Sharing):
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         return SharingPlan(((tasks, *((task,) for task in tasks)),) * blocks, tree=False)
 
-    def _couple(self, layout: Layout) -> Coupling:
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
         return _SharedPrivate(layout, self.strength, self.orthogonality)
 
 
 @final
-class _SharedPrivate(Coupling):
+class _SharedPrivate(SharingModule):
     """Copy 0 of each block is the shared trunk's, copy 1 + k that of task k."""
 
-    def __init__(self, layout: Layout, strength: float, orthogonality: float) -> None:
+    def __init__(self, layout: ModelLayout, strength: float, orthogonality: float) -> None:
         features = layout.shapes[-1][0]
         super().__init__(2 * features, has_representation=True)
         self._strength, self._orthogonality = strength, orthogonality
-        self._homes = {task: (home,) for task, home in layout.homes.items()}
+        self._task_datasets = {task: (home,) for task, home in layout.task_datasets.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
         self.discriminator = Discriminator(features, len(self._rows))
         self.initialise(0)
 
     def forward(
-        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], context: ForwardContext | None, start_block: int = 0
     ) -> dict[str, Tensor]:
-        shared = take(x, sizes, self._batch, self._rows)
+        shared = select_datasets(x, sizes, self._batch, self._rows)
         for copies in blocks:
             shared = copies[0](shared)
-        if passing is not None:
-            passing.part(tuple(self._homes), shared)
+        if context is not None:
+            context.part(tuple(self._task_datasets), shared)
         private, features = {}, {}
-        for number, (task, home) in enumerate(self._homes.items(), 1):
-            y = take(x, sizes, self._batch, home)
+        for number, (task, home) in enumerate(self._task_datasets.items(), 1):
+            y = select_datasets(x, sizes, self._batch, home)
             for copies in blocks:
                 y = copies[number](y)
             private[task] = y
-            own = shared if passing is None else passing.own(task)[0]
-            features[task] = torch.cat([take(own, sizes, self._rows, home), y], 1)
-        if passing is not None:
-            self._penalise(shared, private, sizes, passing)
+            own = shared if context is None else context.own(task)[0]
+            features[task] = torch.cat([select_datasets(own, sizes, self._rows, home), y], 1)
+        if context is not None:
+            self._penalise(shared, private, sizes, context)
         return features
 
-    def _penalise(self, shared: Tensor, private: Mapping[str, Tensor], sizes: Sequence[int], passing: Passing) -> None:
+    def _penalise(
+        self, shared: Tensor, private: Mapping[str, Tensor], sizes: Sequence[int], context: ForwardContext
+    ) -> None:
         if not sizes and len(self._rows) > 1:
             raise ValueError("training needs the rows of each data set: the discriminator learns which is which")
         # One data set is never split; without the global batch's rows, this rank's are the batch.
         known = sizes or [len(shared)] * len(self._batch)
-        total = list(passing.global_rows) or known
+        total = list(context.global_rows) or known
         with torch.autocast(shared.device.type, enabled=False):
             shared = shared.float()
             confusion = self.discriminator(shared, [known[i] for i in self._rows])
-            passing.penalise(self._strength * confusion / max(sum(total[i] for i in self._rows), 1))
+            context.penalise(self._strength * confusion / max(sum(total[i] for i in self._rows), 1))
             if self._orthogonality:
                 products = torch.stack(
                     [
-                        take(shared, sizes, self._rows, home).T @ private[task].float() / max(total[home[0]], 1)
-                        for task, home in self._homes.items()
+                        select_datasets(shared, sizes, self._rows, home).T
+                        @ private[task].float()
+                        / max(total[home[0]], 1)
+                        for task, home in self._task_datasets.items()
                     ]
                 )
-                passing.penalise(self._orthogonality * squared_sum(products, passing))
+                context.penalise(self._orthogonality * squared_sum(products, context))
 
     def initialise(self, seed: int) -> None:
         self.discriminator.initialise(seed, "discriminator")
@@ -119,17 +123,17 @@ class _SharedPrivate(Coupling):
         return super().start_of_head(single) | {name: torch.cat([half, half], 1) for name, half in halved.items()}
 
 
-def squared_sum(products: Tensor, passing: Passing) -> Tensor:
+def squared_sum(products: Tensor, context: ForwardContext) -> Tensor:
     """This rank's part of || sum over ranks of products ||_F^2.
 
     Args:
         products: This rank's summand, of any shape.
-        passing: Sums over the ranks.
+        context: Sums over the ranks.
 
     Returns:
         A scalar. The values of all ranks sum up to that of one process with all rows, and so do the gradients: that of
         the square is twice the product of the whole sum with the gradient of each rank's own summand.
     """
-    whole = passing.sum(products.detach().clone())
+    whole = context.sum(products.detach().clone())
     part = (whole * products).sum()
     return 2 * part - part.detach()

@@ -1,7 +1,7 @@
 """Sharing: the base class of all ways to share parameters between tasks.
 
-A recipe's ``sharing`` component is one. It gives a plan (which tasks use which copy of each block) and the coupling
-that wires the copies; ``models.multitask`` builds the model from both.
+A recipe's ``sharing`` component is one. It gives a plan (which tasks use which copy of each block) and the sharing
+module that wires the copies; ``models.multitask`` builds the model from both.
 """
 
 from abc import ABC, abstractmethod
@@ -10,10 +10,10 @@ from typing import Any, final
 
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.sharing.coupling import Coupling, Layout
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.models.sharing.routing import Routing
-from mtl_search.variants import Equal
+from mtl_search.models.sharing.sharing_module import ModelLayout, SharingModule
+from mtl_search.models.sharing.tree_sharing import TreeSharing
+from mtl_search.variants.building import Equal
 
 
 class Sharing(ABC):
@@ -59,13 +59,13 @@ class Sharing(ABC):
         return plan.ordered(tasks)
 
     @final
-    def couple(self, layout: Layout) -> Coupling:
+    def module_factory(self, layout: ModelLayout) -> SharingModule:
         """The wiring of the copies of this sharing's plan.
 
         Raises:
             ConfigError: The parameters do not fit the backbone.
         """
-        return Routing(layout) if len(layout.tasks) == 1 else self._couple(layout)
+        return TreeSharing(layout) if len(layout.tasks) == 1 else self._module_factory(layout)
 
     def settled(self, groups: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Parameters to take the place of those that wait for measured affinity; none by default.
@@ -78,7 +78,7 @@ class Sharing(ABC):
     @final
     def wires_plainly(self) -> bool:
         """Whether the copies of its plan are all it has: nothing else is learned, and no penalty ties the tasks."""
-        return type(self)._couple is Sharing._couple
+        return type(self)._module_factory is Sharing._module_factory
 
     def simpler(self, tasks: Sequence[str], blocks: int) -> Equal["Sharing"] | None:
         """A simpler sharing that makes the same model; None where there is none.
@@ -100,5 +100,5 @@ class Sharing(ABC):
     def _plan(self, tasks: tuple[str, ...], blocks: int) -> SharingPlan:
         """Give the tasks their copies of every block."""
 
-    def _couple(self, layout: Layout) -> Coupling:
-        return Routing(layout)
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
+        return TreeSharing(layout)

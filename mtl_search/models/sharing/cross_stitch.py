@@ -6,10 +6,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from mtl_search.models.passing import Passing
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, take
 from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.sharing_module import Blocks, ModelLayout, SharingModule, select_datasets
 from mtl_search.recipe import Fraction
 
 
@@ -36,37 +36,37 @@ class CrossStitch(Sharing):
         starts = SharingPlan.separate(tasks, blocks).groups
         return SharingPlan(((tasks,) * len(tasks),) * blocks, starts, tree=False)
 
-    def _couple(self, layout: Layout) -> Coupling:
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
         return _Stitched(layout, self.own)
 
 
 @final
-class _Stitched(Coupling):
+class _Stitched(SharingModule):
     """``stitches.{l}`` is the matrix after block l."""
 
-    def __init__(self, layout: Layout, own: float) -> None:
+    def __init__(self, layout: ModelLayout, own: float) -> None:
         super().__init__(layout.shapes[-1][0], has_representation=True)
-        self._homes = {task: (home,) for task, home in layout.homes.items()}
+        self._task_datasets = {task: (home,) for task, home in layout.task_datasets.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
         self._own = own
-        tasks = len(self._homes)
+        tasks = len(self._task_datasets)
         self.stitches = nn.ParameterList(nn.Parameter(torch.zeros(tasks, tasks)) for _ in layout.blocks)
         self.initialise(0)
 
     def forward(
-        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], context: ForwardContext | None, start_block: int = 0
     ) -> dict[str, Tensor]:
-        inputs: Sequence[Tensor] = [take(x, sizes, self._batch, self._rows)] * len(self._homes)
+        inputs: Sequence[Tensor] = [select_datasets(x, sizes, self._batch, self._rows)] * len(self._task_datasets)
         for copies, stitch in zip(blocks[:-1], self.stitches, strict=False):
             outputs = torch.stack([copy(h) for copy, h in zip(copies, inputs, strict=True)])
             inputs = (stitch @ outputs.flatten(1)).view_as(outputs).unbind(0)
         trunks = torch.stack([copy(h) for copy, h in zip(blocks[-1], inputs, strict=True)], 1)
-        if passing is not None:
-            passing.part(tuple(self._homes), trunks)
+        if context is not None:
+            context.part(tuple(self._task_datasets), trunks)
         features = {}
-        for row, (task, home) in zip(self.stitches[-1], self._homes.items(), strict=True):
-            own = trunks if passing is None else passing.own(task)[0]
-            features[task] = (row.unsqueeze(0) @ take(own, sizes, self._rows, home)).squeeze(1)
+        for row, (task, home) in zip(self.stitches[-1], self._task_datasets.items(), strict=True):
+            own = trunks if context is None else context.own(task)[0]
+            features[task] = (row.unsqueeze(0) @ select_datasets(own, sizes, self._rows, home)).squeeze(1)
         return features
 
     def shared_parameters(self) -> list[nn.Parameter]:

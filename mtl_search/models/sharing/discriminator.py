@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtl_search.models.sharing.coupling import drawn
+from mtl_search.models.sharing.sharing_module import draw_uniform
 
 
 @final
@@ -45,7 +45,7 @@ class Discriminator(nn.Module):
         Returns:
             A scalar.
         """
-        h = turned(rows, reversal)
+        h = reverse_gradient(rows, reversal)
         if self.hidden:
             h = functional.linear(h, self.hidden["weight"], self.hidden["bias"]).relu()
         guesses = functional.linear(h, self.weight, self.bias).log_softmax(1)
@@ -57,10 +57,10 @@ class Discriminator(nn.Module):
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 width = self.hidden["weight"].shape[1] if name.startswith("hidden") else self.weight.shape[1]
-                parameter.copy_(drawn(parameter.shape, width**-0.5, *key, name))
+                parameter.copy_(draw_uniform(parameter.shape, width**-0.5, *key, name))
 
 
-def turned(x: Tensor, reversal: float) -> Tensor:
+def reverse_gradient(x: Tensor, reversal: float) -> Tensor:
     """``x`` itself, whose gradient goes back times ``-reversal``."""
     still = x.detach()
     return still - reversal * (x - still)

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.passing import Passing
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout, drawn, take
 from mtl_search.models.sharing.plan import SharingPlan
+from mtl_search.models.sharing.sharing_module import Blocks, ModelLayout, SharingModule, draw_uniform, select_datasets
 from mtl_search.recipe import Count, CountOrZero, NonNegativeInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 _PLACE = "sharing.experts"
 _OWN = 0.9
@@ -70,20 +70,20 @@ class Experts(Sharing):
             tree=False,
         )
 
-    def _couple(self, layout: Layout) -> Coupling:
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
         depth = layout.plan.blocks - 1 if self.depth is None else self.depth
         return _Mixture(layout, depth, self.count, self.private)
 
 
 @final
-class _Mixture(Coupling):
+class _Mixture(SharingModule):
     """``gates`` (tasks, experts, features of h) and ``biases`` (tasks, experts): shared ones first, then private."""
 
-    def __init__(self, layout: Layout, depth: int, count: int, private: int) -> None:
-        entrance = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
-        super().__init__(layout.shapes[-1][0], has_representation=True, entrance=entrance)
+    def __init__(self, layout: ModelLayout, depth: int, count: int, private: int) -> None:
+        skippable_blocks = depth if layout.datasets_of(layout.tasks) == layout.batch else 0
+        super().__init__(layout.shapes[-1][0], has_representation=True, skippable_blocks=skippable_blocks)
         self._depth, self._count, self._private = depth, count, private
-        self._homes = {task: (home,) for task, home in layout.homes.items()}
+        self._task_datasets = {task: (home,) for task, home in layout.task_datasets.items()}
         self._batch, self._rows = layout.batch, layout.datasets_of(layout.tasks)
         shape = layout.shapes[depth]
         self._pooled = _pooled(shape)
@@ -97,22 +97,22 @@ class _Mixture(Coupling):
         self.initialise(0)
 
     def forward(
-        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], context: ForwardContext | None, start_block: int = 0
     ) -> dict[str, Tensor]:
-        h = take(x, sizes, self._batch, self._rows)
-        for copies in blocks[entry : self._depth]:
+        h = select_datasets(x, sizes, self._batch, self._rows)
+        for copies in blocks[start_block : self._depth]:
             h = copies[0](h)
         upper = blocks[self._depth :]
         shared = torch.stack([_run(upper, expert, h) for expert in range(self._count)], 1)
         # Without lower blocks h is the input, which belongs to nobody.
         boundary = (h, shared) if self._depth else (shared,)
-        if passing is not None:
-            passing.part(tuple(self._homes), *boundary)
+        if context is not None:
+            context.part(tuple(self._task_datasets), *boundary)
         features = {}
-        for number, (task, home) in enumerate(self._homes.items()):
-            own = boundary if passing is None else passing.own(task)
-            theirs = take(own[0] if self._depth else h, sizes, self._rows, home)
-            experts = take(own[-1], sizes, self._rows, home)
+        for number, (task, home) in enumerate(self._task_datasets.items()):
+            own = boundary if context is None else context.own(task)
+            theirs = select_datasets(own[0] if self._depth else h, sizes, self._rows, home)
+            experts = select_datasets(own[-1], sizes, self._rows, home)
             first = self._count + number * self._private
             private = [_run(upper, first + index, theirs) for index in range(self._private)]
             if private:
@@ -125,13 +125,15 @@ class _Mixture(Coupling):
     def initialise(self, seed: int) -> None:
         bound = self.gates.shape[2] ** -0.5
         with torch.no_grad():
-            for task, starts, gates, biases in zip(self._homes, self._starts, self.gates, self.biases, strict=True):
+            for task, starts, gates, biases in zip(
+                self._task_datasets, self._starts, self.gates, self.biases, strict=True
+            ):
                 own = sum(task in start for start in starts)
                 other = len(starts) - own
                 for expert, start in enumerate(starts):
                     # Keyed by what the expert starts from, not its place: the order of tasks must not show.
                     key = (task, start, starts[:expert].count(start))
-                    gates[expert] = drawn(gates.shape[1:], bound, seed, "gate", *key)
+                    gates[expert] = draw_uniform(gates.shape[1:], bound, seed, "gate", *key)
                     share = _OWN / own if task in start else (1 - _OWN) / max(other, 1)
                     biases[expert] = log(share)
 

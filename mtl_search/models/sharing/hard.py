@@ -7,7 +7,7 @@ from mtl_search.models.sharing.base import Sharing
 from mtl_search.models.sharing.none import NoSharing
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import NonNegativeInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 
 class Hard(Sharing):

@@ -1,6 +1,6 @@
 """SharingPlan: which tasks use which copy of each block, and what each copy starts from.
 
-A recipe's ``sharing`` component makes it; ``models.multitask`` builds the copies, a ``Coupling`` wires them, and
+A recipe's ``sharing`` component makes it; ``models.multitask`` builds the copies, a ``SharingModule`` wires them, and
 ``fusion.apply`` makes their starting parameters.
 """
 

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.models.passing import Passing
+from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.sharing.base import Sharing
-from mtl_search.models.sharing.coupling import Blocks, Coupling, Layout
 from mtl_search.models.sharing.plan import SharingPlan
-from mtl_search.models.sharing.routing import Routing
+from mtl_search.models.sharing.sharing_module import Blocks, ModelLayout, SharingModule
+from mtl_search.models.sharing.tree_sharing import TreeSharing
 from mtl_search.recipe import PositiveFloat, PositiveInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 _SMOOTHING = 1e-8
 """Added to squared singular values: where copies are equal most are zero, and a root has no slope at zero."""
@@ -55,35 +55,35 @@ class Soft(Sharing):
             raise ConfigError([Problem("sharing.soft.blocks", rule, self.blocks)])
         return SharingPlan.separate(tasks, blocks)
 
-    def _couple(self, layout: Layout) -> Coupling:
+    def _module_factory(self, layout: ModelLayout) -> SharingModule:
         return _Penalised(layout, self.strength, self.form, self.blocks or layout.plan.blocks)
 
 
 @final
-class _Penalised(Coupling):
-    def __init__(self, layout: Layout, strength: float, form: str, blocks: int) -> None:
-        routing = Routing(layout)
-        super().__init__(routing.features, has_representation=False, entrance=routing.entrance)
+class _Penalised(SharingModule):
+    def __init__(self, layout: ModelLayout, strength: float, form: str, blocks: int) -> None:
+        routing = TreeSharing(layout)
+        super().__init__(routing.features, has_representation=False, skippable_blocks=routing.skippable_blocks)
         self.routing = routing
         self._strength, self._blocks = strength, blocks
         self._penalty = trace_penalty if form == "trace" else l2_penalty
 
     def forward(
-        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], passing: Passing | None, entry: int = 0
+        self, blocks: Blocks, x: Tensor, sizes: Sequence[int], context: ForwardContext | None, start_block: int = 0
     ) -> dict[str, Tensor]:
-        if passing is not None:
+        if context is not None:
             tensors = [
                 torch.stack(parameters)
                 for copies in blocks[: self._blocks]
                 for parameters in zip(*(copy.parameters() for copy in copies), strict=True)
             ]
             # The same on every rank, and the ranks' parts are summed up.
-            passing.penalise(self._penalty(tensors) * (self._strength / passing.ranks))
-        features: dict[str, Tensor] = self.routing(blocks, x, sizes, passing, entry)
+            context.penalise(self._penalty(tensors) * (self._strength / context.ranks))
+        features: dict[str, Tensor] = self.routing(blocks, x, sizes, context, start_block)
         return features
 
-    def approach(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], entry: int) -> Tensor:
-        return self.routing.approach(blocks, x, sizes, entry)
+    def run_prefix(self, blocks: Blocks, x: Tensor, sizes: Sequence[int], start_block: int) -> Tensor:
+        return self.routing.run_prefix(blocks, x, sizes, start_block)
 
 
 def l2_penalty(stacked: Sequence[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ from mtl_search.models.sharing.base import Sharing
 from mtl_search.models.sharing.hard import Hard
 from mtl_search.models.sharing.plan import SharingPlan
 from mtl_search.recipe import PositiveInt
-from mtl_search.variants import Equal
+from mtl_search.variants.building import Equal
 
 _PLACE = "sharing.tree"
 

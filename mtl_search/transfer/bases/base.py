@@ -51,7 +51,7 @@ class Base(ABC):
         """The base, given freshly initialised blocks to start from or to compare with."""
 
 
-def fitted(fresh: State, found: State, place: str) -> dict[str, Tensor]:
+def check_fit(fresh: State, found: State, place: str) -> dict[str, Tensor]:
     """Parameters from elsewhere in the form that the backbone has.
 
     Args:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.transfer.bases.base import Base, Fetch, fitted
+from mtl_search.transfer.bases.base import Base, Fetch, check_fit
 
 _PLACE = "base.checkpoint"
 
@@ -53,7 +53,7 @@ class CheckpointBase(Base):
                 if new in named:
                     raise ConfigError([Problem(f"{_PLACE}.keys", f"must not give two tensors the name {new!r}", name)])
                 named[new] = value
-        return fitted(fresh, named, f"{_PLACE}.path")
+        return check_fit(fresh, named, f"{_PLACE}.path")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

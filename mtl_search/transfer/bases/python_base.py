@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from mtl_search.errors import ConfigError, Problem
-from mtl_search.transfer.bases.base import Base, Fetch, fitted
-from mtl_search.variants import import_object
+from mtl_search.transfer.bases.base import Base, Fetch, check_fit
+from mtl_search.variants.building import import_object
 
 _PLACE = "base.python.function"
 
@@ -41,4 +41,4 @@ class PythonBase(Base):
         ):
             rule = "must return tensors by name, or a list of torch modules"
             raise ConfigError([Problem(_PLACE, rule, type(given).__name__)])
-        return fitted(fresh, given, _PLACE)
+        return check_fit(fresh, given, _PLACE)

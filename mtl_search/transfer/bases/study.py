@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mtl_search.transfer.bases.base import Base, Fetch, fitted
+from mtl_search.transfer.bases.base import Base, Fetch, check_fit
 
 
 class StudyBase(Base):
@@ -19,4 +19,4 @@ class StudyBase(Base):
         self.name = name
 
     def _state(self, fresh: dict[str, Tensor], fetch: Fetch) -> dict[str, Tensor]:
-        return fitted(fresh, fetch(self.name), "base.study.name")
+        return check_fit(fresh, fetch(self.name), "base.study.name")

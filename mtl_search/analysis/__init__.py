@@ -1,0 +1,1 @@
+"""Analysis of a finished or running study: overview, Pareto front, importance, next commands."""

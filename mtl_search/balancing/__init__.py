@@ -1,0 +1,1 @@
+"""Balancing: task losses of one batch become one update; probes that measure gradients."""

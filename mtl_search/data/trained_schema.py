@@ -1,0 +1,162 @@
+"""Data for a model that is trained already: its inputs and preparation, and the tasks that it has.
+
+`gather` asks here where `extend` reads data: nothing that the model has fixed is fitted anew, and what a source says
+of the inputs must be what the model has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mtl_search.config.study_config import TaskConfig
+from mtl_search.data.datasets import DataSet
+from mtl_search.data.encoding import number_in, text_of
+from mtl_search.data.inputs import Inputs
+from mtl_search.data.preparation import Preparation
+from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
+from mtl_search.data.targets import is_labelled
+from mtl_search.data.task import Task
+from mtl_search.errors import Problem, few_of
+from mtl_search.task_kinds.base import RawTarget
+from mtl_search.task_kinds.labels import meant_label
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSchema:
+    """What a trained model has fixed.
+
+    Attributes:
+        preparation: From encoded columns to features.
+        tasks: Its tasks by name.
+    """
+
+    preparation: Preparation
+    tasks: Mapping[str, Task]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the model's input columns are."""
+        return self.preparation.spec
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The model's input columns."""
+        spec = self.spec
+        if spec["kind"] == "array":
+            return (spec["column"],)
+        return (*spec["numeric"], *spec["categorical"], *self._text["columns"])
+
+    @property
+    def _text(self) -> dict[str, Any]:
+        none = {"columns": [], "features": TEXT_FEATURES, "ngrams": NGRAMS}
+        return dict(self.spec.get("text", none))
+
+    def verbatim(self, tasks: Mapping[str, TaskConfig]) -> set[str]:
+        """Columns whose values are kept as they are spelled: new labels, and what the model itself read so.
+
+        An older model read a column of numbers as numbers: then its categories and labels are texts of numbers.
+
+        Args:
+            tasks: The tasks of one data set.
+        """
+        found = {name for name, categories in self.spec.get("categorical", {}).items() if not _plain(categories)}
+        for name, task in tasks.items():
+            if is_labelled(task) and (name not in self.tasks or not _plain(self.tasks[name].labels)):
+                found |= set(task.target)
+        return found
+
+    def configured(self, tasks: Mapping[str, TaskConfig], problems: list[Problem]) -> dict[str, TaskConfig]:
+        """The tasks of a file, those that the model has as it has them; what contradicts the model adds problems."""
+        found = {}
+        for name, task in tasks.items():
+            found[name] = task
+            if (old := self.tasks.get(name)) is None:
+                continue
+            place, positive = f"tasks.{name}", old.behaviour.positive_label(old)
+            if task.kind != old.kind:
+                problems.append(Problem(f"{place}.kind", "must be the kind that the model's task has", task.kind))
+            elif task.positive is not None and meant_label(task.positive, old.labels) != positive:
+                rule = f"must be the model's positive label, {positive!r}"
+                problems.append(Problem(f"{place}.positive", rule, task.positive))
+            if task.loss is not None:
+                rule = "has no effect: the model has this task already, which is judged and not trained"
+                problems.append(Problem(f"{place}.loss", rule, task.loss))
+            found[name] = task.model_copy(update={"kind": old.kind, "positive": positive})
+        return found
+
+    def dataset(self, dataset: DataSet, problems: list[Problem]) -> DataSet:
+        """A data set with the model's inputs in place of what its source says; contradictions add problems."""
+        problems += self._contradictions(dataset)
+        spec, text = self.spec, self._text
+        return replace(
+            dataset,
+            inputs=self.columns,
+            exclude=(),
+            categorical=tuple(spec.get("categorical", ())),
+            text=tuple(text["columns"]),
+            hashing=(text["features"], text["ngrams"]),
+            missing=spec.get("missing", "error"),
+        )
+
+    def choose_inputs(
+        self, dataset: DataSet, targeted: Iterable[str], problems: list[Problem], notes: list[str]
+    ) -> tuple[str, ...]:
+        """The model's input columns, those that exist; what is missing or a target adds problems, nothing a note."""
+        for name in sorted(set(targeted).intersection(self.columns)):
+            problem = Problem("tasks", "must not have an input column of the model as target", name)
+            problems += [] if problem in problems else [problem]
+        for split, given in dataset.given.items():
+            for name in self.columns:
+                if name not in given:
+                    rule = f"must have the model's input columns (split {split})"
+                    problems.append(Problem(dataset.place, rule, name, few_of(given)))
+        return tuple(name for name in self.columns if name in dataset.given["train"])
+
+    def _contradictions(self, dataset: DataSet) -> Iterator[Problem]:
+        spec, text, place = self.spec, self._text, dataset.place
+        if dataset.inputs is not None and set(dataset.inputs) != set(self.columns):
+            rule = "must be left out, or be the model's input columns"
+            yield Problem(f"{place}.inputs", rule, list(dataset.inputs), few_of(self.columns))
+        for name in set(dataset.exclude).intersection(self.columns):
+            yield Problem(f"{place}.exclude", "must not list an input column of the model", name)
+        for kind, marked, has in (
+            ("categorical", dataset.categorical, spec.get("categorical", ())),
+            ("text", dataset.text, text["columns"]),
+        ):
+            for name in marked:
+                if name not in has:
+                    rule = f"must not list what the model does not have as {kind}"
+                    yield Problem(f"{place}.{kind}", rule, name, few_of(has))
+        if dataset.text and dataset.hashing != (text["features"], text["ngrams"]):
+            rule = f"must have the model's text_features, {text['features']}, and ngrams, {text['ngrams']}"
+            yield Problem(place, rule, list(dataset.hashing))
+        if dataset.missing == "impute" and spec.get("missing") != "impute":
+            yield Problem(f"{place}.missing", "must be error: the model was not trained with gaps", "impute")
+
+    def fitting(self, inputs: Inputs, datasets: Mapping[str, DataSet], problems: list[Problem]) -> None:
+        """Whether columns found in data are of the model's kinds; what is not adds problems."""
+        place = next(iter(datasets.values())).place
+        if self.spec["kind"] == "array" or inputs.array is not None:
+            if inputs.array is not None and inputs.array not in (self.spec.get("column"), None):
+                rule = "must be a column of single values, as the model has it"
+                problems.append(Problem(f"{place}.inputs", rule, inputs.array))
+            return
+        for name in self.spec["numeric"]:
+            if name in inputs.categorical:
+                problems.append(Problem(f"{place}.inputs", "must hold numbers, as the model has it, in column", name))
+
+    def task(self, name: str, config: TaskConfig, dataset: str, raw: RawTarget, problems: list[Problem]) -> Task | None:
+        """One of the model's tasks, to be judged on a data set; None if its columns are not those of the labels."""
+        old = self.tasks[name]
+        if wrong := old.behaviour.mismatches(old, raw):
+            problems += wrong
+            return None
+        target = config.target[0] if len(config.target) == 1 else tuple(config.target)
+        return replace(old, dataset=dataset, target=target, metric=config.metric or old.metric)
+
+
+def _plain(texts: Iterable[str]) -> bool:
+    """Whether every text is that of a number, as `text_of` gives it, or empty."""
+    return all(text == "" or ((number := number_in(text)) is not None and text_of(number) == text) for text in texts)

@@ -1,0 +1,1 @@
+"""The search space: domains, and parameters bound to the constructors that take them."""
