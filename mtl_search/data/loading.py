@@ -20,7 +20,7 @@ from mtl_search.data.datasets import (
     read_datasets,
     row_counts,
 )
-from mtl_search.data.inputs import Inputs, choose_inputs, settle_inputs
+from mtl_search.data.input_columns import InputColumns, choose_inputs, settle_inputs
 from mtl_search.data.sources.base import SPLITS, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
@@ -48,7 +48,7 @@ class GatheredData:
     """
 
     tasks: tuple[Task, ...]
-    inputs: Inputs
+    inputs: InputColumns
     rows: dict[str, dict[str, Rows]]
     targets: dict[str, _Encoded]
     notes: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ def gather(
     targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
     choose = choose_inputs if known is None else known.choose_inputs
     chosen = {name: choose(dataset, targeted, problems, notes) for name, dataset in datasets.items()}
-    inputs = settle_inputs(datasets, chosen, problems) if datasets else Inputs()
+    inputs = settle_inputs(datasets, chosen, problems) if datasets else InputColumns()
     if known is not None and datasets:
         known.fitting(inputs, datasets, problems)
     rows: dict[str, _Rows] = {}
@@ -190,12 +190,12 @@ def _idle_fractions(config: DataConfig, datasets: Mapping[str, DataSet]) -> list
     ]
 
 
-def _take(dataset: DataSet, rows: _Rows, inputs: Inputs) -> dict[str, Rows]:
+def _take(dataset: DataSet, rows: _Rows, inputs: InputColumns) -> dict[str, Rows]:
     """Raw input columns of every split."""
     return {split: _some(dataset.given[source], numbers, inputs) for split, (source, numbers) in rows.items()}
 
 
-def _some(columns: Rows, numbers: np.ndarray, inputs: Inputs) -> Rows:
+def _some(columns: Rows, numbers: np.ndarray, inputs: InputColumns) -> Rows:
     if isinstance(columns, ParquetRows):
         return columns.take(numbers)
     found = {name: columns[name] for name in inputs.names}

@@ -13,7 +13,7 @@ from typing import Any
 from mtl_search.config.study_config import TaskConfig
 from mtl_search.data.datasets import DataSet
 from mtl_search.data.encoding import number_in, text_of
-from mtl_search.data.inputs import Inputs
+from mtl_search.data.input_columns import InputColumns
 from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
 from mtl_search.data.targets import is_labelled
@@ -135,7 +135,7 @@ class TrainedSchema:
         if dataset.missing == "impute" and spec.get("missing") != "impute":
             yield Problem(f"{place}.missing", "must be error: the model was not trained with gaps", "impute")
 
-    def fitting(self, inputs: Inputs, datasets: Mapping[str, DataSet], problems: list[Problem]) -> None:
+    def fitting(self, inputs: InputColumns, datasets: Mapping[str, DataSet], problems: list[Problem]) -> None:
         """Whether columns found in data are of the model's kinds; what is not adds problems."""
         place = next(iter(datasets.values())).place
         if self.spec["kind"] == "array" or inputs.array is not None:

@@ -26,7 +26,7 @@ _NAMELESS = re.compile(r"Unnamed: \d+(\.\d+)*")  # what pandas calls a column wi
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputColumns:
     """The input columns of a study: either one array, or numbers, categories and text.
 
     Attributes:
@@ -108,7 +108,7 @@ def choose_inputs(
 
 def settle_inputs(
     datasets: Mapping[str, DataSet], chosen: Mapping[str, tuple[str, ...]], problems: list[Problem]
-) -> Inputs:
+) -> InputColumns:
     """What every input column is, over all data sets and splits; values that cannot be used add problems."""
     first = next(iter(datasets.values()))
     names = chosen[first.name]
@@ -136,7 +136,7 @@ def settle_inputs(
                 if wrong := [name for name in arrays if name in marked]:
                     problems.append(Problem(f"{dataset.place}.{kind}", "has no effect on a column of arrays", wrong))
         _check_arrays(arrays, found, problems)
-        return Inputs(array=arrays[0])
+        return InputColumns(array=arrays[0])
     hashing = _settle_text(datasets, listed, problems)
     words = {n for n in names if any(n in facts and facts[n].words for _, _, facts in found)} - free
     for dataset, split, facts in found:
@@ -147,7 +147,7 @@ def settle_inputs(
                 problems += _check_column(dataset, split, name, facts[name], name in listed, name in words)
     numeric = tuple(name for name in names if name not in listed | words | free)
     categorical = tuple(name for name in names if name in listed | words)
-    return Inputs(numeric, categorical, None, missing, tuple(name for name in names if name in free), hashing)
+    return InputColumns(numeric, categorical, None, missing, tuple(name for name in names if name in free), hashing)
 
 
 def _column(rows: Rows, name: str) -> np.ndarray | ChunkedColumn:
