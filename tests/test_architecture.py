@@ -21,7 +21,7 @@ FILES = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ben
 FAMILIES = frozenset({"data", "models", "weighting", "fusion", "transfer", "alignment"})
 LAYERS = (  # a unit (module or folder directly under the package) may import from the layers before its own
     # what everything stands on
-    frozenset({"errors", "passwords", "recipe", "storage", "task_kinds", "variants", "space", "config"}),
+    frozenset({"errors", "passwords", "recipe", "storage", "input_kinds", "task_kinds", "variants", "space", "config"}),
     FAMILIES,
     # training in one process group
     frozenset({"results", "balancing", "training"}),
@@ -45,8 +45,6 @@ WITHIN = {  # ... and these families from another
     "transfer": {"models"},
     "alignment": {"data", "models"},
 }
-LEAVES = ("mtl_search.data.encoding", "mtl_search.data.notation")
-"""Modules that import none of ours but each other: everyone may import them."""
 OWNERS = {
     "ray": {"cluster", "pool", "search"},
     "optuna": {"analysis", "results", "search", "study_store"},
@@ -85,12 +83,8 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (f"{source}.{alias.name}" for alias in node.names)
 
 
-def is_leaf(name: str) -> bool:
-    return any(name == leaf or name.startswith(f"{leaf}.") for leaf in LEAVES)
-
-
 def units_imported_by(path: Path) -> set[str]:
-    ours = [name for name in imports_of(path) if name.startswith("mtl_search.") and not is_leaf(name)]
+    ours = [name for name in imports_of(path) if name.startswith("mtl_search.")]
     own = {name.split(".")[1] for name in ours}
     return {unit for unit in own if (PACKAGE / unit).is_dir() or (PACKAGE / f"{unit}.py").is_file()}
 
@@ -132,16 +126,13 @@ def test_library_is_imported_by_its_owners_only(library: str) -> None:
     assert users <= OWNERS[library]
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_leaves_import_none_of_ours_but_each_other(leaf: str) -> None:
-    path = ROOT / f"{leaf.replace('.', '/')}.py"
-    assert all(is_leaf(name) for name in imports_of(path) if name.startswith("mtl_search"))
-
-
-def test_encoding_ships_alone() -> None:
-    # A copy of this very file lies inside every exported model, where mtl_search is not installed.
-    roots = {name.split(".")[0] for name in imports_of(PACKAGE / "data" / "encoding.py")}
-    assert roots <= {"numpy", "pandas", "scipy", "sklearn", *sys.stdlib_module_names}  # the last two for text alone
+@pytest.mark.parametrize("path", sorted((PACKAGE / "input_kinds").glob("*.py")), ids=name_of)
+def test_input_kinds_ship_alone(path: Path) -> None:
+    # A copy of this package lies inside every exported model, where mtl_search is not installed.
+    roots = {name.split(".")[0] for name in imports_of(path) if not name.startswith("mtl_search.input_kinds")}
+    assert roots <= {"numpy", "torch", "scipy", "sklearn", *sys.stdlib_module_names}  # scipy and sklearn for text alone
+    absolute = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom) and not node.level]
+    assert not [node.module for node in absolute if str(node.module).startswith("mtl_search")], "relative, as a copy"
 
 
 def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> None:

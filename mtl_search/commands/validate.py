@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mtl_search.commands.shared import STUDY_FILE, prepared_study, print_line
+from mtl_search.input_kinds.encoding import parts_of
 
 HELP = "check a study file and its data without training"
 _MOST_NAMES = 12
@@ -41,15 +42,9 @@ def _inputs(spec: Mapping[str, Any]) -> Iterator[str]:
     Args:
         spec: As in `Preparation.spec`.
     """
-    if spec["kind"] == "array":
-        yield f"input: {spec['column']}, arrays of shape {tuple(spec['shape'])} ({spec['dtype']})"
-        return
-    values = {name: len(categories) for name, categories in spec["categorical"].items()}
-    categories = [f"{name} ({count} value{'s' if count > 1 else ''})" for name, count in values.items()]
-    kinds = {"numbers": spec["numeric"], "categories": categories, "text": spec.get("text", {}).get("columns", [])}
-    for kind, names in kinds.items():
-        if names:
-            yield f"inputs that are {kind}: {_folded(names)}"
+    for kind, part in parts_of(spec):
+        if described := kind.describe(part):
+            yield f"inputs that are {kind.heading}: {_folded(described)}"
 
 
 def _folded(names: Sequence[str]) -> str:

@@ -8,11 +8,6 @@ if TYPE_CHECKING:
     from mtl_search.data.batching import Batch as Batch
     from mtl_search.data.batching import BatchPlan as BatchPlan
     from mtl_search.data.batching import DeviceSplit as DeviceSplit
-    from mtl_search.data.encoding import encode as encode
-    from mtl_search.data.preparation import ArrayPreparation as ArrayPreparation
-    from mtl_search.data.preparation import Preparation as Preparation
-    from mtl_search.data.preparation import TablePreparation as TablePreparation
-    from mtl_search.data.preparation import preparation_from_dict as preparation_from_dict
     from mtl_search.data.sources import SOURCES as SOURCES
     from mtl_search.data.sources import Source as Source
     from mtl_search.data.study_data import Split as Split
@@ -24,8 +19,6 @@ __getattr__ = import_on_use(
     __name__,
     {
         "batching": ["Batch", "BatchPlan", "DeviceSplit"],
-        "encoding": ["encode"],
-        "preparation": ["ArrayPreparation", "Preparation", "TablePreparation", "preparation_from_dict"],
         "sources": ["SOURCES", "Source"],
         "study_data": ["Split", "StudyData", "load_data"],
         "task": ["Task"],

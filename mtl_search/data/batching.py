@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import RecordFile
 from mtl_search.data.sparse import SparseFeatures
 from mtl_search.data.streaming import StreamedFeatures, Windows, read_rows_here
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
+from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.recipe import seed_from
 
 Features = Tensor | SparseFeatures | StreamedFeatures

@@ -12,9 +12,9 @@ from fnmatch import fnmatchcase
 
 from mtl_search.config.fields import is_name
 from mtl_search.data.datasets import DataSet, owner_of
-from mtl_search.data.encoding import texts_of
 from mtl_search.data.sources.parquet_rows import Rows
 from mtl_search.errors import Problem, few_of
+from mtl_search.input_kinds.values import texts_of
 
 _LONGEST, _HASH = 64, 6
 
@@ -110,7 +110,7 @@ def input_problems(place: str, dataset: DataSet, targets: Iterable[str]) -> list
     owners = {owner_of(dataset.given["train"], target) for target in targets}
     return [
         Problem(place, f"must not match an input column, which {dataset.place}.{key} lists", name)
-        for key in ("inputs", "categorical", "text")
-        for name in getattr(dataset, key) or ()
+        for key, names in {"inputs": dataset.inputs or (), **dataset.listed}.items()
+        for name in names
         if name in owners
     ]

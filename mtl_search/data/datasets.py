@@ -26,8 +26,7 @@ class DataSet:
         place: Key path of its source, for problems.
         inputs: Input columns that the source was given, None for all that no task targets.
         exclude: Columns that are no inputs, where ``inputs`` is None.
-        categorical: Columns of numbers to be read as categories.
-        text: Columns of free text.
+        listed: Key of the source that names columns of one kind (``categorical``, ``text``) to those columns.
         hashing: Features of a column of text, and the most words hashed as one.
         missing: "error" or "impute".
         given: The splits of the source; columns in memory, or on disk.
@@ -37,8 +36,7 @@ class DataSet:
     place: str
     inputs: tuple[str, ...] | None
     exclude: tuple[str, ...]
-    categorical: tuple[str, ...]
-    text: tuple[str, ...]
+    listed: Mapping[str, tuple[str, ...]]
     hashing: tuple[int, int]
     missing: str
     given: Mapping[str, Rows]
@@ -102,8 +100,7 @@ def read_datasets(
                 place,
                 source.inputs,
                 source.exclude,
-                source.categorical,
-                source.text,
+                source.listed,
                 (source.text_features, source.ngrams),
                 source.missing,
                 given,

@@ -89,9 +89,8 @@ def gather(
     targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
     choose = choose_inputs if known is None else known.choose_inputs
     chosen = {name: choose(dataset, targeted, problems, notes) for name, dataset in datasets.items()}
-    inputs = settle_inputs(datasets, chosen, problems) if datasets else InputColumns()
-    if known is not None and datasets:
-        known.fitting(inputs, datasets, problems)
+    kinds = None if known is None else known.kinds
+    inputs = settle_inputs(datasets, chosen, problems, kinds) if datasets else InputColumns()
     rows: dict[str, _Rows] = {}
     for name, dataset in datasets.items():
         own = {task: raw[task] for task in raw if assigned[task] == name}

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from mtl_search.data.encoding import Encoded, encode
 from mtl_search.data.gather_rows import gather_rows
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import StudyError
+from mtl_search.input_kinds.encoding import Encoded, encode, input_columns, parts_of
 from mtl_search.recipe import content_key
 
 _FOLDER = "mtl_search_records"
@@ -51,12 +51,6 @@ class StreamedRows:
         return cls(rows, spec, rows.rows, rows.version)
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The input columns."""
-        spec = self.spec
-        return (spec["column"],) if spec["kind"] == "array" else (*spec["numeric"], *spec["categorical"])
-
-    @property
     def key(self) -> str:
         """Changes with the rows and the way they are encoded."""
         return content_key(self.version, self.spec)
@@ -64,10 +58,7 @@ class StreamedRows:
     @cached_property
     def kinds(self) -> tuple[tuple[np.dtype[Any], tuple[int, ...]], ...]:
         """Dtype and shape of a row of every array that `encode` gives."""
-        if self.spec["kind"] == "array":
-            return ((np.dtype(self.spec["dtype"]), tuple(self.spec["shape"])),)
-        numbers, codes = len(self.spec["numeric"]), len(self.spec["categorical"])
-        return ((np.dtype(self.spec.get("dtype", "float32")), (numbers,)), (np.dtype(np.int64), (codes,)))
+        return tuple(kind.row_of(part) for kind, part in parts_of(self.spec))
 
     def encoded(self) -> Iterator[Encoded]:
         """All rows in order, chunk by chunk.
@@ -75,7 +66,7 @@ class StreamedRows:
         Raises:
             ValueError: A value is not what it was when the preparation was fitted.
         """
-        return (encode(chunk, self.spec) for chunk in self.rows.chunks(self.columns))
+        return (encode(chunk, self.spec) for chunk in self.rows.chunks(input_columns(self.spec)))
 
 
 class RecordFile:

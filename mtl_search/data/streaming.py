@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.gather_rows import gather_rows
-from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import RecordFile
+from mtl_search.input_kinds.preparation import Preparation
 
 WINDOW_BYTES = 16 << 20
 """Records that are picked at a time."""

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
-from mtl_search.data.encoding import EXACT, Encoded, encode_sparse, is_missing, text_of
 from mtl_search.data.loading import gather
-from mtl_search.data.preparation import Preparation
 from mtl_search.data.records import StreamedRows
 from mtl_search.data.sources.base import SPLITS
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, first_rows
@@ -26,6 +24,10 @@ from mtl_search.data.sparse import SparseRows
 from mtl_search.data.task import Task
 from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError, Problem
+from mtl_search.input_kinds.encoding import Encoded, encode_sparse
+from mtl_search.input_kinds.notation import ARRAYS
+from mtl_search.input_kinds.preparation import Preparation
+from mtl_search.input_kinds.values import EXACT, is_missing, text_of
 from mtl_search.recipe import content_key
 
 _SAMPLE_ROWS = 5
@@ -217,8 +219,9 @@ def _as_json(values: np.ndarray) -> list[Any]:
     plain: list[Any] = values.tolist()
     if values.ndim > 1:
         return plain
+    plain = [np.asarray(value).tolist() if isinstance(value, ARRAYS) else value for value in plain]
     if values.dtype == object:  # a long whole number as text: beside a gap, many readers make it a float
-        plain = [v if isinstance(v, (str, bool, float)) or _is_short(v) else text_of(v) for v in plain]
+        plain = [v if isinstance(v, (str, bool, float, list)) or _is_short(v) else text_of(v) for v in plain]
     return [None if is_missing(value) else value for value in plain]
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from mtl_search.config.study_config import TaskConfig
 from mtl_search.data.datasets import DataSet, find_column
-from mtl_search.data.encoding import text_of
 from mtl_search.data.sources.csv_columns import GAPS
 from mtl_search.data.sources.parquet_rows import Rows
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, Problem, few_of, shown
+from mtl_search.input_kinds.values import text_of
 from mtl_search.recipe import Component
 from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.task_kinds.base import RawTarget

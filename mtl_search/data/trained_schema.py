@@ -12,13 +12,14 @@ from typing import Any
 
 from mtl_search.config.study_config import TaskConfig
 from mtl_search.data.datasets import DataSet
-from mtl_search.data.encoding import number_in, text_of
-from mtl_search.data.input_columns import InputColumns
-from mtl_search.data.preparation import Preparation
 from mtl_search.data.sources.base import NGRAMS, TEXT_FEATURES
 from mtl_search.data.targets import is_labelled
 from mtl_search.data.task import Task
 from mtl_search.errors import Problem, few_of
+from mtl_search.input_kinds import INPUT_KINDS
+from mtl_search.input_kinds.encoding import input_columns, parts_of
+from mtl_search.input_kinds.preparation import Preparation
+from mtl_search.input_kinds.values import number_in, text_of
 from mtl_search.task_kinds.base import RawTarget
 from mtl_search.task_kinds.labels import meant_label
 
@@ -43,15 +44,28 @@ class TrainedSchema:
     @property
     def columns(self) -> tuple[str, ...]:
         """The model's input columns."""
-        spec = self.spec
-        if spec["kind"] == "array":
-            return (spec["column"],)
-        return (*spec["numeric"], *spec["categorical"], *self._text["columns"])
+        return tuple(input_columns(self.spec))
 
     @property
-    def _text(self) -> dict[str, Any]:
-        none = {"columns": [], "features": TEXT_FEATURES, "ngrams": NGRAMS}
-        return dict(self.spec.get("text", none))
+    def kinds(self) -> dict[str, str]:
+        """The model's input columns, each with the name of its kind."""
+        names = {id(kind): name for name, kind in INPUT_KINDS.items()}
+        return {column: names[id(kind)] for kind, part in parts_of(self.spec) for column in kind.columns(part)}
+
+    @property
+    def _listed(self) -> dict[str, tuple[str, ...]]:
+        """Key of a source that names columns of one kind -> the model's columns of that kind."""
+        kinds = self.kinds
+        return {
+            kind.option: tuple(column for column, own in kinds.items() if own == name)
+            for name, kind in INPUT_KINDS.items()
+            if kind.option
+        }
+
+    @property
+    def _hashing(self) -> tuple[int, int]:
+        text = self.spec.get("text", {})
+        return text.get("features", TEXT_FEATURES), text.get("ngrams", NGRAMS)
 
     def verbatim(self, tasks: Mapping[str, TaskConfig]) -> set[str]:
         """Columns whose values are kept as they are spelled: new labels, and what the model itself read so.
@@ -61,7 +75,12 @@ class TrainedSchema:
         Args:
             tasks: The tasks of one data set.
         """
-        found = {name for name, categories in self.spec.get("categorical", {}).items() if not _plain(categories)}
+        found = {
+            name
+            for kind, part in parts_of(self.spec)
+            for name, categories in kind.spelled(part).items()
+            if not _plain(categories)
+        }
         for name, task in tasks.items():
             if is_labelled(task) and (name not in self.tasks or not _plain(self.tasks[name].labels)):
                 found |= set(task.target)
@@ -89,15 +108,13 @@ class TrainedSchema:
     def dataset(self, dataset: DataSet, problems: list[Problem]) -> DataSet:
         """A data set with the model's inputs in place of what its source says; contradictions add problems."""
         problems += self._contradictions(dataset)
-        spec, text = self.spec, self._text
         return replace(
             dataset,
             inputs=self.columns,
             exclude=(),
-            categorical=tuple(spec.get("categorical", ())),
-            text=tuple(text["columns"]),
-            hashing=(text["features"], text["ngrams"]),
-            missing=spec.get("missing", "error"),
+            listed=self._listed,
+            hashing=self._hashing,
+            missing=self.spec.get("missing", "error"),
         )
 
     def choose_inputs(
@@ -115,37 +132,22 @@ class TrainedSchema:
         return tuple(name for name in self.columns if name in dataset.given["train"])
 
     def _contradictions(self, dataset: DataSet) -> Iterator[Problem]:
-        spec, text, place = self.spec, self._text, dataset.place
+        spec, place, features_and_ngrams = self.spec, dataset.place, self._hashing
         if dataset.inputs is not None and set(dataset.inputs) != set(self.columns):
             rule = "must be left out, or be the model's input columns"
             yield Problem(f"{place}.inputs", rule, list(dataset.inputs), few_of(self.columns))
         for name in set(dataset.exclude).intersection(self.columns):
             yield Problem(f"{place}.exclude", "must not list an input column of the model", name)
-        for kind, marked, has in (
-            ("categorical", dataset.categorical, spec.get("categorical", ())),
-            ("text", dataset.text, text["columns"]),
-        ):
-            for name in marked:
+        for option, has in self._listed.items():
+            for name in dataset.listed[option]:
                 if name not in has:
-                    rule = f"must not list what the model does not have as {kind}"
-                    yield Problem(f"{place}.{kind}", rule, name, few_of(has))
-        if dataset.text and dataset.hashing != (text["features"], text["ngrams"]):
-            rule = f"must have the model's text_features, {text['features']}, and ngrams, {text['ngrams']}"
+                    rule = f"must not list what the model does not have as {option}"
+                    yield Problem(f"{place}.{option}", rule, name, few_of(has))
+        if dataset.listed["text"] and dataset.hashing != features_and_ngrams:
+            rule = "must have the model's text_features, {}, and ngrams, {}".format(*features_and_ngrams)
             yield Problem(place, rule, list(dataset.hashing))
         if dataset.missing == "impute" and spec.get("missing") != "impute":
             yield Problem(f"{place}.missing", "must be error: the model was not trained with gaps", "impute")
-
-    def fitting(self, inputs: InputColumns, datasets: Mapping[str, DataSet], problems: list[Problem]) -> None:
-        """Whether columns found in data are of the model's kinds; what is not adds problems."""
-        place = next(iter(datasets.values())).place
-        if self.spec["kind"] == "array" or inputs.array is not None:
-            if inputs.array is not None and inputs.array not in (self.spec.get("column"), None):
-                rule = "must be a column of single values, as the model has it"
-                problems.append(Problem(f"{place}.inputs", rule, inputs.array))
-            return
-        for name in self.spec["numeric"]:
-            if name in inputs.categorical:
-                problems.append(Problem(f"{place}.inputs", "must hold numbers, as the model has it, in column", name))
 
     def task(self, name: str, config: TaskConfig, dataset: str, raw: RawTarget, problems: list[Problem]) -> Task | None:
         """One of the model's tasks, to be judged on a data set; None if its columns are not those of the labels."""

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from mtl_search.data.encoding import encode_sparse
 from mtl_search.export.champion import Champion
 from mtl_search.export.failure import explain_failure
 from mtl_search.export.pyfunc import labels_document
 from mtl_search.export.served import ServedModel
+from mtl_search.input_kinds import encoding
 
 
 def answers(champion: Champion, rows: Any) -> pd.DataFrame:
@@ -26,6 +26,6 @@ def answers(champion: Champion, rows: Any) -> pd.DataFrame:
         ExportError: A column is missing, or holds what the model cannot take.
     """
     served = ServedModel()
-    served.hold(labels_document(champion), champion.deployed, encode_sparse)
+    served.hold(labels_document(champion), champion.deployed, encoding)
     with explain_failure("the model cannot take these rows"):
         return served.predict(None, rows)

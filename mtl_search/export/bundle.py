@@ -22,6 +22,7 @@ from mtl_search.export.parity import Answer, Differences, compare, on_encoded, t
 from mtl_search.export.programs import (
     ONNX_FILE,
     PT2_FILE,
+    input_names,
     open_onnx,
     open_pt2,
     require_onnx,
@@ -155,7 +156,7 @@ def _write(champion: Champion, new: Path, formats: Sequence[str]) -> tuple[Diffe
         (new / PT2_FILE).unlink()
     if "onnx" in formats:
         write_onnx(program, champion, new / ONNX_FILE)
-        answers[ONNX_FILE] = on_encoded(open_onnx(new / ONNX_FILE), champion)
+        answers[ONNX_FILE] = on_encoded(open_onnx(new / ONNX_FILE, input_names(champion.preparation.spec)), champion)
     answers[MLFLOW_FOLDER] = open_pyfunc(new / MLFLOW_FOLDER, champion)
     differences, rows = compare(champion, answers)
     write_json(new / LABELS_FILE, labels_document(champion))

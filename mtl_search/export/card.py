@@ -12,6 +12,7 @@ from mtl_search.data.task import Task
 from mtl_search.export.champion import Champion
 from mtl_search.export.extended import extended_limits, extended_section, many, shown, table
 from mtl_search.export.parity import Differences
+from mtl_search.input_kinds.encoding import parts_of
 from mtl_search.results.caveats import RULE
 from mtl_search.results.statistics import Estimate
 
@@ -230,18 +231,8 @@ def _recipe(champion: Champion) -> str:
 
 
 def _inputs(spec: Mapping[str, Any]) -> str:
-    if spec["kind"] == "array":
-        kind = "whole numbers from 0 to 255" if spec["dtype"] == "uint8" else "numbers"
-        return f"One column, `{spec['column']}`: nested lists of the shape {tuple(spec['shape'])}, {kind}."
-    gap = "may be missing" if spec["missing"] == "impute" else "required"
-    rows = [[f"`{name}`", "number", gap] for name in spec["numeric"]]
-    for name, categories in spec["categorical"].items():
-        shown = ", ".join(repr(category) for category in categories[:8]) + (", …" if len(categories) > 8 else "")
-        rows.append([f"`{name}`", f"category: {shown}", "may be missing"])
-    if text := spec.get("text"):
-        runs = f"words and runs of up to {text['ngrams']} words" if text["ngrams"] > 1 else "words"
-        holds = f"free text: {runs}, hashed into {text['features']:,} features"
-        rows += [[f"`{name}`", holds, "may be missing: no text"] for name in text["columns"]]
+    columns = [column for kind, part in parts_of(spec) for column in kind.signature(part)]
+    rows = [[f"`{column.name}`", column.holds, "required" if column.required else column.gap] for column in columns]
     return table(["column", "holds", "missing values"], rows)
 
 
@@ -254,22 +245,15 @@ def _programs(differences: Differences) -> str:
     if not there:
         return ""
     return (
-        f"\n{'; '.join(there)}. They take rows encoded by `mlflow_model/artifacts/encoding.py` with the `inputs` of "
-        "`labels.json`, and give one tensor per task (probabilities or values).\n"
+        f"\n{'; '.join(there)}. They take rows encoded by `input_kinds.encoding.encode` (the package lies in "
+        "`mlflow_model/artifacts`) with the `inputs` of `labels.json`, and give one tensor per task (probabilities or "
+        "values).\n"
     )
 
 
 def _limits(champion: Champion) -> str:
-    lines = []
-    spec = champion.preparation.spec
-    if spec["kind"] == "table" and spec["categorical"]:
-        lines.append("- A category that training never saw is treated as no category at all, without a warning.")
-    if spec["kind"] == "table" and spec["missing"] == "impute":
-        lines.append("- A missing number is taken for the training mean.")
-    if spec.get("text"):
-        lines.append(
-            "- Of a text only its words count, not their order beyond the runs named above; two may share a hash."
-        )
+    parts = parts_of(champion.preparation.spec)
+    lines = [f"- {sentence}" for kind, part in parts for sentence in kind.limits(part)]
     for name, found in champion.description["tasks"].items():
         if (labels := found["splits"]["train"]["labels"]) < 1000:
             lines.append(f"- Task {name} was trained on {labels:,} labels only.")

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_search.data.encoding import Encoded, encode
-from mtl_search.data.preparation import Preparation, preparation_from_dict
 from mtl_search.data.task import Task
 from mtl_search.errors import DamagedError, StudyError
 from mtl_search.export.other_models import outcome_of_trial, preferred_outcome
+from mtl_search.input_kinds.encoding import Encoded, encode
+from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.models.branching import Blueprint, TaskBranch
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.multitask import MultiTaskModel
@@ -117,7 +117,7 @@ def champion_from_dict(plain: Mapping[str, Any], state: Mapping[str, Tensor]) ->
         ConfigError: The backbone is a user's own and cannot be imported.
         RuntimeError: The state is another model's.
     """
-    preparation = preparation_from_dict(plain["preparation"])
+    preparation = Preparation(plain["preparation"])
     recipe = Recipe.from_dict(plain["outcome"]["recipe"])
     extensions = tuple(plain.get("extensions", ()))
     blueprint = Blueprint(

@@ -1,23 +1,24 @@
 """The model as a program: ``model.pt2`` from torch.export and ``model.onnx``, any number of rows each.
 
-Both take encoded rows, the outputs of `data.encoding.encode`, and give one tensor per task. The MLflow model wraps the
-first of them.
+Both take encoded rows, the outputs of `input_kinds.encoding.encode`, and give one tensor per task. The MLflow model
+wraps the first of them.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram
 
-from mtl_search.data.encoding import Encoded
 from mtl_search.errors import MtlSearchError
 from mtl_search.export.champion import Champion
 from mtl_search.export.failure import explain_failure
+from mtl_search.input_kinds.encoding import Encoded, parts_of
 
 PT2_FILE, ONNX_FILE = "model.pt2", "model.onnx"
 _INLINE_LIMIT = 2**30  # bytes; an ONNX file (protobuf) ends at 2 GiB, so larger weights lie beside it
@@ -25,9 +26,9 @@ _INLINE_LIMIT = 2**30  # bytes; an ONNX file (protobuf) ends at 2 GiB, so larger
 Program = Callable[[Encoded], tuple[np.ndarray, ...]]
 
 
-def input_names(encoded: int) -> tuple[str, ...]:
-    """Names of the encoded inputs, in order, by how many there are."""
-    return ("values",) if encoded == 1 else ("numbers", "codes", "text")[:encoded]
+def input_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the encoded inputs, in order."""
+    return tuple(kind.tensor for kind, _ in parts_of(spec))
 
 
 def output_names(tasks: Sequence[str], inputs: Sequence[str]) -> list[str]:
@@ -82,7 +83,7 @@ def write_onnx(program: ExportedProgram, champion: Champion, path: Path) -> None
     Raises:
         ExportError: The program has an operator that ONNX lacks.
     """
-    inputs = input_names(len(champion.encode(champion.sample)))
+    inputs = input_names(champion.preparation.spec)
     weights = sum(tensor.nbytes for tensor in program.state_dict.values())
     outputs = output_names([task.name for task in champion.tasks], inputs)
     with explain_failure("the ONNX exporter cannot take this model"):
@@ -107,8 +108,8 @@ def open_pt2(path: Path) -> Program:
     return run
 
 
-def open_onnx(path: Path) -> Program:
-    """Load ``model.onnx`` into ONNX Runtime on the CPU."""
+def open_onnx(path: Path, inputs: Sequence[str]) -> Program:
+    """Load ``model.onnx``, whose inputs have these names, into ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -119,7 +120,7 @@ def open_onnx(path: Path) -> Program:
     names = [entry.name for entry in session.get_inputs()]
 
     def run(encoded: Encoded) -> tuple[np.ndarray, ...]:
-        given = dict(zip(input_names(len(encoded)), encoded, strict=True))
+        given = dict(zip(inputs, encoded, strict=True))
         return tuple(session.run(None, {name: given[name] for name in names}))
 
     return run

@@ -1,12 +1,12 @@
 """``mlflow_model/``: the model as an MLflow pyfunc made from code, which needs torch and mlflow but not this package.
 
-Holds the program, the labels, a copy of `data.encoding` and the script `served`; the registry gets the same folder.
+Holds the program, the labels, a copy of `input_kinds` and the script `served`; the registry gets the same folder.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import pandas as pd
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Map, Schema, TensorSpec
 
+from mtl_search import input_kinds
 from mtl_search.config.study_config import answer_problems, probabilities_of
-from mtl_search.data import encoding
 from mtl_search.export.champion import Champion, Columns
 from mtl_search.export.failure import ExportError, explain_failure
+from mtl_search.input_kinds.encoding import parts_of
 from mtl_search.storage.files import write_json
 
 LABELS_FILE = "labels.json"
@@ -66,18 +67,13 @@ def signature_of(champion: Champion) -> ModelSignature:
     declared ``any``; the model's own encoding checks them, and names column, rule and value. It takes "None"
     in a column of free text for a missing text.
     """
-    spec = champion.preparation.spec
     anything = AnyType()  # type: ignore[no-untyped-call]
-    inputs: list[ColSpec | TensorSpec] = []
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string if column.checked else anything, column.name, required=column.required)
+        for kind, part in parts_of(champion.preparation.spec)
+        for column in kind.signature(part)
+    ]
     outputs: list[ColSpec | TensorSpec] = []
-    if spec["kind"] == "array":
-        inputs.append(ColSpec(anything, spec["column"]))
-    else:
-        inputs += [ColSpec(anything, name, required=spec["missing"] == "error") for name in spec["numeric"]]
-        for name, categories in spec["categorical"].items():
-            words = all(_is_word(category) for category in categories)
-            inputs.append(ColSpec(DataType.string if words else anything, name, required=False))
-        inputs += [ColSpec(DataType.string, name, required=False) for name in text_columns(spec)]
     for task in champion.tasks:
         answer = task.behaviour.answer
         said = DataType.double if answer == "value" else DataType.string
@@ -87,24 +83,10 @@ def signature_of(champion: Champion) -> ModelSignature:
     return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs))
 
 
-def _is_word(category: str) -> bool:
-    """Whether a category can only have been text: not empty, no number and no truth value."""
-    try:
-        float(category)
-    except ValueError:
-        return category not in ("", "True", "False")
-    return False
-
-
-def text_columns(spec: Mapping[str, Any]) -> list[str]:
-    """Columns of free text among the inputs."""
-    return list(spec.get("text", {}).get("columns", []))
-
-
 def requirements(champion: Champion) -> list[str]:
     """The versions that the model was checked with; torch without its build, since a GPU machine has another."""
-    packages = sorted([*_REQUIREMENTS, "scikit-learn"]) if text_columns(champion.preparation.spec) else _REQUIREMENTS
-    return [f"{package}=={version(package).partition('+')[0]}" for package in packages]
+    of_kinds = {package for kind, _ in parts_of(champion.preparation.spec) for package in kind.packages}
+    return [f"{package}=={version(package).partition('+')[0]}" for package in sorted({*_REQUIREMENTS, *of_kinds})]
 
 
 def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | None = None) -> None:
@@ -123,7 +105,9 @@ def save_pyfunc(champion: Champion, program: Path, to: Path, identity: Model | N
     try:
         workbench.mkdir()
         write_json(workbench / LABELS_FILE, labels_document(champion))
-        artifacts = {"program": program, "labels": workbench / LABELS_FILE, "encoding": Path(encoding.__file__)}
+        copied = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(Path(input_kinds.__file__).parent, workbench / "input_kinds", ignore=copied)
+        artifacts = {"program": program, "labels": workbench / LABELS_FILE, "input_kinds": workbench / "input_kinds"}
         with explain_failure("MLflow cannot save the model"):
             mlflow.pyfunc.save_model(
                 to,

@@ -1,10 +1,12 @@
 """The script inside an exported MLflow model: raw rows in, labels, probabilities and values out.
 
 Copied as it stands into ``mlflow_model/`` and run by MLflow when the model is loaded, where mtl_search is not
-installed: it imports torch, numpy, pandas and mlflow only, and takes the encoding of columns from the file beside it
-(which needs scikit-learn where there is text).
+installed: it imports torch, numpy, pandas and mlflow only, and takes the encoding of columns from the copy of the
+package of input kinds beside it (which needs scikit-learn where there is text).
 """
 
+import hashlib
+import importlib
 import importlib.util
 import json
 import sys
@@ -31,26 +33,24 @@ class ServedModel(PythonModel):
         """Read program, labels and encoding from the model's own artifacts."""
         document = json.loads(Path(context.artifacts["labels"]).read_text(encoding="utf-8"))
         program = torch.export.load(context.artifacts["program"]).module()
-        # Not through sys.path: two such models in one process may hold different versions of the file.
-        spec = importlib.util.spec_from_file_location("encoding", context.artifacts["encoding"])
-        if spec is None or spec.loader is None:
-            raise MlflowException(f"cannot read {context.artifacts['encoding']}")
-        encoding = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(encoding)
-        self.hold(document, program, encoding.encode_sparse)
-        _read_csv_as(self._spec)
+        encoding = _input_kinds(Path(context.artifacts["input_kinds"]))
+        self.hold(document, program, encoding)
+        _read_csv_as(self._written)
 
-    def hold(self, document: dict[str, Any], program: Callable[..., Any], encode: Callable[..., Any]) -> None:
+    def hold(self, document: dict[str, Any], program: Callable[..., Any], encoding: Any) -> None:
         """Answer by this program from now on.
 
         Args:
             document: Tasks with their labels, and what the input columns are.
             program: Encoded rows to one tensor per task.
-            encode: Raw columns to encoded rows and, apart, their text.
+            encoding: The module ``encoding`` of the package of input kinds.
         """
         self._tasks: dict[str, dict[str, Any]] = document["tasks"]
         self._spec: dict[str, Any] = document["inputs"]
-        self._program, self._encode = program, encode
+        self._program, self._encode = program, encoding.encode_sparse
+        parts = encoding.parts_of(self._spec)
+        self._signature = [column for kind, part in parts for column in kind.signature(part)]
+        self._written = {name: kind.written for kind, part in parts for name in kind.columns(part)}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Predictions for raw rows.
@@ -58,7 +58,7 @@ class ServedModel(PythonModel):
         Args:
             context: MLflow's; not used.
             model_input: Raw columns (n rows): a data frame, a mapping of columns, or a list of records; for a model of
-                arrays also the array itself (n, *shape).
+                one column also its values (n, ...).
             params: None are taken.
 
         Returns:
@@ -93,20 +93,17 @@ class ServedModel(PythonModel):
 
     def _columns(self, given: Any) -> dict[str, Any]:
         """Input columns by name; a column that may be missing in part may be missing altogether."""
-        if isinstance(given, np.ndarray) and self._spec["kind"] == "array":
-            return {self._spec["column"]: given}
+        if isinstance(given, np.ndarray) and len(self._signature) == 1:
+            return {self._signature[0].name: given}
         if isinstance(given, list):
             given = pd.DataFrame(given)
         columns = {name: _values(given[name]) if isinstance(given, pd.DataFrame) else given[name] for name in given}
-        if self._spec["kind"] == "array":
-            return columns
-        if columns and all(len(value) == 1 and isinstance(value[0], list) for value in columns.values()):
+        lists = any(column.type == "array" for column in self._signature)
+        if columns and not lists and all(len(value) == 1 and isinstance(value[0], list) for value in columns.values()):
             # How MLflow hands on a mapping of columns that are all text.
             columns = {name: value[0] for name, value in columns.items()}
         rows = max((len(value) for value in columns.values()), default=0)
-        optional = [*self._spec["categorical"], *(self._spec["numeric"] if self._spec["missing"] == "impute" else ())]
-        optional += self._spec.get("text", {}).get("columns", [])
-        return {name: [None] * rows for name in optional} | columns
+        return {column.name: [None] * rows for column in self._signature if not column.required} | columns
 
 
 def _values(column: pd.Series) -> np.ndarray:
@@ -130,14 +127,35 @@ def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, 
     return {name: said, f"{name}_probabilities": probabilities}
 
 
-def _read_csv_as(spec: dict[str, Any]) -> None:
+def _input_kinds(folder: Path) -> Any:
+    """The module ``encoding`` of a package that lies in a folder.
+
+    Under a name of its own, and not through sys.path: two such models in one process may hold different versions.
+    """
+    name = f"mtl_search_input_kinds_{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        if spec is None or spec.loader is None:
+            raise MlflowException(f"cannot read {folder}")
+        package = importlib.util.module_from_spec(spec)
+        sys.modules[name] = package
+        spec.loader.exec_module(package)
+    return importlib.import_module(f"{name}.encoding")
+
+
+def _read_csv_as(written: dict[str, str]) -> None:
     """Let MLflow's scoring server, where this process is one, read the CSV that it is sent as the model's columns.
 
     The server's own reader refuses every model with a column of type ``any``, and would take 007 in a column of
     categories for the number 7. JSON and data frames do not come this way.
+
+    Args:
+        written: Column to how a CSV file holds its values: ``number``, ``text``, or empty where it cannot.
     """
     server: Any = sys.modules.get("mlflow.pyfunc.scoring_server")
-    if server is None or spec["kind"] == "array":
+    if server is None or not all(written.values()):
         return
     if not hasattr(server, _READERS):
         setattr(server, _READERS, {})
@@ -149,15 +167,15 @@ def _read_csv_as(spec: dict[str, Any]) -> None:
             return rows
 
         server.parse_csv_input = parse_csv_input
-    columns = (*spec["numeric"], *spec["categorical"], *spec.get("text", {}).get("columns", []))
+    columns = tuple(written)
     getattr(server, _READERS).pop(columns, None)  # the last one is the model that was loaded last
-    getattr(server, _READERS)[columns] = lambda csv_input: _rows_in(csv_input, spec)
+    getattr(server, _READERS)[columns] = lambda csv_input: _rows_in(csv_input, written)
 
 
-def _rows_in(csv_input: Any, spec: dict[str, Any]) -> pd.DataFrame:
-    """The rows of a CSV request: numbers as numbers, categories and text as they are written."""
-    texts = [*spec["categorical"], *spec.get("text", {}).get("columns", [])]
-    gaps = dict.fromkeys(spec["numeric"], _GAPS) | {name: [""] for name in texts}
+def _rows_in(csv_input: Any, written: dict[str, str]) -> pd.DataFrame:
+    """The rows of a CSV request: numbers as numbers, all else as it is written."""
+    texts = [name for name, how in written.items() if how == "text"]
+    gaps = {name: [""] if how == "text" else _GAPS for name, how in written.items()}
     try:
         rows = pd.read_csv(
             csv_input, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=gaps, low_memory=False
@@ -166,20 +184,7 @@ def _rows_in(csv_input: Any, spec: dict[str, Any]) -> pd.DataFrame:
             raise ValueError("the rows hold more values than the header names")
     except ValueError as error:  # among them pandas' own errors
         raise MlflowException.invalid_parameter_value(f"the request must hold CSV with a header: {error}") from error
-    for name, categories in spec["categorical"].items():
-        if name in rows:
-            known = set(categories)
-            rows[name] = [_category(text, known) for text in rows[name].to_numpy(dtype=object)]
     return rows
-
-
-def _category(text: Any, known: set[str]) -> Any:
-    """A category as it was trained; 1.0 for 1, which a table writes where the column has gaps."""
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if text not in known and number.is_integer() and str(number) == text else text
 
 
 set_model(ServedModel())

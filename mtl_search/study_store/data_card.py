@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtl_search.errors import StudyError, shown
+from mtl_search.input_kinds.encoding import parts_of
 
 if TYPE_CHECKING:
     from mtl_search.training.workspace import Workload
@@ -65,11 +66,8 @@ def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"labels of task {task} in {split}", counts
     for task in (*card.get("tasks", ()), *card.get("source_tasks", ())):
         yield f"mean of task {task['name']}", task["center"]
-    for column, categories in preparation.get("categorical", {}).items():
-        yield f"categories of column {column}", list(categories)
-    columns, means = preparation.get("numeric", []), preparation.get("means", [])
-    if len(columns) == len(means):
-        yield from zip((f"mean of column {column}" for column in columns), means, strict=True)
+    for kind, part in parts_of(preparation):
+        yield from kind.facts(part)
 
 
 def _alike(one: Any, other: Any) -> bool:

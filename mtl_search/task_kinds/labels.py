@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mtl_search.data.encoding import means, text_of, texts_of
-from mtl_search.data.notation import first_odd
 from mtl_search.errors import Problem, few_of, shown
+from mtl_search.input_kinds.notation import first_odd
+from mtl_search.input_kinds.values import means, text_of, texts_of
 from mtl_search.task_kinds.base import Fit, FittedTask, RawTarget, StatedTask, TaskKind
 
 _MOST_SHOWN = 12

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mtl_search.data.encoding import is_missing, number_in, text_of
-from mtl_search.data.notation import HOW_TO_READ, is_foreign_number
 from mtl_search.errors import Problem
+from mtl_search.input_kinds.notation import HOW_TO_READ, is_foreign_number
+from mtl_search.input_kinds.values import is_missing, number_in, text_of
 from mtl_search.task_kinds.base import Answer, FittedTask, RawTarget, StatedTask, TaskKind
 
 if TYPE_CHECKING:

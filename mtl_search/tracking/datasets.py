@@ -10,6 +10,7 @@ from typing import Any
 from mtl_search.config.study_config import StudyConfig
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
+from mtl_search.input_kinds.encoding import parts_of
 from mtl_search.passwords import without_passwords
 from mtl_search.recipe import content_key
 
@@ -18,6 +19,12 @@ _DIGITS = 12
 _MOST_COLUMNS = 2000
 """A schema of more (one-hot tables, fingerprints) tells nobody anything, and MLflow refuses very long ones."""
 _MOST_SOURCE = 60_000  # characters; MLflow takes 65,535
+
+_TYPES: dict[str, dict[str, Any]] = {
+    "number": {"type": "double"},
+    "text": {"type": "string"},
+    "array": {"type": "array", "items": {"type": "double"}},
+}
 
 
 def dataset_inputs(config: StudyConfig, data: StudyData) -> list[dict[str, str]]:
@@ -51,13 +58,14 @@ def dataset_inputs(config: StudyConfig, data: StudyData) -> list[dict[str, str]]
 def _schema(spec: Mapping[str, Any], tasks: list[Task]) -> dict[str, Any]:
     """Inputs and targets in the form that MLflow's pages show: columns of a table, or the shape of an array."""
     targets = [_target(task) for task in tasks]
-    if spec["kind"] == "array":
-        tensor = {"name": spec["column"], "type": "tensor"}
-        tensor["tensor-spec"] = {"dtype": spec["dtype"], "shape": [-1, *spec["shape"]]}
+    inputs = [column for kind, part in parts_of(spec) for column in kind.signature(part)]
+    if len(inputs) == 1 and inputs[0].type == "array":
+        tensor: dict[str, Any] = {"name": inputs[0].name, "type": "tensor"}
+        tensor["tensor-spec"] = {"dtype": inputs[0].dtype, "shape": [-1, *inputs[0].shape]}
         return {"mlflow_tensorspec": {"features": json.dumps([tensor]), "targets": json.dumps(targets)}}
-    text = (spec.get("text") or {}).get("columns", [])
-    kinds = [*(("double", name) for name in spec["numeric"]), *(("string", n) for n in (*spec["categorical"], *text))]
-    columns = [{"name": name, "type": kind, "required": spec["missing"] == "error"} for kind, name in kinds]
+    columns: list[dict[str, Any]] = [
+        {"name": each.name, **_TYPES[each.type], "required": each.required} for each in inputs
+    ]
     if len(columns) > _MOST_COLUMNS:
         more = {"name": f"… {len(columns):,} in all", "type": "double", "required": False}
         columns = [*columns[:_MOST_COLUMNS], more]

@@ -58,4 +58,4 @@ def test_many_inputs_are_folded(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_array_is_told_with_its_shape(capsys: pytest.CaptureFixture[str]) -> None:
     lines = validate(capsys, {"sklearn": {"name": "digits", "inputs": ["image"]}}, "target")
-    assert "  input: image, arrays of shape (8, 8) (float32)" in lines
+    assert "  inputs that are arrays: image of shape (8, 8) (float32)" in lines

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prepared import fitted_array
 from torch import Tensor
 
 from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
-from mtl_search.data.preparation import ArrayPreparation
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError
@@ -147,7 +147,7 @@ def test_a_split_on_a_device_holds_prepared_features_and_leaves_read_only_arrays
     mask = np.ones(20000, dtype=bool)
     for array in (values, target, mask):
         array.setflags(write=False)
-    preparation = ArrayPreparation.fit("x", [values])
+    preparation = fitted_array([values])
     task = Task("t", "regression", "main", (), 0.0, 1.0, "mse", Component("rmse"), "y")
     held = DeviceSplit({"main": Split((values,), {"t": target}, {"t": mask})}, preparation, [task], "cpu")
     assert held.sizes == {"main": 20000}

@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prepared import fitted_table
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
-from mtl_search.data.notation import is_foreign_number
-from mtl_search.data.preparation import TablePreparation
 from mtl_search.data.sources.rows import Rows
 from mtl_search.data.study_data import StudyData, load_data
 from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError
+from mtl_search.input_kinds.notation import is_foreign_number
 from mtl_search.variants.python_objects import use_objects
 
 ROWS = 60
@@ -111,7 +111,7 @@ def test_a_positive_label_is_named_by_its_text_or_its_number(positive: Any) -> N
 @pytest.mark.parametrize("trained", ["00501", "501"])
 def test_columns_of_a_trained_model_are_read_as_its_own_categories_are_spelled(trained: str) -> None:
     """A model that was trained when leading zeros were dropped finds its categories again."""
-    preparation = TablePreparation.fit(
+    preparation = fitted_table(
         {"x": np.arange(4.0), "zip": np.array([trained, "10001"] * 2, dtype=object)}, ["x"], ["zip"]
     )
     path = written("t.csv", zip=repeated("00501", "10001"), c=repeated("01", "1"))

@@ -71,7 +71,7 @@ INPUTS = "data.source.python.inputs"
         (changed("a", 5, "five"), CLASS, INPUTS, "listed in `categorical` .*column 'a'.*in row 5 .*got 'five'"),
         ({"a": [str(i) for i in range(ROWS)]}, CLASS, INPUTS, "must hold numbers in every row.*got '0'"),
         ({"a": pd.date_range("2020", periods=ROWS)}, CLASS, INPUTS, "must hold numbers or text .*got 'datetime64"),
-        ({"a": np.ones((ROWS, 2))}, CLASS, INPUTS, "one column of arrays, or columns of single values, got 'a'"),
+        ({"a": np.ones((ROWS, 2, 2))}, CLASS, INPUTS, "or columns of single values and lists of numbers, got 'a'"),
         ({"a": [1.0] * 7}, CLASS, "data.source.python", "equally many rows .split train., got {.*'a': 7"),
         ({}, {**CLASS, "target": "digti"}, "tasks.t.target", "must name a column of data set 'main'.*'digti'.*a, w, c"),
         ({}, {**CLASS, "target": "c:0"}, "tasks.t.target", "must name a column .*'c:0'"),

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
-from mtl_search.data.encoding import encode
 from mtl_search.data.study_data import StudyData, load_data
 from mtl_search.data.task import Task
+from mtl_search.input_kinds.encoding import encode
 from mtl_search.recipe import Component
 from mtl_search.task_kinds import TASK_KINDS
 
@@ -59,8 +59,8 @@ def test_images_and_classes_of_digits() -> None:
 
 def test_preparation_and_tasks_are_fitted_on_training_rows_only() -> None:
     data = load(from_function("shifted"), {"y": {"kind": "regression", "target": "y"}})
-    assert data.preparation.means.tolist() == [1.0]
-    assert data.preparation.scales.tolist() == [1.0]
+    assert data.preparation.to_dict()["means"] == [1.0]
+    assert data.preparation.to_dict()["scales"] == [1.0]
     assert data.preparation.spec["categorical"] == {"w": ["p", "q"]}
     assert (data.tasks[0].center, data.tasks[0].scale) == (3.0, 2.0)
     test = data.splits["test"]["main"]
@@ -155,7 +155,7 @@ def test_two_data_sets_of_different_sizes_share_one_preparation(tmp_path: Path) 
     assert data.preparation.spec["numeric"] == ["age"]
     assert set(data.preparation.spec["categorical"]["job"]) >= {"a", "b"}
     ages = np.concatenate([data.splits["train"][name].encoded[0][:, 0] for name in data.datasets])
-    assert float(data.preparation.means[0]) == pytest.approx(ages.mean(), rel=1e-6)
+    assert float(data.preparation.to_dict()["means"][0]) == pytest.approx(ages.mean(), rel=1e-6)
     assert list(data.splits["train"]["por"].targets) == ["por_G2"]
     assert [task.loss for task in data.tasks] == ["mse", "huber"]
 

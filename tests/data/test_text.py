@@ -16,11 +16,11 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
 from mtl_search.data.batching import DeviceSplit
-from mtl_search.data.encoding import encode
-from mtl_search.data.preparation import preparation_from_dict
 from mtl_search.data.sparse import SparseFeatures, SparseRows
 from mtl_search.data.study_data import Split, StudyData, load_data
 from mtl_search.errors import DataError
+from mtl_search.input_kinds.encoding import encode
+from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
 from mtl_search.training.calibration import Calibration
@@ -71,7 +71,7 @@ def test_features_are_numbers_then_categories_then_the_hashes_of_each_text(file:
     features = DeviceSplit(data.splits["train"], data.preparation, data.tasks, "cpu").features["main"][0 : part.rows]
     sample = raw.loc[[index for index in raw.index if raw.text[index] == data.sample["text"][0]]].iloc[:1]
     assert features[0, 0] == pytest.approx(
-        (sample.stars.item() - data.preparation.means[0]) / data.preparation.scales[0]
+        (sample.stars.item() - data.preparation.to_dict()["means"][0]) / data.preparation.to_dict()["scales"][0]
     )
     assert features[0, 1:3].tolist() == [sample["shop"].item() == "n", sample["shop"].item() == "s"]
     wanted = [hasher.transform(sample[name].tolist()).toarray() for name in ("text", "domain")]
@@ -80,7 +80,7 @@ def test_features_are_numbers_then_categories_then_the_hashes_of_each_text(file:
 
 def test_a_served_text_is_hashed_as_a_training_text_was(file: str) -> None:
     data = load({"path": file, "text": ["text"], "inputs": ["text", "stars"], "text_features": 128})
-    preparation = preparation_from_dict(json.loads(json.dumps(data.preparation.to_dict())))
+    preparation = Preparation(json.loads(json.dumps(data.preparation.to_dict())))
     assert preparation.spec == data.preparation.spec
     assert list(data.sample) == ["stars", "text"]
     served = encode(json.loads(json.dumps(data.sample)), preparation.spec)

@@ -15,7 +15,7 @@ from finished_studies import Finished, finish
 
 from mtl_search.export.answers import answers
 from mtl_search.export.bundle import export_model
-from mtl_search.export.programs import open_onnx, open_pt2
+from mtl_search.export.programs import input_names, open_onnx, open_pt2
 from mtl_search.export.reopening import reopen
 from mtl_search.extension.extend import extend_model
 
@@ -82,8 +82,9 @@ def test_every_form_of_the_model_answers_as_near_zero(near: Finished, far: Finis
     report = export_model(far.folder, tmp_path / "model", ("pt2", "onnx"))
     encoded = champion.encode(rows_of(True))
     assert encoded[0].dtype == np.float64
-    for file, opened in (("model.pt2", open_pt2), ("model.onnx", open_onnx)):
-        check(opened(report.folder / file)(encoded), near)
+    names = input_names(champion.preparation.spec)
+    for program in (open_pt2(report.folder / "model.pt2"), open_onnx(report.folder / "model.onnx", names)):
+        check(program(encoded), near)
     served = mlflow.pyfunc.load_model(str(report.folder / "mlflow_model"))
     check(served.predict(pd.DataFrame(rows_of(True)))[["y", "size"]].to_numpy().T, near)
     labels = json.loads((report.folder / "labels.json").read_text(encoding="utf-8"))

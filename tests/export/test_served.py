@@ -19,8 +19,8 @@ from mlflow.pyfunc import PyFuncModel, scoring_server
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 from mlflow.types import ColSpec, Schema
 
-from mtl_search.data.encoding import numbers_of
 from mtl_search.export.bundle import ExportReport, export_model
+from mtl_search.input_kinds.values import numbers_of
 
 ROWS = [
     {"age": 39, "hours": 40, "job": "nurse", "code": 1, "member": True},

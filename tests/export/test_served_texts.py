@@ -13,7 +13,7 @@ from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
 from mtl_search.export.bundle import ExportReport, export_model
-from mtl_search.export.programs import open_onnx, open_pt2
+from mtl_search.export.programs import input_names, open_onnx, open_pt2
 
 IDS = [1234567890123456789, 1234567890123456788, 7]
 ZIPS = ["00501", "10001", "501"]
@@ -61,7 +61,8 @@ def test_every_form_of_a_model_answers_as_the_trained_one(
     wanted = study.champion.predict(ROWS)["y"]
     assert len(set(wanted.round(5).tolist())) == 5
     encoded = study.champion.encode(ROWS)
-    for program in (open_pt2(exported.folder / "model.pt2"), open_onnx(exported.folder / "model.onnx")):
+    names = input_names(study.champion.preparation.spec)
+    for program in (open_pt2(exported.folder / "model.pt2"), open_onnx(exported.folder / "model.onnx", names)):
         np.testing.assert_allclose(program(encoded)[1], wanted, rtol=1e-5)
     np.testing.assert_allclose(served.predict(pd.DataFrame(ROWS))["y"], wanted, rtol=1e-5)
     assert list(served.predict(pd.DataFrame(ROWS))["grade_probabilities"][0]) == ["01", "1"]

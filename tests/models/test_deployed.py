@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtl_search.data.preparation import ArrayPreparation
 from mtl_search.data.task import Task
+from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.models.backbones.base import Backbone
 from mtl_search.models.backbones.mlp import Mlp
 from mtl_search.models.backbones.python_backbone import PythonBackbone
@@ -64,7 +64,13 @@ def deployed(backbone: Backbone, sharing: Sharing = SHARINGS[0]) -> DeployedMode
     ]
     plan = sharing.plan([task.name for task in tasks], len(backbone.blocks((1, 6, 6))))
     model = MultiTaskModel(backbone, (1, 6, 6), tasks, plan, ["main"], sharing.module_factory)
-    return DeployedModel(ArrayPreparation("x", (6, 6), "float32", [0.5], [2.0]), model, tasks)
+    return DeployedModel(
+        Preparation(
+            {"kind": "array", "column": "x", "shape": [6, 6], "dtype": "float32", "means": [0.5], "scales": [2.0]}
+        ),
+        model,
+        tasks,
+    )
 
 
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda backbone: type(backbone).__name__)

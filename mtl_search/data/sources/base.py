@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from mtl_search.data.encoding import EXACT, is_missing
-from mtl_search.data.notation import ARRAYS
 from mtl_search.errors import DataError, Problem
+from mtl_search.input_kinds import INPUT_KINDS
+from mtl_search.input_kinds.notation import ARRAYS
+from mtl_search.input_kinds.values import EXACT, is_missing
 
 if TYPE_CHECKING:
     from mtl_search.data.sources.parquet_rows import ParquetRows
@@ -55,6 +56,11 @@ class Source(ABC):
         self.exclude = tuple(exclude)
         self.text = tuple(text)
         self.text_features, self.ngrams = text_features, ngrams
+
+    @property
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """Key that names columns of one kind of input -> those columns."""
+        return {kind.option: getattr(self, kind.option) for kind in INPUT_KINDS.values() if kind.option}
 
     def load(self, verbatim: Collection[str] = (), notes: list[str] | None = None) -> dict[str, Columns]:
         """Reads the data set.

@@ -18,8 +18,8 @@ import fsspec
 import numpy as np
 import pandas as pd
 
-from mtl_search.data.encoding import GAP_TEXTS, TRUTHS, number_in, respelled, text_of
 from mtl_search.errors import DataError, Problem
+from mtl_search.input_kinds.values import GAP_TEXTS, TRUTHS, number_in, respelled, text_of
 
 GAPS = GAP_TEXTS | {"NA", "N/A", "n/a", "NULL", "null", "None"}
 """How others write a missing number. In a column of text the latter may be words: "NA" is Namibia too."""

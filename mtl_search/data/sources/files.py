@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mtl_search.data.encoding import means, texts_of
 from mtl_search.data.sources.base import SPLITS, as_column, why_unreadable
 from mtl_search.data.sources.parquet_rows import ParquetRows
 from mtl_search.errors import DataError, Problem, few_of
+from mtl_search.input_kinds.values import means, texts_of
 
 UNREADABLE = (*(OSError, EOFError, zlib.error, ImportError, ValueError, csv.Error, pa.ArrowException),)
 """What libraries raise for a file that is not what its name says."""

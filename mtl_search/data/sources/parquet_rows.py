@@ -201,6 +201,10 @@ class ChunkedRows:
         for part in self.parts:
             yield from chunks_of(part, names)
 
+    def by_dataset(self, name: str) -> list[np.ndarray | ChunkedColumn]:
+        """One column of each data set: in memory, or in chunks."""
+        return [ChunkedColumn(part, name) if isinstance(part, ParquetRows) else part[name] for part in self.parts]
+
 
 @dataclass(frozen=True)
 class ChunkedColumn:
@@ -211,11 +215,11 @@ class ChunkedColumn:
         name: What it is called.
     """
 
-    rows: ParquetRows
+    rows: Rows
     name: str
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (chunk[self.name] for chunk in self.rows.chunks([self.name]))
+        return (chunk[self.name] for chunk in chunks_of(self.rows, [self.name]))
 
 
 def first_rows(columns: Rows, names: Sequence[str], count: int) -> Columns:

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from prepared import fitted_array, fitted_table
 
-from mtl_search.data.encoding import encode
-from mtl_search.data.preparation import ArrayPreparation, Preparation, TablePreparation, preparation_from_dict
+from mtl_search.input_kinds.encoding import encode
+from mtl_search.input_kinds.preparation import Preparation
 
 numbers = hnp.arrays(np.float64, st.integers(2, 12), elements=st.floats(-1e4, 1e4))
 
@@ -20,20 +21,20 @@ def apply(preparation: Preparation, columns: dict[str, np.ndarray]) -> np.ndarra
     return preparation(*(torch.from_numpy(values) for values in encoded)).numpy()
 
 
-def table() -> tuple[TablePreparation, dict[str, np.ndarray]]:
+def table() -> tuple[Preparation, dict[str, np.ndarray]]:
     rows = {
         "age": np.array([20.0, 30.0, np.nan, 70.0]),
         "same": np.array([7, 7, 7, 7]),
         "job": np.array(["cook", "judge", "cook", None], dtype=object),
         "zone": np.array([2, 10, 2, 1]),
     }
-    return TablePreparation.fit(rows, ["age", "same"], ["job", "zone"], "impute"), rows
+    return fitted_table(rows, ["age", "same"], ["job", "zone"], "impute"), rows
 
 
 @given(numbers)
 def test_numbers_are_standardised_as_numpy_would(values: np.ndarray) -> None:
     single = values.astype(np.float32).astype(np.float64)
-    preparation = TablePreparation.fit({"a": values}, ["a"], [])
+    preparation = fitted_table({"a": values}, ["a"], [])
     spread = single.std()
     if spread <= 1e-3 * max(1.0, abs(single.mean())):
         assert np.isfinite(apply(preparation, {"a": values})).all()
@@ -45,7 +46,7 @@ def test_numbers_are_standardised_as_numpy_would(values: np.ndarray) -> None:
 def test_a_constant_column_becomes_zero_and_not_nan() -> None:
     for value in (0.0, 0.1, 1e-42, -3e30):
         rows = {"a": np.full(7, value)}
-        features = apply(TablePreparation.fit(rows, ["a"], []), rows)
+        features = apply(fitted_table(rows, ["a"], []), rows)
         assert np.isfinite(features).all()
         assert (features == 0).all()
 
@@ -66,12 +67,12 @@ MILLISECONDS = 1_700_000_000_000 + np.random.default_rng(4).integers(0, 600_000,
 def test_numbers_that_float32_cannot_tell_apart_are_standardised_in_float64(values: np.ndarray, off: float) -> None:
     near = np.random.default_rng(5).normal(size=200)
     rows = {"far": values, "near": near}
-    table = TablePreparation.fit(rows, ["far", "near"], [])
+    table = fitted_table(rows, ["far", "near"], [])
     exact = values - values[0]  # whole numbers are subtracted without any rounding
     wanted = (exact - exact.mean()) / exact.std()
     for preparation, columns in (
         (table, rows),
-        (ArrayPreparation.fit("x", [np.stack([values, near], axis=1)]), {"x": np.stack([values, near], axis=1)}),
+        (fitted_array([np.stack([values, near], axis=1)]), {"x": np.stack([values, near], axis=1)}),
     ):
         encoded = encode(columns, preparation.spec)[0]
         assert (preparation.spec["dtype"], encoded.dtype) == ("float64", np.float64)
@@ -94,16 +95,16 @@ def test_numbers_that_float32_cannot_tell_apart_are_standardised_in_float64(valu
     ],
 )
 def test_numbers_that_float32_tells_apart_stay_what_they_were(values: np.ndarray) -> None:
-    preparation = TablePreparation.fit({"a": values}, ["a"], [])
+    preparation = fitted_table({"a": values}, ["a"], [])
     assert "dtype" not in preparation.spec
     assert encode({"a": values}, preparation.spec)[0].dtype == np.float32
     single = values.astype(np.float32).astype(np.float64)
-    assert preparation.means.tolist() == [float(np.float32(np.sum(single) / len(single)))]
+    assert preparation.to_dict()["means"] == [float(np.float32(np.sum(single) / len(single)))]
 
 
 def test_a_gap_beside_large_numbers_is_the_mean() -> None:
     rows = {"t": np.append(MILLISECONDS.astype(np.float64), np.nan)}
-    features = apply(TablePreparation.fit(rows, ["t"], [], "impute"), rows)
+    features = apply(fitted_table(rows, ["t"], [], "impute"), rows)
     assert features[-1].tolist() == [0.0, 1.0]
     assert np.unique(features[:-1, 0]).size == np.unique(MILLISECONDS).size
 
@@ -135,7 +136,7 @@ def test_images_become_channel_first_and_standardised_per_channel(
     shape: tuple[int, ...], expected: tuple[int, ...]
 ) -> None:
     values = np.random.default_rng(0).normal(3, 2, (9, *shape))
-    preparation = ArrayPreparation.fit("x", [values[:4], values[4:]])
+    preparation = fitted_array([values[:4], values[4:]])
     features = apply(preparation, {"x": values})
     assert preparation.feature_shape == features.shape[1:] == expected
     moved = np.moveaxis(values, -1, 1) if shape == (6, 7, 3) else values.reshape(9, *expected)
@@ -146,7 +147,7 @@ def test_images_become_channel_first_and_standardised_per_channel(
 
 def test_bytes_stay_bytes_until_they_are_prepared() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 6, 6), dtype=np.uint8)
-    preparation = ArrayPreparation.fit("x", [images])
+    preparation = fitted_array([images])
     assert encode({"x": images}, preparation.spec)[0].dtype == np.uint8
     wanted = (images - images.mean()) / images.std()
     np.testing.assert_allclose(apply(preparation, {"x": images})[:, 0], wanted, atol=1e-5)
@@ -160,18 +161,18 @@ def some_preparations() -> list[tuple[Preparation, dict[str, np.ndarray]]]:
     vectors, images = generator.normal(size=(4, 3)), generator.integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
     return [
         table(),
-        (TablePreparation.fit(only_numbers, ["a", "b"], []), only_numbers),
-        (TablePreparation.fit(far, ["t", "b"], [], "impute"), far),
-        (ArrayPreparation.fit("x", [vectors + 1e9]), {"x": vectors + 1e9}),
-        (TablePreparation.fit(only_words, [], ["w"]), only_words),
-        (ArrayPreparation.fit("x", [vectors]), {"x": vectors}),
-        (ArrayPreparation.fit("x", [images]), {"x": images}),
+        (fitted_table(only_numbers, ["a", "b"], []), only_numbers),
+        (fitted_table(far, ["t", "b"], [], "impute"), far),
+        (fitted_array([vectors + 1e9]), {"x": vectors + 1e9}),
+        (fitted_table(only_words, [], ["w"]), only_words),
+        (fitted_array([vectors]), {"x": vectors}),
+        (fitted_array([images]), {"x": images}),
     ]
 
 
 @pytest.mark.parametrize(("preparation", "columns"), some_preparations())
 def test_a_preparation_comes_back_from_json_exactly(preparation: Preparation, columns: dict[str, np.ndarray]) -> None:
-    again = preparation_from_dict(json.loads(json.dumps(preparation.to_dict(), allow_nan=False)))
+    again = Preparation(json.loads(json.dumps(preparation.to_dict(), allow_nan=False)))
     assert type(again) is type(preparation)
     assert again.to_dict() == preparation.to_dict()
     assert again.feature_shape == preparation.feature_shape
@@ -185,7 +186,7 @@ def test_a_preparation_comes_back_from_json_exactly(preparation: Preparation, co
 def test_a_preparation_exports_with_a_dynamic_batch(preparation: Preparation, columns: dict[str, np.ndarray]) -> None:
     tensors = tuple(torch.from_numpy(values) for values in encode(columns, preparation.spec))
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(preparation, tensors, dynamic_shapes=tuple({0: batch} for _ in tensors))
+    program = torch.export.export(preparation, tensors, dynamic_shapes={"encoded": tuple({0: batch} for _ in tensors)})
     for rows in (1, 3):
         part = tuple(values[:rows] for values in tensors)
         assert torch.equal(program.module()(*part), preparation(*part))

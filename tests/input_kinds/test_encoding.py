@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtl_search.data.encoding import encode, text_of
+from mtl_search.input_kinds.encoding import encode
+from mtl_search.input_kinds.values import text_of
 
 TABLE = {"kind": "table", "numeric": ["age"], "categorical": {"job": ["", "cook", "judge"]}, "missing": "error"}
 IMPUTED = {**TABLE, "missing": "impute"}

@@ -5,15 +5,13 @@ Gathered chunk by chunk, so that the same rules hold rows in memory and rows tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mtl_search.data.encoding import is_missing, texts_of
-from mtl_search.data.notation import first_odd
-from mtl_search.data.sources.parquet_rows import Rows, chunks_of
+from .notation import first_odd
+from .values import is_missing, texts_of
 
 _MOST_TEXTS = 100_000  # more than may be categories, and few enough to be held
 
@@ -124,23 +122,3 @@ class ColumnStats:
                 self.texts[text] += 1
             elif len(self.texts) <= _MOST_TEXTS:
                 self.texts[text], self.places[text] = 1, self.rows + row
-
-
-def column_stats(
-    columns: Rows, names: Sequence[str], listed: Iterable[str], free: Iterable[str]
-) -> dict[str, ColumnStats]:
-    """Facts of some columns.
-
-    Args:
-        columns: One given split of a data set.
-        names: Which columns; those that it does not have are left out.
-        listed: Those whose numbers are categories.
-        free: Those of free text, which is not counted.
-    """
-    there = [name for name in names if name in columns]
-    categories, uncounted = set(listed), set(free)
-    found = {name: ColumnStats() for name in there}
-    for chunk in chunks_of(columns, there):
-        for name, values in chunk.items():
-            found[name].add(values, name in categories, name not in uncounted)
-    return found

@@ -1,7 +1,7 @@
 """Values that a column must not hold unnoticed: numbers in a notation that Python does not read, and odd objects.
 
 A column of ``3,7``, ``1.045,5``, ``$3.1`` or ``12%`` would become a feature per number, or a label per number, without
-a word. This file imports nothing of the package but `encoding`, so that every layer may use it.
+a word.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numbers import Real
 
 import numpy as np
 
-from mtl_search.data.encoding import is_missing
+from .values import is_missing
 
 HOW_TO_READ = (
     "`decimal` and `thousands` of a table say how the numbers of a CSV file are written; signs such as $ and % must go"
