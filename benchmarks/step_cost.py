@@ -96,7 +96,8 @@ def plain_loop(workspace: Workspace, model: nn.Module, backward: Backward) -> Lo
         backward: Fills the gradients.
     """
     split = workspace.splits["train"]
-    (x,) = split.features.values()
+    (inputs,) = split.inputs.values()
+    x = inputs[:].single
     targets = list(split.targets.values())
     optimizer = build(OPTIMIZERS, SCHEDULE.optimizer).build(model.parameters())
 

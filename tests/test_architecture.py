@@ -41,8 +41,8 @@ LAYERS = (  # a unit (module or folder directly under the package) may import fr
 )
 WITHIN = {  # ... and these families from another
     "models": {"data"},
-    "fusion": {"models"},
-    "transfer": {"models"},
+    "fusion": {"data", "models"},
+    "transfer": {"data", "models"},
     "alignment": {"data", "models"},
 }
 OWNERS = {

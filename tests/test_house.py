@@ -31,7 +31,7 @@ MANY_IMPORTS = {
     "mtl_search.training.step": 20,
     "mtl_search.commands.search": 16,
     "mtl_search.extension.extend": 16,
-    "mtl_search.extension.own_parts": 16,
+    "mtl_search.extension.own_parts": 17,
     "mtl_search.extension.request": 16,
     "mtl_search.tracking.recorder": 16,
     "mtl_search.validation.prepare": 16,

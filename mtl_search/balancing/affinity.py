@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_search.balancing.gradients import Sums, jacobian, parts
+from mtl_search.balancing.gradients import jacobian, parts
+from mtl_search.balancing.losses import TaskLosses
 from mtl_search.data.batching import Batch
 from mtl_search.data.task import Task
 from mtl_search.models.distributed import DistributedContext
@@ -30,13 +31,13 @@ class Affinity:
     Args:
         kind: ``cosine`` or ``look_ahead``.
         model: Not wrapped.
-        sums: Task losses of a model on a batch, summed over this rank's rows, (tasks,).
+        losses: Of the model's tasks.
         world: The group that trains together.
     """
 
-    def __init__(self, kind: str, model: MultiTaskModel, sums: Sums, world: DistributedContext) -> None:
+    def __init__(self, kind: str, model: MultiTaskModel, losses: TaskLosses, world: DistributedContext) -> None:
         self._look_ahead = kind == "look_ahead"
-        self._model, self._sums, self._world = model, sums, world
+        self._model, self._losses, self._world = model, losses, world
         count = len(model.tasks)
         self._total = torch.zeros(count, count, device=world.device)
         self._times = torch.zeros(count, count, device=world.device)
@@ -54,7 +55,7 @@ class Affinity:
         if not shared:
             return
         with evaluating(self._model):
-            losses = self._sums(self._model, batch, None) * shares
+            losses = self._losses(self._model, batch) * shares
             rows = jacobian(losses.unbind(), shared, self._world)
             before = self._world.sum(losses.detach().clone())
             with torch.no_grad():
@@ -95,7 +96,7 @@ class Affinity:
         for gradient in gradients:
             for parameter, start, part in zip(shared, starts, parts(gradient, shared), strict=True):
                 parameter.copy_(start - lr * part)
-            after = self._world.sum(self._sums(self._model, batch, None) * shares)
+            after = self._world.sum(self._losses(self._model, batch) * shares)
             rows.append(1 - after / before)
         for parameter, start in zip(shared, starts, strict=True):
             parameter.copy_(start)

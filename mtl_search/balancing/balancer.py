@@ -8,23 +8,22 @@ Gramians are summed over the ranks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mtl_search.balancing.gradients import parts, split_jacobian
+from mtl_search.balancing.losses import TaskLosses
 from mtl_search.balancing.representation_gradients import RepresentationGradients, backward
 from mtl_search.balancing.source_tasks import NO_SOURCE_TASKS, SourceTasks
+from mtl_search.data.batching import Batch
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.weighting.base import GradientLocation, Weighting
 from mtl_search.weighting.jacobian import JacobianWeighting
-
-Forward = Callable[[nn.Module, ForwardContext], Tensor]
-"""Runs a model on this rank's rows: task losses summed over them, (tasks,)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Balancer(ABC):
     Args:
         model: Not wrapped.
         weighting: Started.
+        losses: Of the model's tasks.
         world: The group that trains together.
         auxiliaries: The source tasks among the model's.
     """
@@ -81,28 +81,29 @@ class Balancer(ABC):
         self,
         model: MultiTaskModel,
         weighting: Weighting,
+        losses: TaskLosses,
         world: DistributedContext,
         auxiliaries: SourceTasks = NO_SOURCE_TASKS,
     ) -> None:
-        self._model, self._weighting, self._world = model, weighting, world
+        self._model, self._weighting, self._losses, self._world = model, weighting, losses, world
         self._auxiliaries = auxiliaries
         self._tasks = [task.name for task in model.tasks]
 
     @abstractmethod
-    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchStats) -> BalancedLosses:
-        """One forward and backward pass; leaves the gradients, times ``batch.scale``, on the parameters.
+    def backward(self, batch: Batch, wrapped: nn.Module, stats: BatchStats) -> BalancedLosses:
+        """One forward and backward pass; leaves the gradients, times ``stats.scale``, on the parameters.
 
         Args:
-            forward: Gives the summed task losses.
+            batch: This rank's rows.
             wrapped: The model whose backward pass averages gradients over the ranks.
-            batch: What all ranks know of the batch.
+            stats: What all ranks know of the batch.
         """
 
-    def _context(self, batch: BatchStats, cut: bool = False) -> ForwardContext:
+    def _context(self, stats: BatchStats, cut: bool = False) -> ForwardContext:
         world = self._world
-        return ForwardContext(cut, world.size, world.sum, batch.rows, batch.starts, batch.progress)
+        return ForwardContext(cut, world.size, world.sum, stats.rows, stats.starts, stats.progress)
 
-    def _weigh(self, losses: Tensor, batch: BatchStats, gramian: Tensor | None) -> Tensor:
+    def _weigh(self, losses: Tensor, stats: BatchStats, gramian: Tensor | None) -> Tensor:
         """The weighting's answer for the target tasks, and what source tasks weigh.
 
         All are 1 where half precision overflowed: the update will be passed over.
@@ -110,10 +111,10 @@ class Balancer(ABC):
         if gramian is not None and self._world.scales and not bool(gramian.isfinite().all()):
             return torch.ones_like(losses)
         own = self._auxiliaries.targets
-        present = None if batch.present is None else own(batch.present)
+        present = None if stats.present is None else own(stats.present)
         if gramian is not None:
             gramian = own(own(gramian).T)
-        return self._auxiliaries.joined(self._weighting(own(losses), present, gramian), batch.progress)
+        return self._auxiliaries.joined(self._weighting(own(losses), present, gramian), stats.progress)
 
 
 class JacobianFree(Balancer):
@@ -125,17 +126,17 @@ class JacobianFree(Balancer):
 
     measures: bool = False
 
-    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchStats) -> BalancedLosses:
-        context = self._context(batch, cut=self.measures and self._model.has_representation)
-        sums = forward(wrapped, context)
-        losses = self._world.sum(sums.detach() * batch.shares)
-        weights = self._weigh(losses, batch, None)
+    def backward(self, batch: Batch, wrapped: nn.Module, stats: BatchStats) -> BalancedLosses:
+        context = self._context(stats, cut=self.measures and self._model.has_representation)
+        sums = self._losses(wrapped, batch, context)
+        losses = self._world.sum(sums.detach() * stats.shares)
+        weights = self._weigh(losses, stats, None)
         # DDP averages gradients over ranks; the parts must add up, so each counts as often as there are ranks.
-        factor = batch.scale * self._world.size
+        factor = stats.scale * self._world.size
         if not context.cut:
-            backward([sums, *context.penalties], [weights * batch.shares * factor, *[factor] * len(context.penalties)])
+            backward([sums, *context.penalties], [weights * stats.shares * factor, *[factor] * len(context.penalties)])
             return BalancedLosses(losses, weights, None)
-        boundaries = RepresentationGradients(self._tasks, context, sums, weights * batch.shares * factor, factor)
+        boundaries = RepresentationGradients(self._tasks, context, sums, weights * stats.shares * factor, factor)
         gramian = self._world.sum(boundaries.gramian())
         boundaries.finish(torch.ones_like(weights))
         known = torch.where(weights > 0, weights, 1.0)
@@ -149,14 +150,14 @@ class AtRepresentation(Balancer):
     from its deepest boundary to the shallower ones, once per task, and the Gramian is that of all boundaries together.
     """
 
-    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchStats) -> BalancedLosses:
-        context = self._context(batch, cut=True)
-        sums = forward(wrapped, context)
-        losses = self._world.sum(sums.detach() * batch.shares)
-        factor = batch.scale * self._world.size
-        boundaries = RepresentationGradients(self._tasks, context, sums, batch.shares * factor, factor)
+    def backward(self, batch: Batch, wrapped: nn.Module, stats: BatchStats) -> BalancedLosses:
+        context = self._context(stats, cut=True)
+        sums = self._losses(wrapped, batch, context)
+        losses = self._world.sum(sums.detach() * stats.shares)
+        factor = stats.scale * self._world.size
+        boundaries = RepresentationGradients(self._tasks, context, sums, stats.shares * factor, factor)
         gramian = self._world.sum(boundaries.gramian())
-        weights = self._weigh(losses, batch, gramian)
+        weights = self._weigh(losses, stats, gramian)
         boundaries.finish(weights)
         return BalancedLosses(losses, weights, gramian)
 
@@ -167,25 +168,25 @@ class AtSharedParameters(Balancer):
     Keeps tasks x shared parameters numbers, and sends as many to the other ranks in every step.
     """
 
-    def backward(self, forward: Forward, wrapped: nn.Module, batch: BatchStats) -> BalancedLosses:
-        context = self._context(batch)
-        sums = forward(self._model, context)
-        losses = self._world.sum(sums.detach() * batch.shares)
+    def backward(self, batch: Batch, wrapped: nn.Module, stats: BatchStats) -> BalancedLosses:
+        context = self._context(stats)
+        sums = self._losses(self._model, batch, context)
+        losses = self._world.sum(sums.detach() * stats.shares)
         known = {id(parameter) for parameter in self._model.shared_parameters()}
         learning = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
         shared = [parameter for parameter in learning if id(parameter) in known]
         own = [parameter for parameter in learning if id(parameter) not in known]
-        roots = list((sums * batch.shares * batch.scale).unbind())
+        roots = list((sums * stats.shares * stats.scale).unbind())
         penalties = [penalty for penalty in context.penalties if penalty.requires_grad]
         if penalties:
-            roots.append(torch.stack(penalties).sum() * batch.scale)
+            roots.append(torch.stack(penalties).sum() * stats.scale)
         rows, rest = split_jacobian(roots, shared, own, self._world)
         of_tasks, of_penalties = rows[: len(self._tasks)], rows[len(self._tasks) :].sum(0)
-        gramian = (of_tasks @ of_tasks.T) / batch.scale**2
-        weights = self._weigh(losses, batch, gramian)
+        gramian = (of_tasks @ of_tasks.T) / stats.scale**2
+        weights = self._weigh(losses, stats, gramian)
         if isinstance(self._weighting, JacobianWeighting):
             targets = self._auxiliaries.targets
-            present = None if batch.present is None else targets(batch.present)
+            present = None if stats.present is None else targets(stats.present)
             combined = self._weighting.combine(targets(of_tasks), present)
             others = len(self._tasks) - self._auxiliaries.count
             combined = combined + weights[others:] @ of_tasks[others:]

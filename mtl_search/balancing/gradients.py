@@ -3,17 +3,12 @@
 What exact balancing, the look-ahead and task affinity have in common.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mtl_search.data.batching import Batch
 from mtl_search.models.distributed import DistributedContext
-from mtl_search.models.forward_context import ForwardContext
-
-Sums = Callable[[nn.Module, Batch, ForwardContext | None], Tensor]
-"""Task losses of a model on a batch, summed over this rank's rows, (tasks,)."""
 
 _BUCKET = 1 << 22
 """Numbers that go to the other ranks in one call: 16 MiB of float32."""

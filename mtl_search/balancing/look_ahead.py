@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.balancing.batch_source import BatchSource
-from mtl_search.balancing.gradients import Sums, jacobian, parts
+from mtl_search.balancing.gradients import jacobian, parts
+from mtl_search.balancing.losses import TaskLosses
 from mtl_search.balancing.source_tasks import NO_SOURCE_TASKS, SourceTasks
 from mtl_search.data.batching import Batch
 from mtl_search.models.distributed import DistributedContext
@@ -32,7 +33,7 @@ class LookAheadProbe:
         model: Not wrapped.
         weighting: What learns.
         kept: Rows kept aside.
-        sums: Task losses of a model on a batch, summed over this rank's rows, (tasks,).
+        losses: Of the model's tasks.
         world: The group that trains together.
         auxiliaries: The source tasks among the model's.
     """
@@ -42,13 +43,13 @@ class LookAheadProbe:
         model: MultiTaskModel,
         weighting: Weighting,
         kept: BatchSource,
-        sums: Sums,
+        losses: TaskLosses,
         world: DistributedContext,
         auxiliaries: SourceTasks = NO_SOURCE_TASKS,
     ) -> None:
         assert isinstance(weighting, LookAhead), "only these keep rows aside"
         self._auxiliaries = auxiliaries
-        self._model, self._weighting, self._sums, self._world = model, weighting, sums, world
+        self._model, self._weighting, self._losses, self._world = model, weighting, losses, world
         self._tasks = [task.name for task in model.tasks]
         self._kept = kept
         self._batches: Iterator[Batch] = iter(())
@@ -80,7 +81,7 @@ class LookAheadProbe:
                 for sign in (1.0, -1.0):
                     for parameter, start, part in zip(parameters, before, parts(way, parameters), strict=True):
                         parameter.copy_(start + sign * eps * part)
-                    ends.append(self._world.sum(self._sums(self._model, batch, None) * shares))
+                    ends.append(self._world.sum(self._losses(self._model, batch) * shares))
                 for parameter, start in zip(parameters, before, strict=True):
                     parameter.copy_(start)
         self._weighting.learn(self._auxiliaries.targets(-lr * (ends[0] - ends[1]) / (2 * eps)))
@@ -88,6 +89,6 @@ class LookAheadProbe:
     def _gradient(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Gradient of the primary tasks' losses on kept rows, over the global batch, as one long row (P,)."""
         counts = torch.tensor([max(batch.counts[task], 1) for task in self._tasks], dtype=torch.float32)
-        sums = self._sums(self._model, batch, None) / counts.to(self._world.device)
+        sums = self._losses(self._model, batch) / counts.to(self._world.device)
         total = sums[list(self._weighting.primary)].sum()
         return jacobian([total], parameters, self._world)[0]

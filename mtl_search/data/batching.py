@@ -1,6 +1,6 @@
-"""Batches: one split as features on a device, and which rows every step and every worker takes from it.
+"""Batches: one split as inputs on a device, and which rows every step and every worker takes from it.
 
-Last hop of the data path before the training step. Features are prepared once; a step only picks rows.
+Last hop of the data path before the training step. Inputs are prepared once; a step only picks rows.
 """
 
 from __future__ import annotations
@@ -8,22 +8,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mtl_search.data.inputs import HeldInputs, Inputs, InputSource
 from mtl_search.data.records import RecordFile
 from mtl_search.data.sparse import SparseFeatures
-from mtl_search.data.streaming import StreamedFeatures, Windows, read_rows_here
+from mtl_search.data.streaming import StreamedInputs, Windows, read_rows_here
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.recipe import seed_from
 
-Features = Tensor | SparseFeatures | StreamedFeatures
-"""Features of one data set's rows, as a step takes them."""
 _CHUNK = 8192  # rows prepared at a time, so that one-hot columns need no second copy of the whole split
 
 
@@ -31,8 +32,7 @@ class DeviceSplit:
     """One split on a device.
 
     Attributes:
-        features: Data set to features (n, *feature_shape), float32; a tensor, `SparseFeatures` where there is text, or
-            `StreamedFeatures` where rows stay on disk.
+        inputs: Data set to where the inputs of its rows are taken from: memory or disk.
         targets: Task to targets, as in `Split`.
         masks: Task to where there is a label, as in `Split`.
         sizes: Data set to its number of rows n.
@@ -57,10 +57,10 @@ class DeviceSplit:
             windows: Picks the rows of an epoch where they stay on disk.
         """
         placed = copy.deepcopy(preparation).to(device)
-        self.features: dict[str, Features] = {
-            name: _features(part, placed, device)
+        self.inputs: dict[str, InputSource] = {
+            name: _held(part, placed, device)
             if part.stream is None
-            else StreamedFeatures(RecordFile(part.stream), placed, device, windows)
+            else StreamedInputs(RecordFile(part.stream), placed, device, windows)
             for name, part in split.items()
         }
         self.task_dataset = {task.name: task.dataset for task in tasks}
@@ -75,28 +75,130 @@ def _tensor(values: np.ndarray, device: torch.device | str) -> Tensor:
 
 
 @torch.no_grad()
-def _features(part: Split, preparation: Preparation, device: torch.device | str) -> Features:
-    shape = preparation.feature_shape if part.text is None else (preparation.feature_shape[0] - part.text.width,)
-    features = torch.empty((part.rows, *shape), device=device)
-    for start in range(0, part.rows, _CHUNK):
+def _held(part: Split, preparation: Preparation, device: torch.device | str) -> HeldInputs:
+    """The inputs of all rows, filled in chunk by chunk."""
+    features: dict[str, Tensor] = {}
+    for start in range(0, max(part.rows, 1), _CHUNK):
         stop = min(start + _CHUNK, part.rows)
-        features[start:stop] = preparation(*(_tensor(values[start:stop], device) for values in part.encoded))
-    return features if part.text is None else SparseFeatures(features, part.text)
+        chunk = preparation(*(_tensor(values[start:stop], device) for values in part.encoded))
+        for name, values in chunk.items():
+            whole = features.setdefault(name, torch.empty((part.rows, *values.shape[1:]), device=device))
+            whole[start:stop] = values
+    if part.text is None:
+        return HeldInputs(features)
+    return HeldInputs({name: SparseFeatures(dense, part.text) for name, dense in features.items()})
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One step's rows.
+class BatchRows:
+    """Which rows a step takes.
 
     Attributes:
         rows: Per data set, this rank's row numbers, int64; may be empty on a rank.
         counts: Task to the number of labels in the whole batch, over all ranks; of a multilabel task, entries.
-        read: Per data set, the features of those rows, where they were read ahead; else None.
+        read: Per data set, the inputs of those rows, where they were read ahead; else None.
     """
 
     rows: tuple[Tensor, ...]
     counts: dict[str, int]
-    read: tuple[Tensor, ...] | None = None
+    read: tuple[Inputs, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TaskLabels:
+    """One task's labels in a split.
+
+    Attributes:
+        dataset: Index of the task's data set among those of a batch.
+        targets: (n, ...).
+        mask: Where there is a label, shaped as ``targets``; None where all are.
+    """
+
+    dataset: int
+    targets: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchContents:
+    """What batches of some data sets and tasks are taken from.
+
+    Attributes:
+        inputs: Of each data set, in the order in which a batch holds their rows.
+        labels: Of each task.
+    """
+
+    inputs: Sequence[InputSource]
+    labels: Mapping[str, TaskLabels]
+
+    @classmethod
+    def of(cls, split: DeviceSplit, datasets: Sequence[str], tasks: Sequence[Task]) -> BatchContents:
+        """Those of a split."""
+        labels = {}
+        for task in tasks:
+            mask = split.masks[task.name]
+            place = datasets.index(task.dataset)
+            labels[task.name] = TaskLabels(place, split.targets[task.name], None if mask.all() else mask)
+        return cls([split.inputs[name] for name in datasets], labels)
+
+
+class Batch:
+    """One step's rows: inputs, targets, masks and counts, each taken from the split when it is first asked for.
+
+    Args:
+        chosen: Which rows.
+        contents: What they are taken from.
+        kept: What leading blocks gave for all rows, by data set, and how many blocks; None to begin at the input.
+
+    Attributes:
+        rows: Per data set, this rank's row numbers in the split, int64; may be empty on a rank.
+        counts: Task to the number of labels in the whole batch, over all ranks; of a multilabel task, entries.
+        sizes: This rank's rows of each data set.
+    """
+
+    def __init__(
+        self, chosen: BatchRows, contents: BatchContents, kept: tuple[Sequence[KeptRows], int] | None = None
+    ) -> None:
+        self._read, self._contents, self._kept = chosen.read, contents, kept
+        self.rows, self.counts = chosen.rows, chosen.counts
+        self.sizes = [rows.numel() for rows in chosen.rows]
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The inputs of this rank's rows, the data sets one after the other."""
+        if self._read is not None:
+            return Inputs.cat(self._read)
+        return Inputs.cat([part.select(rows) for part, rows in zip(self._contents.inputs, self.rows, strict=True)])
+
+    @cached_property
+    def start(self) -> tuple[Inputs | Tensor, int]:
+        """What a training pass begins with, and how many blocks that has been through: 0 for the inputs."""
+        if self._kept is None:
+            return self.inputs, 0
+        parts, depth = self._kept
+        return concatenate([part.index_select(0, rows) for part, rows in zip(parts, self.rows, strict=True)]), depth
+
+    def targets(self, task: str) -> Tensor:
+        """A task's targets for the rows of its data set, (m, ...)."""
+        labels = self._contents.labels[task]
+        return labels.targets.index_select(0, self.rows[labels.dataset])
+
+    def mask(self, task: str) -> Tensor | None:
+        """Where those rows have a label, shaped as the targets; None where all of the split's rows have."""
+        labels = self._contents.labels[task]
+        return None if labels.mask is None else labels.mask.index_select(0, self.rows[labels.dataset])
+
+
+class KeptRows(Protocol):
+    """What blocks gave for the rows of a data set."""
+
+    def index_select(self, dim: int, rows: Tensor, /) -> Tensor:
+        """Rows by number, on the training device."""
+
+
+def concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of the data sets one after the other; of one alone this very tensor."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 class BatchPlan:
@@ -152,13 +254,13 @@ class BatchPlan:
         self._task_dataset = dict(task_dataset)
 
     def epoch(
-        self, epoch: int, features: Sequence[Features] = (), own: Sequence[Tensor] | None = None
-    ) -> Iterator[Batch]:
-        """The epoch's batches, for this rank.
+        self, epoch: int, inputs: Sequence[InputSource] = (), own: Sequence[Tensor] | None = None
+    ) -> Iterator[BatchRows]:
+        """The rows of the epoch's batches, for this rank.
 
         Args:
             epoch: Decides the order.
-            features: What the batches are for; of rows on disk they are read ahead.
+            inputs: What the batches are for; of rows on disk they are read ahead.
             own: By data set, what row numbers are replaced by; None to leave them.
         """
         rows = {name: self._rows(name, epoch).to(self._device) for name in self._sizes}
@@ -167,11 +269,11 @@ class BatchPlan:
         mine = [part[:, first:last] for part, (first, last) in zip(rows.values(), self._parts, strict=True)]
         if own is not None:
             mine = [numbers[part] for numbers, part in zip(own, mine, strict=True)]
-        streams = [x.batches(part) for x, part in zip(features, mine, strict=False) if isinstance(x, StreamedFeatures)]
+        streams = [x.batches(part) for x, part in zip(inputs, mine, strict=False) if isinstance(x, StreamedInputs)]
         for step in range(self.steps):
             counted = {task: count[step] for task, count in per_task.items()}
             read = tuple(map(next, streams)) if streams else None
-            yield Batch(tuple(part[step] for part in mine), counted, read)
+            yield BatchRows(tuple(part[step] for part in mine), counted, read)
 
     def _rows(self, name: str, epoch: int) -> Tensor:
         """Row numbers (steps, batch rows) of one data set for an epoch."""

@@ -1,4 +1,4 @@
-"""Features that stay on disk: they stand in for a tensor where rows are taken, and read ahead where the order is known.
+"""Inputs that stay on disk: read where rows are taken, and read ahead where their order is known.
 
 Between the record files and the training step. Batches come from whatever `Windows` picks the rows: this process, or
 Ray Data's tasks beside it.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtl_search.data.gather_rows import gather_rows
+from mtl_search.data.inputs import Inputs
 from mtl_search.data.records import RecordFile
 from mtl_search.input_kinds.preparation import Preparation
 
@@ -29,11 +30,8 @@ def read_rows_here(path: str, size: int, rows: np.ndarray, window: int) -> Itera
         yield gather_rows(path, size, rows[start : start + window])
 
 
-class StreamedFeatures:
-    """Features (n, *feature_shape) of rows on disk, prepared for the rows that are taken.
-
-    It has the operations of `Tensor` for that, under the same names, and each gives a dense tensor with the bits that
-    features in memory have.
+class StreamedInputs:
+    """Inputs of rows on disk, prepared for the rows that are taken, with the bits that inputs in memory have.
 
     Args:
         file: The encoded rows.
@@ -55,29 +53,23 @@ class StreamedFeatures:
         """Number of rows n."""
         return self._file.rows
 
-    def index_select(self, dim: int, rows: Tensor) -> Tensor:
-        """Rows by number: (len(rows), *feature_shape).
-
-        Args:
-            dim: 0.
-            rows: Row numbers (m,) int64.
-        """
-        assert dim == 0, "rows alone are picked"
+    def select(self, rows: Tensor) -> Inputs:
+        """Rows by number (m,) int64."""
         return self._prepared(self._file.pick(rows.cpu().numpy()))
 
-    def __getitem__(self, rows: slice) -> Tensor:
+    def __getitem__(self, rows: slice) -> Inputs:
         """Rows from start to stop."""
         start, stop, _ = rows.indices(len(self))
         return self._prepared(self._file.read(start, stop))
 
-    def batches(self, rows: Tensor) -> Iterator[Tensor]:
-        """The features of known batches, read ahead.
+    def batches(self, rows: Tensor) -> Iterator[Inputs]:
+        """The inputs of known batches, read ahead.
 
         Args:
             rows: Row numbers (batches, m) int64.
 
         Yields:
-            (m, *feature_shape) for each.
+            Those of m rows for each.
         """
         count, each = rows.shape
         per_window = max(1, WINDOW_BYTES // max(1, each * self._file.bytes_per_row))
@@ -86,13 +78,12 @@ class StreamedFeatures:
             return
         numbers = rows.cpu().numpy().reshape(-1)
         for records in self._windows(str(self._file.path), self._file.bytes_per_row, numbers, per_window * each):
-            features = self._prepared(self._file.fields(records))
-            for start in range(0, len(features), each):
+            window = self._prepared(self._file.fields(records))
+            for start in range(0, len(window), each):
                 # A copy begins where memory is aligned, as the rows of a tensor do: kernels differ.
-                yield features[start : start + each].clone()
+                yield Inputs({name: rows.clone() for name, rows in window[start : start + each].tensors.items()})
 
     @torch.no_grad()
-    def _prepared(self, encoded: tuple[np.ndarray, ...]) -> Tensor:
+    def _prepared(self, encoded: tuple[np.ndarray, ...]) -> Inputs:
         parts = [torch.from_numpy(values if values.flags.writeable else values.copy()) for values in encoded]
-        features: Tensor = self._preparation(*(part.to(self._device) for part in parts))
-        return features
+        return Inputs(self._preparation(*(part.to(self._device) for part in parts)))

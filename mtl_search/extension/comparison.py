@@ -41,9 +41,9 @@ def compare_tasks(models: Mapping[str, MultiTaskModel], data: StudyData, device:
         warnings.simplefilter("ignore")  # what torchmetrics warns of shows in the figures
         for name in SPLITS:
             split = DeviceSplit(data.splits[name], data.preparation, data.tasks, device)
-            for dataset, features in split.features.items():
+            for dataset, inputs in split.inputs.items():
                 tasks = [task for task in data.tasks if task.dataset == dataset]
-                outputs = {model: raw_outputs(models[model], features) for model in models}
+                outputs = {model: raw_outputs(models[model], inputs) for model in models}
                 for task in tasks:
                     said = {
                         model: task.behaviour.activate(task, raw[task.name])
@@ -79,9 +79,9 @@ def moved_outputs(old: MultiTaskModel, new: MultiTaskModel, data: StudyData, dev
     """
     split = DeviceSplit(data.splits["validation"], data.preparation, data.tasks, device)
     sums, rows = dict.fromkeys((task.name for task in old.tasks), 0.0), 0
-    for features in split.features.values():
-        before, after = raw_outputs(old, features), raw_outputs(new, features)
-        rows += len(features)
+    for inputs in split.inputs.values():
+        before, after = raw_outputs(old, inputs), raw_outputs(new, inputs)
+        rows += len(inputs)
         for task in old.tasks:
             pair = (task.behaviour.predict(task, outputs[task.name]).cpu().double() for outputs in (before, after))
             apart = torch.sub(*pair).abs().flatten(1) if task.outputs > 1 else torch.sub(*pair).abs()[:, None]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtl_search.config.study_config import ActivationsConfig
-from mtl_search.data.batching import DeviceSplit, Features
+from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.inputs import HeldInputs, InputSource
 from mtl_search.extension.base import ExtensionData
 from mtl_search.models.backbones.base import Backbone
 from mtl_search.models.branching import TaskBranch
@@ -50,9 +51,9 @@ def train_own_parts(
     for name in ("train", "validation"):
         rows = {task.dataset: data.splits[name][task.dataset]}
         splits[name] = DeviceSplit(rows, data.preparation, [task], world.device)
-        splits[name].features[task.dataset] = _below(model, growth, splits[name].features[task.dataset])
+        splits[name].inputs[task.dataset] = _below(model, growth, splits[name].inputs[task.dataset])
     upper = _Upper([_block(model, growth, number) for number in range(growth.depth, model.plan.blocks)])
-    shape = tuple(splits["train"].features[task.dataset][:1].shape[1:])
+    shape = tuple(splits["train"].inputs[task.dataset][:1].single.shape[1:])
     blocks = max(1, model.plan.blocks - growth.depth)
     part = MultiTaskModel(upper, shape, [task], SharingPlan.separate([task.name], blocks), [task.dataset])
     part.initialise(extension_data.seed)
@@ -87,10 +88,10 @@ def _block(model: MultiTaskModel, growth: TaskBranch, number: int) -> nn.Module:
 
 
 @torch.no_grad()
-def _below(model: MultiTaskModel, growth: TaskBranch, features: Features) -> Features:
-    """What the task's own part takes, for all rows: (n, ...) on the device they are on."""
+def _below(model: MultiTaskModel, growth: TaskBranch, inputs: InputSource) -> InputSource:
+    """What the task's own part takes, for all rows: one tensor (n, ...) on the device they are on."""
     if not growth.depth:
-        return features
+        return inputs
 
     def run(x: Tensor) -> Tensor:
         if growth.depth == model.plan.blocks:  # past the wiring, whatever that is
@@ -101,7 +102,8 @@ def _below(model: MultiTaskModel, growth: TaskBranch, features: Features) -> Fea
         return x
 
     with evaluating(model):
-        return torch.cat([run(features[start : start + CHUNK]) for start in range(0, len(features), CHUNK)])
+        parts = [run(inputs[start : start + CHUNK].single) for start in range(0, len(inputs), CHUNK)]
+    return HeldInputs({"hidden": torch.cat(parts)})
 
 
 @final

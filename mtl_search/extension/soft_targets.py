@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_search.data.batching import DeviceSplit, Features
+from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.inputs import InputSource
 from mtl_search.data.sparse import SparseRows
 from mtl_search.data.study_data import Split
 from mtl_search.data.task import Task
@@ -46,7 +47,7 @@ def soft_target_data(
     for name in ("train", "validation"):
         joined = concatenate_data(extension_data, name)
         bare = DeviceSplit({HOME: joined}, preparation, [], device)
-        outputs = raw_outputs(old, bare.features[HOME])
+        outputs = raw_outputs(old, bare.inputs[HOME])
         for task in old.tasks:
             raw = outputs[task.name]
             kind = task.behaviour
@@ -80,10 +81,10 @@ def concatenate_data(extension_data: ExtensionData, name: str) -> Split:
 
 
 @torch.no_grad()
-def raw_outputs(model: MultiTaskModel, features: Features) -> dict[str, Tensor]:
+def raw_outputs(model: MultiTaskModel, inputs: InputSource) -> dict[str, Tensor]:
     """Raw outputs (n, ...) of every task for all rows, in evaluation mode."""
     with evaluating(model):
-        parts = [model(features[start : start + CHUNK]) for start in range(0, len(features), CHUNK)]
+        parts = [model(inputs[start : start + CHUNK]) for start in range(0, len(inputs), CHUNK)]
     return {task.name: torch.cat([part[task.name] for part in parts]) for task in model.tasks}
 
 

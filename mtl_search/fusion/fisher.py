@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.fusion.base import Fusion, Site, add_tensors, weighted_sum
 from mtl_search.fusion.coefficients import Coefficients
 from mtl_search.fusion.measuring import MeasuringFusion, measured_facts
@@ -45,20 +46,20 @@ class Fisher(MeasuringFusion):
         """
         self.coefficients.check(tasks)
 
-    def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
+    def measure(self, model: MultiTaskModel, rows: Inputs, seed: int) -> dict[str, Tensor]:
         """Diagonal Fisher information of the parameters of the blocks, named as those."""
         (task,) = model.tasks
         blocks = model.blocks.named_parameters(prefix="blocks")
         named = {name: parameter for name, parameter in blocks if parameter.requires_grad}
         sums = {name: torch.zeros_like(parameter, dtype=torch.float64) for name, parameter in named.items()}
         generator = torch.Generator().manual_seed(seed)
-        for row in torch.split(x, 1):  # not vmap: a user's own block may be anything
-            surprise = task.behaviour.surprisal(task, model(row)[task.name].float(), generator)
+        for number in range(len(rows)):  # not vmap: a user's own block may be anything
+            surprise = task.behaviour.surprisal(task, model(rows[number : number + 1])[task.name].float(), generator)
             grads = torch.autograd.grad(surprise, list(named.values()), allow_unused=True)
             for total, grad in zip(sums.values(), grads, strict=True):
                 if grad is not None:
                     total += grad.double().square()
-        return {name: (total / len(x)).float() for name, total in sums.items()}
+        return {name: (total / len(rows)).float() for name, total in sums.items()}
 
     def simpler(self, groups: Sequence[Sequence[str]]) -> Equal[Fusion] | None:
         """The same without coefficients, where the tasks of each group count alike."""

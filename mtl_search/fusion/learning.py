@@ -12,6 +12,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.fusion.base import Fusion, Site, mean_tensors, weighted_sum
 from mtl_search.fusion.merged import MergedModel, Share
@@ -23,12 +24,12 @@ class FusionBatch:
     """A batch of training rows.
 
     Attributes:
-        x: Prepared features (n, *input_shape).
+        inputs: Of n rows.
         sizes: Rows of each data set of the model in them.
         losses: Raw outputs by task -> mean loss of every task over its labelled rows, (tasks,).
     """
 
-    x: Tensor
+    inputs: Inputs
     sizes: Sequence[int]
     losses: Callable[[Mapping[str, Tensor]], Tensor]
 
@@ -79,11 +80,11 @@ class LearningFusion(Fusion):
         self.check_kinds([task.kind for task in merged.tasks])
         start = merged.mean()
         first = next(epoch(0))
-        gate = self._gate(start, first.x[0].numel(), torch.Generator().manual_seed(seed)).to(start.device)
+        gate = self._gate(start, len(features_of(first)), torch.Generator().manual_seed(seed)).to(start.device)
         parameters = list(gate.parameters())
         optimizer = torch.optim.Adam(parameters, lr=self.lr)
         for rows in islice(chain.from_iterable(map(epoch, count(1))), self.steps if len(start) else 0):
-            outputs = merged.outputs(gate(features_of(rows)), rows.x, rows.sizes)
+            outputs = merged.outputs(gate(features_of(rows)), rows.inputs, rows.sizes)
             losses = rows.losses(outputs) if self.signal == "labels" else self._entropies(merged, outputs)
             grads = torch.autograd.grad(losses.mean(), parameters, allow_unused=True)  # blocks may hold none
             for parameter, grad in zip(parameters, grads, strict=True):
@@ -126,4 +127,4 @@ class FoldedFusion(Fusion):
 
 def features_of(rows: FusionBatch) -> Tensor:
     """Mean prepared features of a batch, (features,)."""
-    return rows.x.mean(0).flatten()
+    return torch.cat([tensor.float().mean(0).flatten() for tensor in rows.inputs.tensors.values()])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.fusion.base import Fusion, Site, State
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import content_key
@@ -30,12 +31,12 @@ class MeasuringFusion(Fusion):
         return content_key(type(self).__module__, type(self).__qualname__, self.rows)
 
     @abstractmethod
-    def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
+    def measure(self, model: MultiTaskModel, rows: Inputs, seed: int) -> dict[str, Tensor]:
         """Measure a single-task model.
 
         Args:
             model: In evaluation.
-            x: Prepared features of some training rows (n, *input_shape).
+            rows: Inputs of some training rows.
             seed: For what is drawn at random.
 
         Returns:

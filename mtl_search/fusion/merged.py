@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.fusion.base import State
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing.plan import Group
@@ -58,13 +59,13 @@ class MergedModel:
         shares = [torch.full((len(tasks),), 1 / len(tasks)) for _, tasks in self.shares]
         return torch.cat([torch.zeros(0), *shares]).to(next(self.model.parameters()).device)
 
-    def outputs(self, coefficients: Tensor, x: Tensor, sizes: Sequence[int]) -> dict[str, Tensor]:
+    def outputs(self, coefficients: Tensor, inputs: Inputs, sizes: Sequence[int]) -> dict[str, Tensor]:
         """Raw outputs by task.
 
         Args:
             coefficients: As ``shares`` says.
-            x: Prepared features.
-            sizes: Rows of each data set in ``x``.
+            inputs: Of the rows of the data sets, one after the other.
+            sizes: Rows of each data set.
         """
         fused: dict[str, Tensor] = {}
         for number, starts in enumerate(self.model.plan.starts):
@@ -75,7 +76,7 @@ class MergedModel:
                     for name, change in self._changes[share].items():
                         step = torch.tensordot(own.to(change.dtype), change, dims=1)
                         fused[f"blocks.{number}.{index}.{name}"] = self._base[share][name] + step
-        outputs: dict[str, Tensor] = functional_call(self.model, fused, (x, sizes))
+        outputs: dict[str, Tensor] = functional_call(self.model, fused, (inputs, sizes))
         return outputs
 
     def by_share(self, coefficients: Tensor) -> dict[Share, list[float]]:

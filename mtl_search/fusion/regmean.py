@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.fusion.base import Site, State, mean_tensors
 from mtl_search.fusion.measuring import MeasuringFusion, measured_facts
 from mtl_search.models.multitask import MultiTaskModel
@@ -44,7 +45,7 @@ class RegMean(MeasuringFusion):
         super().__init__(rows)
         self.shrink = shrink
 
-    def measure(self, model: MultiTaskModel, x: Tensor, seed: int) -> dict[str, Tensor]:
+    def measure(self, model: MultiTaskModel, rows: Inputs, seed: int) -> dict[str, Tensor]:
         """Inputs of every layer, scaled so that their Gram is a mean; the Gram itself where that is smaller.
 
         ``<weight>.inputs`` (positions, inputs) or ``<weight>.gram`` (inputs, inputs).
@@ -54,8 +55,8 @@ class RegMean(MeasuringFusion):
         handles = [layer.register_forward_pre_hook(gauge) for layer, gauge in gauges.values()]
         try:
             with torch.no_grad():
-                for part in torch.split(x, _PASS):
-                    model(part)
+                for start in range(0, len(rows), _PASS):
+                    model(rows[start : start + _PASS])
         finally:
             for handle in handles:
                 handle.remove()

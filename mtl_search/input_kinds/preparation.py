@@ -18,9 +18,9 @@ from .encoding import parts_of, spec_of
 
 
 class Preparation(nn.Module):
-    """Turns what ``encode(columns, preparation.spec)`` returns into features (n, *feature_shape), float32.
+    """Turns what ``encode(columns, preparation.spec)`` returns into inputs of a model: named tensors, float32.
 
-    The features of a table are those of its kinds, side by side.
+    The features of a table are those of its kinds, side by side, in one tensor (n, *feature_shape).
 
     Args:
         plain: The preparation as plain JSON, as ``to_dict`` gives it.
@@ -65,10 +65,10 @@ class Preparation(nn.Module):
         """The preparation as plain JSON, exact; the constructor takes it."""
         return dict(self._plain)
 
-    def forward(self, *encoded: Tensor) -> Tensor:
-        """Features (n, *feature_shape) of the arrays of the kinds, (n, ...) each.
+    def forward(self, *encoded: Tensor) -> dict[str, Tensor]:
+        """Name to features (n, *feature_shape) of the arrays of the kinds, (n, ...) each.
 
         Without the array of a sparse kind, the features before those of that kind.
         """
         parts = [module(array) for module, array in zip(self.kinds, encoded, strict=False)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        return {self._plain["kind"]: parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)}

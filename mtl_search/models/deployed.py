@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.data.task import Task
 from mtl_search.models.multitask import MultiTaskModel
 
@@ -17,7 +18,7 @@ class DeployedModel(nn.Module):
     The module and the model in it are put in evaluation mode.
 
     Args:
-        preparation: From encoded tensors to features (n, *input_shape).
+        preparation: From encoded tensors to named features (n, *input_shape).
         model: The trained model.
         tasks: The tasks to predict, in the order of the outputs.
     """
@@ -33,10 +34,10 @@ class DeployedModel(nn.Module):
         """Predictions for rows of any data set.
 
         Args:
-            encoded: What ``data.encoding.encode`` gives, (n, ...) each.
+            encoded: What ``input_kinds.encoding.encode`` gives, (n, ...) each.
 
         Returns:
             For each task probabilities (n, classes), (n, labels) or (n,), or values (n,) in the target's unit.
         """
-        raw = self.model(self.preparation(*encoded))
+        raw = self.model(Inputs(self.preparation(*encoded)))
         return tuple(task.behaviour.predict(task, raw[task.name]) for task in self.tasks)

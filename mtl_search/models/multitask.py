@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.data.task import Task
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.alignment_point import Align, AlignmentPoint, alignment_points
@@ -137,13 +138,17 @@ class MultiTaskModel(nn.Module):
         self.alignment = None if align is None else align(self.alignment_points())
 
     def forward(
-        self, x: Tensor, sizes: Sequence[int] | None = None, context: ForwardContext | None = None, start_block: int = 0
+        self,
+        x: Inputs | Tensor,
+        sizes: Sequence[int] | None = None,
+        context: ForwardContext | None = None,
+        start_block: int = 0,
     ) -> dict[str, Tensor]:
         """Raw outputs of every task.
 
         Args:
-            x: Prepared features (n, *input_shape), or what ``run_prefix`` gives for them: the rows of the data sets one
-                after the other.
+            x: Inputs of n rows (a single one as a tensor too), or what ``run_prefix`` gives for them: the rows of the
+                data sets one after the other.
             sizes: Rows of each data set in ``x``, summing to n. None: every task sees all rows.
             context: In training, takes down where tasks part and what the sharing module adds to the update.
             start_block: Number of leading blocks that ``x`` has been through; above 0 it needs ``sizes``.
@@ -155,7 +160,7 @@ class MultiTaskModel(nn.Module):
             ValueError: ``sizes`` does not describe ``x``.
         """
         known = self._sizes(x, sizes, known=bool(start_block))
-        features = self.coupling(self._copies(), x, known, context, start_block)
+        features = self.coupling(self._copies(), _first_input(x), known, context, start_block)
         if context is not None and self.alignment is not None:
             if not known:
                 raise ValueError("training needs the rows of each data set: the alignment tells them apart")
@@ -175,21 +180,21 @@ class MultiTaskModel(nn.Module):
             self.coupling(self._copies(), x, sizes, context)
         return alignment_points(context, self._task_datasets, sizes)
 
-    def run_prefix(self, x: Tensor, sizes: Sequence[int] | None, start_block: int) -> Tensor:
+    def run_prefix(self, x: Inputs | Tensor, sizes: Sequence[int] | None, start_block: int) -> Tensor:
         """What a pass can begin with in place of the first ``start_block`` blocks, (n, ...).
 
         Args:
-            x: Prepared features (n, *input_shape).
+            x: Inputs of n rows; a single one as a tensor too.
             sizes: Rows of each data set in ``x``.
             start_block: At most ``coupling.entrance``.
         """
-        return self.coupling.run_prefix(self._copies(), x, self._sizes(x, sizes, known=True), start_block)
+        return self.coupling.run_prefix(self._copies(), _first_input(x), self._sizes(x, sizes, known=True), start_block)
 
-    def _sizes(self, x: Tensor, sizes: Sequence[int] | None, known: bool = False) -> Sequence[int]:
+    def _sizes(self, x: Inputs | Tensor, sizes: Sequence[int] | None, known: bool = False) -> Sequence[int]:
         if len(self.datasets) == 1 or (sizes is None and not known):
             return ()
-        if sizes is None or len(sizes) != len(self.datasets) or sum(sizes) != x.shape[0]:
-            raise ValueError(f"sizes must be the rows of {self.datasets}, {x.shape[0]} in all, got {sizes}")
+        if sizes is None or len(sizes) != len(self.datasets) or sum(sizes) != len(x):
+            raise ValueError(f"sizes must be the rows of {self.datasets}, {len(x)} in all, got {sizes}")
         return sizes
 
     @property
@@ -240,6 +245,11 @@ class MultiTaskModel(nn.Module):
 
     def _copies(self) -> list[list[nn.Module]]:
         return [list(block.children()) for block in self.blocks]
+
+
+def _first_input(x: Inputs | Tensor) -> Tensor:
+    """What the first block takes: the one tensor of the inputs."""
+    return x.single if isinstance(x, Inputs) else x
 
 
 def _check_fit(tasks: tuple[Task, ...], plan: SharingPlan, datasets: tuple[str, ...], blocks: int) -> None:

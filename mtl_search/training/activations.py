@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from mtl_search.config.study_config import ActivationsConfig
-from mtl_search.data.batching import Features
 
 _MIB = 1 << 20
 _log = logging.getLogger(__name__)
@@ -39,7 +38,8 @@ class RowsElsewhere:
         return self._rows[rows].to(self._device)
 
 
-Source = Features | RowsElsewhere
+Kept = Tensor | RowsElsewhere
+"""What blocks gave for the rows of a data set, wherever it is kept."""
 
 
 @dataclass

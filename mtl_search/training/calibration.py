@@ -10,7 +10,8 @@ from functools import cached_property
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_search.data.batching import BatchPlan, DeviceSplit, Features
+from mtl_search.data.batching import BatchPlan, DeviceSplit
+from mtl_search.data.inputs import Inputs, InputSource
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule
@@ -47,7 +48,7 @@ class Calibration:
         prefix: FrozenPrefix | None = None,
     ) -> None:
         self._model, self._schedule, self._world, self._prefix = model, schedule, world, prefix
-        self._features = [split.features[name] for name in model.datasets]
+        self._inputs = [split.inputs[name] for name in model.datasets]
 
     def calibrate_learning(self) -> None:
         """Calibrate the norms that learn statistics in training, of a model in training mode.
@@ -63,19 +64,19 @@ class Calibration:
     def _apply(self, norms: Sequence[_BatchNorm]) -> None:
         if not norms:
             return
-        features = [_Picked(x, rows) for x, rows in zip(self._features, self._rows, strict=True)]
+        inputs = [_Picked(part, rows) for part, rows in zip(self._inputs, self._rows, strict=True)]
         # Two rows of every data set in every pass: one has no spread.
-        most = max(1, min(len(x) // 2 for x in features))
-        passes = min(-(-sum(map(len, features)) // self._schedule.batch_size), most)
-        slices = cut_evenly([slice(0, len(x)) for x in features], passes)
-        found = passes_of(features, slices) if self._prefix is None else self._prefix.calibration(features, slices)
+        most = max(1, min(len(part) // 2 for part in inputs))
+        passes = min(-(-sum(map(len, inputs)) // self._schedule.batch_size), most)
+        slices = cut_evenly([slice(0, len(part)) for part in inputs], passes)
+        found = passes_of(inputs, slices) if self._prefix is None else self._prefix.calibration(inputs, slices)
         with self._world.autocast():
             recalibrate(self._model, found.batches, norms, start_block=found.start_block)
 
     @cached_property
     def _rows(self) -> list[Tensor]:
         """Numbers of the rows by data set: those of one large batch."""
-        sizes = dict(zip(self._model.datasets, map(len, self._features), strict=True))
+        sizes = dict(zip(self._model.datasets, map(len, self._inputs), strict=True))
         plan = BatchPlan(sizes, {}, {}, max(ROWS, len(sizes)), self._schedule.temperature)
         return [rows.to(self._world.device) for rows in next(plan.epoch(0)).rows]
 
@@ -83,11 +84,11 @@ class Calibration:
 class _Picked:
     """Some rows of a data set, taken when a pass asks for them: images of all of them would be a large copy."""
 
-    def __init__(self, features: Features, rows: Tensor) -> None:
-        self._features, self._rows = features, rows
+    def __init__(self, inputs: InputSource, rows: Tensor) -> None:
+        self._inputs, self._rows = inputs, rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self._features.index_select(0, self._rows[rows])
+    def __getitem__(self, rows: slice) -> Inputs:
+        return self._inputs.select(self._rows[rows])

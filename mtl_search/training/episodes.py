@@ -6,17 +6,18 @@ loop around it (validation, best epoch, checkpoints) is the ordinary one.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtl_search.balancing.gradients import jacobian, parts
-from mtl_search.data.batching import Batch, BatchPlan, DeviceSplit
+from mtl_search.balancing.losses import loss_sum
+from mtl_search.data.batching import Batch, BatchContents, BatchPlan, BatchRows, DeviceSplit
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import seed_from
-from mtl_search.training.task_loss import TaskLoss
 from mtl_search.transfer.bases.learned import MetaLearned
 
 
@@ -47,13 +48,13 @@ class Episodes:
         self._seed, self._world = seed, world
         self.learning_rate = 0.0
         self._trunk = list(model.blocks.parameters())
-        self._labels = [TaskLoss.of(task, model, split) for task in model.tasks]
+        self._contents = BatchContents.of(split, model.datasets, model.tasks)
         self._plans = [self._plan(task.name, task.dataset) for task in model.tasks]
         batches = sum(plan.steps for plan in self._plans)
         self.steps = max(len(self._plans), batches // (base.inner_steps + 1))
 
     def _plan(self, task: str, dataset: str) -> BatchPlan:
-        rows = {dataset: len(self._split.features[dataset])}
+        rows = {dataset: len(self._split.inputs[dataset])}
         masks, size = {task: self._split.masks[task]}, self._base.schedule.batch_size
         seed = seed_from(self._seed, task)
         world = self._world
@@ -70,7 +71,7 @@ class Episodes:
             Mean loss of each task's steps, (tasks,).
         """
         self._model.train()
-        batches = [_endless(plan, epoch) for plan in self._plans]
+        batches = [self._endless(number, epoch) for number in range(len(self._plans))]
         losses: list[list[Tensor]] = [[] for _ in batches]
         for number in range(self.steps):
             turn = (epoch - 1) * self.steps + number
@@ -122,21 +123,19 @@ class Episodes:
 
     def _gradient(self, number: int, batch: Batch, parameters: list[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
         """One task's mean loss over the global batch, and its gradient."""
-        task, (rows,), labels = self._model.tasks[number], batch.rows, self._labels[number]
-        every = range(len(self._model.datasets))
-        features = self._split.features[task.dataset].index_select(0, rows)
+        task = self._model.tasks[number]
         # float16 would need its gradients scaled: there, and where nothing else is asked for, float32.
         with nullcontext() if self._world.scales else self._world.autocast():
-            outputs = self._model(features, [rows.numel() if index == labels.dataset else 0 for index in every])
-        own = [rows if index == labels.dataset else rows[:0] for index in every]
-        loss = labels.loss_sum(outputs, own) / max(batch.counts[task.name], 1)
+            outputs = self._model(batch.inputs, batch.sizes)
+        loss = loss_sum(task, outputs, batch) / max(batch.counts[task.name], 1)
         row = jacobian([loss], parameters, self._world)[0]
         return self._world.sum(loss.detach().clone()), parts(row, parameters)
 
-
-def _endless(plan: BatchPlan, start: int) -> Iterator[Batch]:
-    """Batches without end; another start gives another order."""
-    turn = 0
-    while True:
-        yield from plan.epoch(seed_from(start, turn))
-        turn += 1
+    def _endless(self, number: int, start: int) -> Iterator[Batch]:
+        """One task's batches without end, with no rows of other data sets; another start gives another order."""
+        place = self._model.datasets.index(self._model.tasks[number].dataset)
+        for turn in count():
+            for chosen in self._plans[number].epoch(seed_from(start, turn)):
+                (own,) = chosen.rows
+                rows = tuple(own if index == place else own[:0] for index in range(len(self._model.datasets)))
+                yield Batch(BatchRows(rows, chosen.counts), self._contents)

@@ -11,7 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mtl_search.data.batching import DeviceSplit, Features
+from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.inputs import Inputs
 from mtl_search.data.task import Task
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.modes import evaluating
@@ -24,13 +25,13 @@ CHUNK = 4096
 
 
 class Sliceable(Protocol):
-    """Features of some rows, of which a pass takes a part."""
+    """Inputs of some rows, of which a pass takes a part."""
 
     def __len__(self) -> int:
         """Number of rows."""
 
-    def __getitem__(self, rows: slice, /) -> Tensor:
-        """Rows from start to stop, (n, *feature_shape), on the training device."""
+    def __getitem__(self, rows: slice, /) -> Inputs:
+        """Rows from start to stop, on the training device."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,12 @@ class ForwardPasses:
     """What an evaluation runs the model on; of use once.
 
     Attributes:
-        batches: This rank's rows pass by pass: features, and the rows of each data set in them.
-        start_block: Number of leading blocks that the features have been through.
+        batches: This rank's rows pass by pass: inputs, or what leading blocks give for them, and the rows of each data
+            set in them.
+        start_block: Number of leading blocks that they have been through.
     """
 
-    batches: Iterable[tuple[Tensor, Sequence[int]]]
+    batches: Iterable[tuple[Inputs | Tensor, Sequence[int]]]
     start_block: int = 0
 
 
@@ -61,7 +63,7 @@ def evaluate(
         metrics: Main metric by task, on the world's device; those of the model's tasks that are named here are judged,
             by their loss where there is no metric.
         world: The group that evaluates together.
-        passes: Over the split's features; those from the input if not given.
+        passes: Over the split's rows; those from the input if not given.
 
     Returns:
         By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, lower is better). The
@@ -72,12 +74,12 @@ def evaluate(
     return {task.name: _judge(task, raw[task.name], split, metrics[task.name]) for task in judged}
 
 
-def slices_of(features: Sequence[Features], world: DistributedContext) -> list[list[slice]]:
+def slices_of(inputs: Sequence[Sliceable], world: DistributedContext) -> list[list[slice]]:
     """This rank's rows of each data set, pass by pass.
 
     Every pass takes a part of each data set, so that there are as few passes with a data set per task as with one.
     """
-    mine = [world.share_of(len(x))[1] for x in features]
+    mine = [world.share_of(len(part))[1] for part in inputs]
     return cut_evenly(mine, max(1, -(-sum(own.stop - own.start for own in mine) // CHUNK)))
 
 
@@ -86,25 +88,20 @@ def cut_evenly(rows: Sequence[slice], passes: int) -> list[list[slice]]:
     return [[_part(own, number, passes) for own in rows] for number in range(passes)]
 
 
-def passes_of(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> ForwardPasses:
+def passes_of(inputs: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> ForwardPasses:
     """Passes that begin at the input.
 
     Args:
-        features: By data set of the model.
+        inputs: By data set of the model.
         slices: The rows of each data set, pass by pass.
     """
     return ForwardPasses(
         (
-            concatenate_rows([x[own] for x, own in zip(features, cut, strict=True)]),
+            Inputs.cat([part[own] for part, own in zip(inputs, cut, strict=True)]),
             [own.stop - own.start for own in cut],
         )
         for cut in slices
     )
-
-
-def concatenate_rows(parts: Sequence[Tensor]) -> Tensor:
-    """The rows of the data sets one after the other."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 @torch.no_grad()  # not inference mode: what a user's block keeps from here must be of use in training
@@ -117,11 +114,11 @@ def raw_outputs(
         model: Not wrapped; every rank holds the same parameters.
         split: The split, whole, on every rank.
         world: The group that evaluates together.
-        passes: Over the split's features; those from the input if not given.
+        passes: Over the split's rows; those from the input if not given.
     """
-    features = [split.features[name] for name in model.datasets]
-    passes = passes or passes_of(features, slices_of(features, world))
-    counts = [world.share_of(len(x))[0] for x in features]
+    inputs = [split.inputs[name] for name in model.datasets]
+    passes = passes or passes_of(inputs, slices_of(inputs, world))
+    counts = [world.share_of(len(part))[0] for part in inputs]
     parts: dict[str, list[Tensor]] = {task.name: [] for task in model.tasks}
     with evaluating(model):
         for x, sizes in passes.batches:

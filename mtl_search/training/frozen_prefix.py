@@ -7,7 +7,7 @@ in batches of the very shape in which they are used: for training, that of this 
 the passes of an evaluation. That a row then does not depend on its place and its companions is tried out on random
 batches, and where it does (or where a block draws random numbers in training, as dropout does) nothing is kept.
 
-Features of a split never change: there is no augmentation. A random transform of inputs would have to switch this off.
+Inputs of a split never change: there is no augmentation. A random transform of inputs would have to switch this off.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from mtl_search.data.batching import Features
+from mtl_search.data.inputs import Inputs, InputSource
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import content_key
-from mtl_search.training.activations import Activations, RowsElsewhere, Source
-from mtl_search.training.evaluation import ForwardPasses, Sliceable, concatenate_rows, passes_of, slices_of
+from mtl_search.training.activations import Activations, Kept, RowsElsewhere
+from mtl_search.training.evaluation import ForwardPasses, Sliceable, passes_of, slices_of
 
 
 def random_states(device: torch.device) -> list[Tensor]:
@@ -54,7 +54,7 @@ _TRIALS = 2
 class _Piece(NamedTuple):
     """A batch whose activations are to be kept: the rows of every data set, and where they go among those kept."""
 
-    parts: list[Tensor]
+    parts: list[Inputs]
     starts: list[int]
 
 
@@ -78,17 +78,17 @@ class FrozenPrefix:
         depth = min(depth, self._model.coupling.skippable_blocks) if self._store.has_room else 0
         self._keys = _contents(self._model, depth)
 
-    def training(self, features: Sequence[Features], rows: Sequence[int]) -> tuple[Sequence[Source], int]:
-        """What training passes take their rows from; to be asked for in every epoch, in training mode.
+    def training(self, inputs: Sequence[InputSource], rows: Sequence[int]) -> tuple[Sequence[Kept], int] | None:
+        """What training passes begin with; to be asked for in every epoch, in training mode.
 
         Args:
-            features: Of the training split, by data set of the model.
+            inputs: Of the training split, by data set of the model.
             rows: This rank's rows of each in a batch.
 
         Returns:
-            As ``features``, after so many blocks; ``features`` itself and 0 where nothing is kept.
+            Activations of all rows by data set, and after how many blocks; None where nothing is kept.
         """
-        lengths = [len(part) if count else 0 for part, count in zip(features, rows, strict=True)]
+        lengths = [len(part) if count else 0 for part, count in zip(inputs, rows, strict=True)]
         for key, depth in self._ways("training", rows) if any(rows) else ():
             kept = self._store.get(key)
             if kept is None:
@@ -96,32 +96,32 @@ class FrozenPrefix:
                     key,
                     depth,
                     lengths,
-                    _batches(features, rows, self._world.device),
-                    partial(self._holds, depth, features, rows),
+                    _batches(inputs, rows, self._world.device),
+                    partial(self._holds, depth, inputs, rows),
                 )
             if kept is not None:
                 return [self._near(part) for part in kept], depth
-        return features, 0
+        return None
 
-    def validation(self, features: Sequence[Features]) -> ForwardPasses:
+    def validation(self, inputs: Sequence[InputSource]) -> ForwardPasses:
         """The passes of an evaluation; to be asked for at every evaluation.
 
         Args:
-            features: Of the split, by data set of the model.
+            inputs: Of the split, by data set of the model.
         """
-        return self._passes("validation", features, slices_of(features, self._world))
+        return self._passes("validation", inputs, slices_of(inputs, self._world))
 
-    def calibration(self, features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> ForwardPasses:
+    def calibration(self, inputs: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> ForwardPasses:
         """The passes of a calibration, over the same rows at every call.
 
         Args:
-            features: Of some training rows, by data set of the model.
+            inputs: Of some training rows, by data set of the model.
             slices: The rows of each pass.
         """
-        return self._passes("calibration", features, slices)
+        return self._passes("calibration", inputs, slices)
 
     def _passes(
-        self, purpose: _Purpose, features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]
+        self, purpose: _Purpose, inputs: Sequence[Sliceable], slices: Sequence[Sequence[slice]]
     ) -> ForwardPasses:
         """Passes in evaluation mode that begin after as many blocks as can be left out."""
         firsts = [own.start for own in slices[0]]
@@ -130,11 +130,11 @@ class FrozenPrefix:
             kept = self._store.get(key)
             if kept is None:
                 with torch.no_grad(), evaluating(self._model):
-                    kept = self._fill(key, depth, lengths, _pieces(features, slices))
+                    kept = self._fill(key, depth, lengths, _pieces(inputs, slices))
             if kept is not None:
                 near = [self._near(part) for part in kept]
                 return ForwardPasses((_cut(near, cut, firsts) for cut in slices), depth)
-        return passes_of(features, slices)
+        return passes_of(inputs, slices)
 
     def _ways(self, purpose: _Purpose, rows: Sequence[int]) -> Iterator[tuple[str, int]]:
         """Key and depth of what may be kept, the deepest first."""
@@ -143,13 +143,13 @@ class FrozenPrefix:
             if key not in self._refused:
                 yield key, depth
 
-    def _near(self, part: Tensor) -> Source:
+    def _near(self, part: Tensor) -> Kept:
         return part if part.device == self._world.device else RowsElsewhere(part, self._world.device)
 
-    def _run(self, parts: Sequence[Tensor], depth: int) -> Tensor:
+    def _run(self, parts: Sequence[Inputs], depth: int) -> Tensor:
         """What the first blocks give for a batch, in the very way of a training or evaluation pass."""
         with self._world.autocast():
-            return self._model.run_prefix(concatenate_rows(parts), [len(part) for part in parts], depth)
+            return self._model.run_prefix(Inputs.cat(parts), [len(part) for part in parts], depth)
 
     def _fill(
         self,
@@ -180,7 +180,7 @@ class FrozenPrefix:
         self._refuse(key, depth, "what they give for a row depends on its place or companions in a batch")
         return None
 
-    def _first(self, parts: Sequence[Tensor], depth: int) -> tuple[Tensor, str]:
+    def _first(self, parts: Sequence[Inputs], depth: int) -> tuple[Tensor, str]:
         """The first batch's activations, and why they cannot be kept, if so; whatever a block did by it is undone."""
         device = self._world.device
         buffers = [buffer for copy in self._model.copies() if copy.block <= depth for buffer in copy.module.buffers()]
@@ -199,15 +199,15 @@ class FrozenPrefix:
             return out, "a block gives a tensor that is not contiguous"
         return out, ""
 
-    def _holds(self, depth: int, features: Sequence[Features], rows: Sequence[int], kept: Sequence[Tensor]) -> bool:
+    def _holds(self, depth: int, inputs: Sequence[InputSource], rows: Sequence[int], kept: Sequence[Tensor]) -> bool:
         """Whether random batches get the same bits from what is kept as from the blocks."""
         generator = torch.Generator().manual_seed(0)
         for _ in range(_TRIALS):
             picked = [
                 torch.randint(len(part), (count,), generator=generator).to(self._world.device)
-                for part, count in zip(features, rows, strict=True)
+                for part, count in zip(inputs, rows, strict=True)
             ]
-            now = self._run([part.index_select(0, own) for part, own in zip(features, picked, strict=True)], depth)
+            now = self._run([part.select(own) for part, own in zip(inputs, picked, strict=True)], depth)
             then = [self._near(part).index_select(0, own) for part, own in zip(kept, picked, strict=True)]
             if not torch.equal(now, torch.cat(then)):
                 return False
@@ -234,26 +234,26 @@ def _contents(model: MultiTaskModel, depth: int) -> list[str]:
     return keys
 
 
-def _batches(features: Sequence[Features], rows: Sequence[int], device: torch.device) -> Iterator[_Piece]:
+def _batches(inputs: Sequence[InputSource], rows: Sequence[int], device: torch.device) -> Iterator[_Piece]:
     """All rows in batches of the same shape, going round where a data set comes to its end before another."""
-    counts = [-(-len(part) // count) for part, count in zip(features, rows, strict=True) if count]
+    counts = [-(-len(part) // count) for part, count in zip(inputs, rows, strict=True) if count]
     for number in range(max(counts)):
         starts = [number * count for count in rows]
         picked = [
             torch.arange(start, start + count, device=device) % len(part)
-            for part, start, count in zip(features, starts, rows, strict=True)
+            for part, start, count in zip(inputs, starts, rows, strict=True)
         ]
-        yield _Piece([part.index_select(0, own) for part, own in zip(features, picked, strict=True)], starts)
+        yield _Piece([part.select(own) for part, own in zip(inputs, picked, strict=True)], starts)
 
 
-def _pieces(features: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
+def _pieces(inputs: Sequence[Sliceable], slices: Sequence[Sequence[slice]]) -> Iterator[_Piece]:
     """The passes of an evaluation."""
     for cut in slices:
         starts = [own.start - first.start for own, first in zip(cut, slices[0], strict=True)]
-        yield _Piece([part[own] for part, own in zip(features, cut, strict=True)], starts)
+        yield _Piece([part[own] for part, own in zip(inputs, cut, strict=True)], starts)
 
 
-def _cut(near: Sequence[Source], cut: Sequence[slice], firsts: Sequence[int]) -> tuple[Tensor, list[int]]:
+def _cut(near: Sequence[Kept], cut: Sequence[slice], firsts: Sequence[int]) -> tuple[Tensor, list[int]]:
     """One pass of an evaluation, from activations that begin with this rank's first rows."""
     own = [slice(rows.start - first, rows.stop - first) for rows, first in zip(cut, firsts, strict=True)]
     # Copied also where it is one tensor: a block's own output would begin where memory is aligned, and kernels differ.

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from mtl_search.balancing.batch_source import batch_sources
-from mtl_search.data.batching import Batch, DeviceSplit
+from mtl_search.balancing.losses import loss_sum
+from mtl_search.data.batching import Batch
+from mtl_search.data.task import Task
 from mtl_search.errors import TrialError
 from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
@@ -28,8 +30,6 @@ from mtl_search.storage.checkpoint import MODEL_FILE, StoredTensors, is_intact, 
 from mtl_search.storage.paths import StoragePath, storage_path
 from mtl_search.storage.stage_results import single_result
 from mtl_search.training.calibration import Calibration
-from mtl_search.training.evaluation import concatenate_rows
-from mtl_search.training.task_loss import TaskLoss
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer.norms import batch_norms
 from mtl_search.variants.building import build
@@ -110,11 +110,11 @@ def _measured(fusion: MeasuringFusion, task: str, folder: StoragePath, workspace
     model = workspace.model((task,), None)
     model.load_state_dict(load_model(folder))
     seed = seed_from(workspace.workload.seed, "facts", task)
-    features = workspace.splits["train"].features[workspace.workload.task(task).dataset]
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(seed))
-    x = features.index_select(0, order[: fusion.rows].to(workspace.world.device))
+    inputs = workspace.splits["train"].inputs[workspace.workload.task(task).dataset]
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
+    rows = inputs.select(order[: fusion.rows].to(workspace.world.device))
     with evaluating(model), torch.compiler.set_stance("force_eager"):
-        return fusion.measure(model, x, seed)
+        return fusion.measure(model, rows, seed)
 
 
 def _learned(
@@ -138,7 +138,7 @@ def _learned(
     merged = MergedModel(model, singles, origin, targets)
     seed = seed_from(workspace.workload.seed, "fusion")
     batch_source, _ = batch_sources(model, split, recipe.joint, 0.0, seed, DistributedContext(device=world.device))
-    epoch = partial(_epoch, merged, split, batch_source.epoch)
+    epoch = partial(_epoch, merged, batch_source.epoch)
     with evaluating(model), torch.compiler.set_stance("force_eager"):
         for norm in batch_norms(model):
             norm.train()  # the statistics of the start are not those of other coefficients
@@ -149,17 +149,12 @@ def _learned(
     return FoldedFusion(merged.by_share(coefficients))
 
 
-def _epoch(
-    merged: MergedModel, split: DeviceSplit, batches: Callable[[int], Iterator[Batch]], number: int
-) -> Iterator[FusionBatch]:
+def _epoch(merged: MergedModel, batches: Callable[[int], Iterator[Batch]], number: int) -> Iterator[FusionBatch]:
     """The batches of an epoch with their losses."""
-    features = [split.features[name] for name in merged.model.datasets]
-    labels = [TaskLoss.of(task, merged.model, split) for task in merged.tasks]
     for batch in batches(number):
-        x = concatenate_rows([each.index_select(0, rows) for each, rows in zip(features, batch.rows, strict=True)])
-        yield FusionBatch(x, [len(rows) for rows in batch.rows], partial(_losses, labels, batch))
+        yield FusionBatch(batch.inputs, batch.sizes, partial(_losses, merged.tasks, batch))
 
 
-def _losses(labels: Sequence[TaskLoss], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
+def _losses(tasks: Sequence[Task], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
-    return torch.stack([own.loss_sum(outputs, batch.rows) / max(batch.counts[own.task.name], 1) for own in labels])
+    return torch.stack([loss_sum(task, outputs, batch) / max(batch.counts[task.name], 1) for task in tasks])

@@ -168,7 +168,7 @@ class Loop:
         return means
 
     def _assess(self, epoch: int, losses: Mapping[str, float], started: float) -> EpochReport:
-        passes = self._prefix.validation([self._validation.features[name] for name in self._model.datasets])
+        passes = self._prefix.validation([self._validation.inputs[name] for name in self._model.datasets])
         results = evaluate(self._model, self._validation, self._metrics, self._world, passes)
         metrics = {task: result["metric"] for task, result in results.items()}
         for name, result in results.items():

@@ -4,6 +4,7 @@ Innermost hop but one of the data path: ``balancing`` makes the gradients. Losse
 by the labels of the global batch, so two workers make the same update as one.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -17,17 +18,14 @@ from mtl_search.balancing.balancer import BALANCERS, BatchStats, JacobianFree
 from mtl_search.balancing.batch_source import batch_sources
 from mtl_search.balancing.gradient_location import SharedParts, gradient_location
 from mtl_search.balancing.look_ahead import LookAheadProbe
+from mtl_search.balancing.losses import TaskLosses
 from mtl_search.balancing.source_tasks import NO_SOURCE_TASKS, SourceTasks
-from mtl_search.data.batching import Batch, DeviceSplit
+from mtl_search.data.batching import Batch, DeviceSplit, KeptRows
 from mtl_search.models.distributed import DistributedContext
-from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Schedule, seed_from
-from mtl_search.training.activations import Source
-from mtl_search.training.evaluation import concatenate_rows
 from mtl_search.training.freezing import Freezing
 from mtl_search.training.frozen_prefix import FrozenPrefix
-from mtl_search.training.task_loss import TaskLoss
 from mtl_search.transfer.average import Average
 from mtl_search.transfer.l2_sp import L2SP
 from mtl_search.weighting.base import Weighting
@@ -81,9 +79,9 @@ class Step:
         self._model, self._world = model, world
         self._weighting, self._optimizer = weighting, optimizer
         self._clip = schedule.clip_norm
-        self._features = [split.features[name] for name in model.datasets]
-        self._source: tuple[Sequence[Source], int] = self._features, 0
-        self._labels = [TaskLoss.of(task, model, split) for task in model.tasks]
+        self._inputs = [split.inputs[name] for name in model.datasets]
+        self._kept: tuple[Sequence[KeptRows], int] | None = None
+        self._losses = TaskLosses(model.tasks, world)
         holdout = weighting.holdout if isinstance(weighting, LookAhead) else 0.0
         self._train, kept = batch_sources(model, split, schedule, holdout, seed, world)
         self._epochs = schedule.epochs
@@ -97,15 +95,15 @@ class Step:
         targets = [task.name for task in model.tasks[: len(model.tasks) - auxiliaries.count]]
         place = gradient_location(weighting, SharedParts.of(model, targets))
         weighting.start(targets, world.device, seed_from(seed, "weighting"))
-        self._balancing = BALANCERS[place](model, weighting, world, auxiliaries)
+        self._balancing = BALANCERS[place](model, weighting, self._losses, world, auxiliaries)
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=world.scales)
         self._measuring = (
-            None if kept is None else LookAheadProbe(model, weighting, kept, self._sums, world, auxiliaries)
+            None if kept is None else LookAheadProbe(model, weighting, kept, self._losses, world, auxiliaries)
         )
         self._weight_sum = torch.zeros(len(model.tasks), device=world.device)
         self._times = torch.zeros(len(model.tasks))
         self._cosines = Cosines(model.tasks, place, world.device)
-        self.affinity = Affinity(affinity, model, self._sums, world) if affinity else None
+        self.affinity = Affinity(affinity, model, self._losses, world) if affinity else None
 
     def enter(self, epoch: int) -> None:
         """Put the model in training mode and let those blocks learn whose time has come.
@@ -138,22 +136,22 @@ class Step:
         self.enter(epoch)
         assert self._wrapped is not None
         if self._prefix is not None:
-            self._source = self._prefix.training(self._features, self._train.own_rows)
+            self._kept = self._prefix.training(self._inputs, self._train.own_rows)
         self._weight_sum.zero_()
         self._times.zero_()
         self._cosines.clear()
         if self._measuring is not None:
             self._measuring.begin(epoch)
         losses = []
-        for number, (batch, facts) in enumerate(self._batches(epoch)):
+        for number, (batch, stats) in enumerate(self._batches(epoch)):
             self._set_learning_rate(factor(number))
             if isinstance(self._balancing, JacobianFree):
-                self._balancing.measures = number % _MEASURED == 0 and len(self._labels) > 1
+                self._balancing.measures = number % _MEASURED == 0 and len(self._losses.tasks) > 1
             if self.affinity is not None and number % _MEASURED == 0:
-                self.affinity.measure(batch, facts.shares, facts.present, self.learning_rate)
-            losses.append(self._update(batch, facts, self._wrapped))
+                self.affinity.measure(batch, stats.shares, stats.present, self.learning_rate)
+            losses.append(self._update(batch, stats, self._wrapped))
         self._weighting.end_epoch()
-        self._source = self._features, 0
+        self._kept = None
         self._world.share_buffers([*self._model.buffers(), *(self._average.buffers() if self._average else ())])
         return torch.stack(losses).mean(0)
 
@@ -164,7 +162,7 @@ class Step:
     def weights_used(self) -> dict[str, float]:
         """Mean weight of each task over the last epoch's updates that it had a label in."""
         means = (self._weight_sum.cpu() / self._times.clamp(min=1)).tolist()
-        return {labels.task.name: mean for labels, mean in zip(self._labels, means, strict=True)}
+        return {task.name: mean for task, mean in zip(self._losses.tasks, means, strict=True)}
 
     def mean_cosines(self) -> dict[str, dict[str, float]]:
         """How the tasks' gradients lay to each other in the last epoch."""
@@ -191,36 +189,36 @@ class Step:
     def _batches(self, epoch: int) -> Iterator[tuple[Batch, BatchStats]]:
         """The epoch's batches, each with what all ranks know of it."""
         scale = torch.ones((), device=self._world.device)
-        _, start_block = self._source
-        batches = self._train.epoch(epoch, () if start_block else self._features)
+        batches = self._train.epoch(epoch, self._kept)
         done, total = self.steps * (epoch - 1), self.steps * self._epochs
-        while window := list(islice(batches, _WINDOW)):
-            counts = torch.tensor([[batch.counts[labels.task.name] for labels in self._labels] for batch in window])
+        while window := deque(islice(batches, _WINDOW)):
+            counts = torch.tensor([[batch.counts[task.name] for task in self._losses.tasks] for batch in window])
             self._times += (counts > 0).sum(0)
             shares = counts.clamp(min=1).float().reciprocal().to(self._world.device).unbind()
             full = (counts > 0).all(1).tolist()
-            for number, batch in enumerate(window):
+            for number in range(len(window)):
                 present = None if full[number] else counts[number] > 0
+                # Taken out, so that no batch outlives its step with all that it has picked.
                 yield (
-                    batch,
+                    window.popleft(),
                     BatchStats(shares[number], present, self._train.rows, self._train.starts, done / total, scale),
                 )
                 done += 1
 
-    def _update(self, batch: Batch, facts: BatchStats, model: nn.Module) -> Tensor:
+    def _update(self, batch: Batch, stats: BatchStats, model: nn.Module) -> Tensor:
         """One update; the task losses of the global batch, (tasks,)."""
         learning = self._freezing.learning
         for parameter in learning:
             parameter.grad = None
-        facts = facts if not self._world.scales else facts.scaled(self._scaler.scale(facts.scale))
-        balanced = self._balancing.backward(lambda net, context: self._sums(net, batch, context), model, facts)
+        stats = stats if not self._world.scales else stats.scaled(self._scaler.scale(stats.scale))
+        balanced = self._balancing.backward(batch, model, stats)
         self._weight_sum += balanced.weights
         self._cosines.add(balanced.gramian)
         self._scaler.unscale_(self._optimizer)
         if self._pull is not None:
             self._pull.add()
         if self._measuring is not None:
-            self._measuring.learn(batch, facts.shares, learning, self.learning_rate)
+            self._measuring.learn(batch, stats.shares, learning, self.learning_rate)
         if self._clip is not None:
             nn.utils.clip_grad_norm_(learning, self._clip)
         self._scaler.step(self._optimizer)
@@ -228,18 +226,6 @@ class Step:
         if self._average is not None:
             self._average.update()
         return balanced.losses
-
-    def _sums(self, model: nn.Module, batch: Batch, context: ForwardContext | None) -> Tensor:
-        """Task losses summed over this rank's rows, (tasks,)."""
-        # What is kept was made in training mode: a look-ahead in evaluation begins at the input.
-        source, start_block = self._source if self._model.training else (self._features, 0)
-        if batch.read is not None and not start_block:
-            parts = list(batch.read)
-        else:
-            parts = [x.index_select(0, rows) for x, rows in zip(source, batch.rows, strict=True)]
-        with self._world.autocast():
-            outputs = model(concatenate_rows(parts), [rows.numel() for rows in batch.rows], context, start_block)
-        return torch.stack([labels.loss_sum(outputs, batch.rows) for labels in self._labels])
 
     def _set_learning_rate(self, factor: float) -> None:
         for group, peak in zip(self._optimizer.param_groups, self._peaks, strict=True):

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.models.modes import evaluating
 
-Batch = tuple[Tensor, Sequence[int] | None]
+Batch = tuple[Inputs | Tensor, Sequence[int] | None]
 
 
 def has_batch_norm(modules: Iterable[nn.Module]) -> bool:
@@ -31,7 +32,7 @@ def recalibrate(
 
     Args:
         model: Called as ``model(x, sizes)``.
-        batches: Training data: prepared features and the rows of each data set in them.
+        batches: Training data: inputs and the rows of each data set in them.
         norms: The batch norms of the model whose statistics are estimated; None for all of them.
         options: Further arguments of the model's call.
     """

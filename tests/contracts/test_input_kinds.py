@@ -128,11 +128,11 @@ def test_json_values_encode_as_columns_do(fitted: FittedKind) -> None:
 
 def test_features_are_finite_numbers_of_the_stated_shape(fitted: FittedKind) -> None:
     encoded = [torch.from_numpy(values) for values in encode(fitted.columns, fitted.preparation.spec)]
-    features = fitted.preparation(*encoded)
+    (features,) = fitted.preparation(*encoded).values()
     assert features.dtype == torch.float32
     assert features.shape == (ROWS, *fitted.preparation.feature_shape)
     assert features.isfinite().all()
-    assert torch.equal(fitted.preparation(*(each[3:9] for each in encoded)), features[3:9])
+    assert torch.equal(next(iter(fitted.preparation(*(each[3:9] for each in encoded)).values())), features[3:9])
 
 
 def test_a_fit_is_the_same_to_the_bit_whether_rows_come_at_once_or_from_several_data_sets(fitted: FittedKind) -> None:
@@ -144,7 +144,7 @@ def test_rows_drawn_around_a_sample_can_be_encoded(fitted: FittedKind) -> None:
     for size in (1, 33):
         drawn = fitted.kind.draw(fitted.part, fitted.sample(), size, np.random.default_rng(2))
         assert list(drawn) == list(fitted.columns)
-        features = fitted.preparation(*map(torch.from_numpy, encode(drawn, fitted.preparation.spec)))
+        (features,) = fitted.preparation(*map(torch.from_numpy, encode(drawn, fitted.preparation.spec))).values()
         assert len(features) == size
         assert features.isfinite().all()
         again = fitted.kind.draw(fitted.part, fitted.sample(), size, np.random.default_rng(2))

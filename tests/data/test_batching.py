@@ -152,8 +152,8 @@ def test_a_split_on_a_device_holds_prepared_features_and_leaves_read_only_arrays
     held = DeviceSplit({"main": Split((values,), {"t": target}, {"t": mask})}, preparation, [task], "cpu")
     assert held.sizes == {"main": 20000}
     assert held.task_dataset == {"t": "main"}
-    assert torch.equal(held.features["main"], preparation(torch.tensor(values)))
-    assert not held.features["main"].requires_grad
+    assert torch.equal(held.inputs["main"][:].single, preparation(torch.tensor(values))["array"])
+    assert not held.inputs["main"][:].single.requires_grad
     assert held.masks["t"].dtype == torch.bool
     held.targets["t"].zero_()
     assert target.all()

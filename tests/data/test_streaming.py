@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from mtl_search.config.study_config import DataConfig, TaskConfig
 from mtl_search.data.batching import BatchPlan, DeviceSplit
 from mtl_search.data.records import RecordFile
-from mtl_search.data.streaming import StreamedFeatures
+from mtl_search.data.streaming import StreamedInputs
 from mtl_search.data.study_data import StudyData, load_data
 from mtl_search.errors import DataError, StudyError
 
@@ -73,8 +73,8 @@ def both(tasks: dict[str, Any] | None = None, **params: Any) -> tuple[StudyData,
     return load({"table": params}, stream=False, tasks=tasks), load({"table": params}, stream=True, tasks=tasks)
 
 
-def features(data: StudyData, split: str = "train") -> Any:
-    return DeviceSplit(data.splits[split], data.preparation, data.all_tasks, "cpu").features["main"]
+def inputs(data: StudyData, split: str = "train") -> Any:
+    return DeviceSplit(data.splits[split], data.preparation, data.all_tasks, "cpu").inputs["main"]
 
 
 def same(memory: StudyData, disk: StudyData) -> None:
@@ -84,9 +84,9 @@ def same(memory: StudyData, disk: StudyData) -> None:
     assert repr(disk.sample) == repr(memory.sample)  # a gap is NaN, which equals nothing
     assert disk.key == memory.key
     for split, parts in memory.splits.items():
-        streamed = features(disk, split)
-        assert isinstance(streamed, StreamedFeatures)
-        assert torch.equal(streamed[0 : len(streamed)], features(memory, split)[:])
+        streamed = inputs(disk, split)
+        assert isinstance(streamed, StreamedInputs)
+        assert torch.equal(streamed[0 : len(streamed)].single, inputs(memory, split)[:].single)
         for task in memory.tasks:
             for mine, theirs in zip(
                 (parts["main"].targets, parts["main"].masks),
@@ -116,7 +116,7 @@ def test_numbers_far_from_zero_stream_in_float64(tmp_path: Path) -> None:
     memory, disk = both(path=path, missing="impute", inputs=["height", "since", "colour"])
     same(memory, disk)
     assert disk.preparation.spec["dtype"] == "float64"
-    assert len(features(disk)[0:ROWS][:, 1].unique()) == len(features(disk))
+    assert len(inputs(disk)[0:ROWS].single[:, 1].unique()) == len(inputs(disk))
 
 
 def test_every_split_may_have_its_own_file(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyData, StudyData
 def test_batches_have_the_bits_of_memory_in_any_order(
     pair: tuple[StudyData, StudyData], batch: int, world: int, seed: int, window: int
 ) -> None:
-    held, streamed = map(features, pair)
+    held, streamed = map(inputs, pair)
     masks = {"kind": torch.ones(len(held), dtype=torch.bool)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mtl_search.data.streaming.WINDOW_BYTES", window)
@@ -188,17 +188,17 @@ def test_batches_have_the_bits_of_memory_in_any_order(
                     assert theirs.read is None
                     assert ours.read is not None
                     assert torch.equal(ours.rows[0], theirs.rows[0])
-                    assert torch.equal(ours.read[0], held.index_select(0, theirs.rows[0]))
+                    assert torch.equal(ours.read[0].single, held.select(theirs.rows[0]).single)
                     assert ours.counts == theirs.counts
 
 
 @settings(max_examples=40, deadline=None)
 @given(rows=st.lists(st.integers(0, 600), max_size=50), start=st.integers(0, 700), length=st.integers(0, 700))
 def test_any_rows_can_be_picked(pair: tuple[StudyData, StudyData], rows: list[int], start: int, length: int) -> None:
-    held, streamed = map(features, pair)
+    held, streamed = map(inputs, pair)
     picked = torch.tensor(rows, dtype=torch.int64)
-    assert torch.equal(streamed.index_select(0, picked), held.index_select(0, picked))
-    assert torch.equal(streamed[start : start + length], held[start : start + length])
+    assert torch.equal(streamed.select(picked).single, held.select(picked).single)
+    assert torch.equal(streamed[start : start + length].single, held[start : start + length].single)
 
 
 def test_no_input_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,16 +208,16 @@ def test_no_input_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     original = ParquetRows.__getitem__
     monkeypatch.setattr(ParquetRows, "__getitem__", lambda self, name: asked.append(name) or original(self, name))
     data = load({"table": {"path": table(tmp_path / "t.parquet"), "missing": "impute"}}, stream=True)
-    features(data)
+    inputs(data)
     assert set(asked) <= {"kind", "size"}
 
 
 def test_record_file_is_shared_while_it_is_used_and_gone_after(tmp_path: Path) -> None:
     data = load({"table": {"path": table(tmp_path / "t.parquet"), "missing": "impute"}}, stream=True)
-    first, second = features(data), features(data)
+    first, second = inputs(data), inputs(data)
     assert len(list(tmp_path.glob("mtl_search_records*/*/rows.bin"))) == 1
     del first
-    assert math.isfinite(float(second[0:1].sum()))
+    assert math.isfinite(float(second[0:1].single.sum()))
     del second
     assert not list(tmp_path.glob("mtl_search_records*/*/rows.bin"))
 
@@ -249,7 +249,7 @@ def test_tables_that_change_under_a_study_are_noticed(tmp_path: Path) -> None:
     data = load({"table": {"path": path, "missing": "impute"}}, stream=True)
     table(tmp_path / "t.parquet", frame(ROWS, 1))
     with pytest.raises(StudyError, match="have changed since"):
-        features(data)
+        inputs(data)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_study_data_survives_pickling() -> None:
     again = pickle.loads(pickle.dumps(data))  # noqa: S301 - what was pickled a line above
     assert again.key == data.key
     images = torch.from_numpy(data.splits["test"]["main"].encoded[0])
-    assert torch.equal(again.preparation(images), data.preparation(images))
+    assert torch.equal(again.preparation(images)["array"], data.preparation(images)["array"])
 
 
 @pytest.mark.parametrize("target", ["y", ("p", "q")])

@@ -16,6 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
 from mtl_search.data.batching import DeviceSplit
+from mtl_search.data.inputs import HeldInputs
 from mtl_search.data.sparse import SparseFeatures, SparseRows
 from mtl_search.data.study_data import Split, StudyData, load_data
 from mtl_search.errors import DataError
@@ -68,7 +69,8 @@ def test_features_are_numbers_then_categories_then_the_hashes_of_each_text(file:
     raw = reviews()
     hasher = HashingVectorizer(n_features=64, ngram_range=(1, 3), dtype=np.float32)
     assert data.preparation.feature_shape == (1 + 2 + 2 * 64,)
-    features = DeviceSplit(data.splits["train"], data.preparation, data.tasks, "cpu").features["main"][0 : part.rows]
+    split = DeviceSplit(data.splits["train"], data.preparation, data.tasks, "cpu")
+    features = split.inputs["main"][0 : part.rows].single
     sample = raw.loc[[index for index in raw.index if raw.text[index] == data.sample["text"][0]]].iloc[:1]
     assert features[0, 0] == pytest.approx(
         (sample.stars.item() - data.preparation.to_dict()["means"][0]) / data.preparation.to_dict()["scales"][0]
@@ -85,8 +87,8 @@ def test_a_served_text_is_hashed_as_a_training_text_was(file: str) -> None:
     assert list(data.sample) == ["stars", "text"]
     served = encode(json.loads(json.dumps(data.sample)), preparation.spec)
     assert [part.dtype for part in served] == [np.float32, np.int64, np.float32]
-    trained = DeviceSplit(data.splits["train"], data.preparation, data.tasks, "cpu").features["main"][:5]
-    assert torch.equal(preparation(*map(torch.from_numpy, served)), trained)
+    trained = DeviceSplit(data.splits["train"], data.preparation, data.tasks, "cpu").inputs["main"][:].single[:5]
+    assert torch.equal(preparation(*map(torch.from_numpy, served))["table"], trained)
 
 
 def test_a_missing_text_is_an_empty_one_and_nothing_is_fitted() -> None:
@@ -125,7 +127,7 @@ def test_sparse_rows_are_picked_as_dense_ones_are(
 
 def dense(split: dict[str, Split], data: StudyData) -> dict[str, torch.Tensor]:
     parts = {name: (*part.encoded, csr(part.text).toarray()) for name, part in split.items()}
-    return {name: data.preparation(*map(torch.from_numpy, part)) for name, part in parts.items()}
+    return {name: data.preparation(*map(torch.from_numpy, part))["table"] for name, part in parts.items()}
 
 
 def csr(text: SparseRows | None) -> csr_matrix:
@@ -155,7 +157,8 @@ def test_a_worker_evaluates_and_calibrates_on_text_as_on_the_same_features_dense
     assert calibrated["blocks.0.0.1.running_mean"].abs().min() > 0
     model.load_state_dict(before)
     for split in ("train", "validation"):
-        workspace.splits[split].features = dict(dense(data.splits[split], data))
+        full = dense(data.splits[split], data)
+        workspace.splits[split].inputs = {name: HeldInputs({"table": values}) for name, values in full.items()}
     assert evaluate(model, workspace.splits["validation"], workspace.metrics, DistributedContext()) == found
     Calibration(model, workspace.splits["train"], Schedule(batch_size=20), DistributedContext()).calibrate_all()
     for name, value in model.state_dict().items():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from finished_studies import Finished
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.errors import StudyError
 from mtl_search.export.champion import load_champion
 from mtl_search.storage.files import read_json, write_json
@@ -18,7 +19,7 @@ def test_rebuilt_model_predicts_what_the_trained_one_does(name: str, request: py
     study: Finished = request.getfixturevalue(name)
     champion = study.champion
     encoded = study.data.splits["test"][study.data.datasets[0]].encoded
-    x = study.data.preparation(*(torch.from_numpy(part) for part in encoded))
+    x = Inputs(study.data.preparation(*(torch.from_numpy(part) for part in encoded)))
     with torch.inference_mode():
         wanted, got = study.model(x), champion.model(x)
     assert all(torch.equal(wanted[task], got[task]) for task in wanted)

@@ -102,7 +102,8 @@ def extend(
 
 def rows(data: StudyData) -> Tensor:
     encoded = data.splits["test"]["main"].encoded
-    return data.preparation(*(torch.from_numpy(part) for part in encoded))
+    (x,) = data.preparation(*(torch.from_numpy(part) for part in encoded)).values()
+    return x
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
@@ -174,12 +175,12 @@ def test_targets_are_what_the_paper_says(tmp_path: Path) -> None:
     tasks, splits = soft_target_data(grown.tasks, old, extension_data, temperature=2.0)
     assert [task.dataset for task in tasks] == [HOME] * 3
     with torch.no_grad():
-        raw = old(splits["train"].features[HOME])
+        raw = old(splits["train"].inputs[HOME][:])
     # Li & Hoiem: y^(1/T) / sum y^(1/T), which is the softmax of the logits over T.
     powers = raw["kind"].softmax(1).sqrt()
     torch.testing.assert_close(splits["train"].targets["kind"], powers / powers.sum(1, keepdim=True))
     torch.testing.assert_close(splits["train"].targets["petal"], raw["petal"])
-    said = old(splits["validation"].features[HOME])["kind"].argmax(1)
+    said = old(splits["validation"].inputs[HOME][:])["kind"].argmax(1)
     assert torch.equal(splits["validation"].targets["kind"], said)
     logits = (raw["kind"] / 2).requires_grad_()
     TASK_KINDS["classification"].loss_sum("cross_entropy", logits, splits["train"].targets["kind"], None).backward()

@@ -9,6 +9,7 @@ from test_apply import BASE, DEEP, SEPARATE, SHAPE, TREE, model, single, states
 from test_apply import TASKS as REGRESSIONS
 from torch import Tensor
 
+from mtl_search.data.inputs import Inputs
 from mtl_search.errors import ConfigError
 from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
@@ -40,7 +41,7 @@ def epoch(number: int) -> Iterator[FusionBatch]:
     generator = torch.Generator().manual_seed(number)
     for _ in range(5):
         x = torch.randn(16, *SHAPE, generator=generator)
-        yield FusionBatch(x, (16,), squares)
+        yield FusionBatch(Inputs({"x": x}), (16,), squares)
 
 
 def squares(outputs: Mapping[str, Tensor]) -> Tensor:
@@ -49,7 +50,7 @@ def squares(outputs: Mapping[str, Tensor]) -> Tensor:
 
 def loss_of(made: MultiTaskModel) -> float:
     with torch.no_grad():
-        return float(torch.stack([squares(made(each.x)).mean() for each in epoch(99)]).mean())
+        return float(torch.stack([squares(made(each.inputs)).mean() for each in epoch(99)]).mean())
 
 
 @pytest.mark.parametrize("plan", [DEEP, TREE])

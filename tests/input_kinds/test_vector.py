@@ -25,7 +25,7 @@ lists = hnp.arrays(np.float64, st.tuples(st.integers(2, 9), st.integers(1, 4)), 
 
 
 def features(preparation: Preparation, columns: dict[str, Any]) -> np.ndarray:
-    return preparation(*map(torch.from_numpy, encode(columns, preparation.spec))).numpy()
+    return preparation(*map(torch.from_numpy, encode(columns, preparation.spec)))["table"].numpy()
 
 
 def frame(missing: tuple[int, ...] = ()) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def test_affinity_is_what_single_gradients_and_steps_give(kind: str, own_data: b
     step = step_of(workspace, model, Schedule(batch_size=64))
     batch, facts = next(iter(step._batches(1)))
     before = snapshot(model)
-    measured = Affinity(kind, model, step._sums, workspace.world)
+    measured = Affinity(kind, model, step._losses, workspace.world)
     measured.measure(batch, facts.shares, facts.present, 0.1)
     assert same(before, snapshot(model))
     assert model.training
@@ -45,7 +45,7 @@ def test_affinity_is_what_single_gradients_and_steps_give(kind: str, own_data: b
     model.eval()
 
     def losses() -> torch.Tensor:
-        return step._sums(model, batch, None) * facts.shares
+        return step._losses(model, batch) * facts.shares
 
     shared = model.shared_parameters()
     gradients = [torch.autograd.grad(loss, shared, retain_graph=True) for loss in losses()]

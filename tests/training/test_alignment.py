@@ -84,7 +84,7 @@ def unequal() -> Workload:
 
 
 def features(workspace: Workspace, model: Any) -> Tensor:
-    x = torch.cat([workspace.splits["train"].features[name] for name in ("source", "target")])
+    x = torch.cat([workspace.splits["train"].inputs[name][:].single for name in ("source", "target")])
     for block in model.blocks:
         x = block[0](x)
     return x.detach()
@@ -100,7 +100,7 @@ def distance_after(workspace: Workspace, alignment: Component) -> float:
     for epoch in range(1, schedule.epochs + 1):
         torch.manual_seed(epoch)
         step.run_epoch(epoch, lambda _: 1.0)
-    sizes = [len(workspace.splits["train"].features[name]) for name in ("source", "target")]
+    sizes = [len(workspace.splits["train"].inputs[name][:].single) for name in ("source", "target")]
     return float(mmd(features(workspace, model), sizes))
 
 
@@ -215,7 +215,8 @@ def test_rows_without_any_label_count_for_the_alignment_and_for_no_loss(name: st
     grads = []
     for alignment in (NONE, Component(name)):
         model = workspace.model(["source", "target"], HARD, alignment)
-        x = torch.cat([train.features["source"][:20], train.features["target"][unlabelled][:20]]).requires_grad_()
+        target = train.inputs["target"][:].single[unlabelled]
+        x = torch.cat([train.inputs["source"][:20].single, target[:20]]).requires_grad_()
         context = ForwardContext(global_rows=(20, 20), progress=0.5)
         outputs = model(x, (20, 20), context)
         loss = (outputs["target"] * train.masks["target"][unlabelled][:20]).sum()

@@ -17,7 +17,6 @@ from mtl_search.models.forward_context import ForwardContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.training.pairings import Pairs
-from mtl_search.training.step import Step
 from mtl_search.training.workspace import Workspace
 from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
@@ -36,6 +35,10 @@ SHARINGS = {
 }
 
 
+def first_batch(step: Any) -> tuple[Any, Any]:
+    return next(iter(step._batches(1)))
+
+
 class Given(Weighting):
     """Weights that are not the tasks' own, whatever the gradients."""
 
@@ -50,19 +53,15 @@ def workspace() -> Workspace:
     return workspace_of(data_of({task: EVERY_KIND[task] for task in TASKS}))
 
 
-def sums_of(step: Step) -> tuple[Any, Any]:
-    batch, facts = next(iter(step._batches(1)))
-    return (lambda model, context: step._sums(model, batch, context)), facts
-
-
 def gradients_at(
     place: GradientLocation, workspace: Workspace, sharing: Component, weighting: Weighting
 ) -> tuple[MultiTaskModel, BalancedLosses]:
     model = workspace.model(TASKS, sharing)
     step = step_of(workspace, model, Schedule(batch_size=64))
     weighting.start(TASKS, "cpu")
-    forward, facts = sums_of(step)
-    return model, BALANCERS[place](model, weighting, DistributedContext()).backward(forward, model, facts)
+    batch, stats = next(iter(step._batches(1)))
+    balancer = BALANCERS[place](model, weighting, step._losses, DistributedContext())
+    return model, balancer.backward(batch, model, stats)
 
 
 @pytest.mark.parametrize("place", ["representation", "shared"])
@@ -72,8 +71,9 @@ def test_shared_parameters_get_the_weighted_sum_and_others_their_own_gradient(
 ) -> None:
     model, balanced = gradients_at(place, workspace, SHARINGS[name], Given())
     plain = workspace.model(TASKS, SHARINGS[name])
-    forward, facts = sums_of(step_of(workspace, plain, Schedule(batch_size=64)))
-    losses = forward(plain, None) * facts.shares
+    step = step_of(workspace, plain, Schedule(batch_size=64))
+    batch, facts = first_batch(step)
+    losses = step._losses(plain, batch) * facts.shares
     torch.testing.assert_close(balanced.losses, losses.detach())
     weights = torch.tensor([0.5, 2.0, 1.0])
     names = dict(plain.named_parameters())
@@ -92,7 +92,8 @@ def test_shared_parameters_get_the_weighted_sum_and_others_their_own_gradient(
 @pytest.mark.parametrize("name", ["hard", "half", "tree", "experts"])
 def test_gramian_at_all_shared_parameters_is_that_of_the_jacobian(name: str, workspace: Workspace) -> None:
     model, balanced = gradients_at("shared", workspace, SHARINGS[name], Given())
-    forward, facts = sums_of(step_of(workspace, model, Schedule(batch_size=64)))
+    step = step_of(workspace, model, Schedule(batch_size=64))
+    batch, facts = first_batch(step)
     rows = [
         torch.cat(
             [
@@ -100,7 +101,7 @@ def test_gramian_at_all_shared_parameters_is_that_of_the_jacobian(name: str, wor
                 for p, g in zip(model.shared_parameters(), grads, strict=True)
             ]
         )
-        for loss in forward(model, None) * facts.shares
+        for loss in step._losses(model, batch) * facts.shares
         for grads in [torch.autograd.grad(loss, model.shared_parameters(), retain_graph=True, allow_unused=True)]
     ]
     jacobian = torch.stack(rows)
@@ -110,9 +111,10 @@ def test_gramian_at_all_shared_parameters_is_that_of_the_jacobian(name: str, wor
 @pytest.mark.parametrize("name", ["hard", "half", "tree", "cross_stitch"])
 def test_gramian_at_the_representation_is_that_of_the_gradients_there(name: str, workspace: Workspace) -> None:
     model, balanced = gradients_at("representation", workspace, SHARINGS[name], Given())
-    forward, facts = sums_of(step_of(workspace, model, Schedule(batch_size=64)))
+    step = step_of(workspace, model, Schedule(batch_size=64))
+    batch, facts = first_batch(step)
     context = ForwardContext()
-    losses = forward(model, context) * facts.shares
+    losses = step._losses(model, batch, context) * facts.shares
     expected = torch.zeros(3, 3)
     boundaries = {id(b): b for way in context.boundaries.values() for b in way}
     for boundary in boundaries.values():
@@ -138,10 +140,11 @@ def test_measuring_beside_a_method_of_losses_changes_nothing_but_rounding(worksp
         model = workspace.model(TASKS, Component("hard"))
         weighting = build(WEIGHTINGS, Component("fixed", {"log_ratio": 1.0}))
         weighting.start(TASKS, "cpu")
-        forward, facts = sums_of(step_of(workspace, model, Schedule(batch_size=64)))
-        balancing = BALANCERS["jacobian_free"](model, weighting, DistributedContext())
+        step = step_of(workspace, model, Schedule(batch_size=64))
+        batch, facts = first_batch(step)
+        balancing = BALANCERS["jacobian_free"](model, weighting, step._losses, DistributedContext())
         balancing.measures = measures  # type: ignore[attr-defined]
-        balanced = balancing.backward(forward, model, facts)
+        balanced = balancing.backward(batch, model, facts)
         found.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
     _, at = gradients_at("representation", workspace, Component("hard"), Given())
@@ -164,13 +167,24 @@ class Asked(LookAhead):
         self.derivative = derivative
 
 
+class Moved(torch.nn.Module):
+    """A model with other parameters."""
+
+    def __init__(self, model: MultiTaskModel, parameters: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._call = lambda *given: torch.func.functional_call(model, parameters, given)
+
+    def forward(self, *given: Any) -> Any:
+        return self._call(*given)
+
+
 def test_look_ahead_derivative_is_that_of_the_loss_after_one_step(workspace: Workspace) -> None:
     weighting, lr = Asked(), 0.1
     model = workspace.model(TASKS, Component("hard"))
     step = step_of(workspace, model, Schedule(batch_size=64), weighting)
     assert isinstance(step._measuring, LookAheadProbe)
     batch, facts = next(iter(step._batches(1)))
-    balanced = step._balancing.backward(lambda net, context: step._sums(net, batch, context), model, facts)
+    balanced = step._balancing.backward(batch, model, facts)
     parameters = list(model.parameters())
     kept = [parameter.detach().clone() for parameter in parameters]
     step._measuring.begin(1)
@@ -180,14 +194,12 @@ def test_look_ahead_derivative_is_that_of_the_loss_after_one_step(workspace: Wor
     step._measuring.begin(1)
     aside = next(step._measuring._batches)
     weights = balanced.weights.clone().requires_grad_()
-    losses = step._sums(model, batch, None) * facts.shares
+    losses = step._losses(model, batch) * facts.shares
     grads = torch.autograd.grad((weights * losses).sum(), parameters, create_graph=True)
     names = [name for name, _ in model.named_parameters()]
     moved = {name: p - lr * g for name, p, g in zip(names, parameters, grads, strict=True)}
     counts = torch.tensor([max(aside.counts[task], 1) for task in TASKS])
-    after = torch.stack(
-        [step._sums(lambda *a: torch.func.functional_call(model, moved, a), aside, None)[i] for i in (0, 2)]  # type: ignore[arg-type]
-    )
+    after = torch.stack([step._losses(Moved(model, moved), aside)[i] for i in (0, 2)])
     (after / counts[[0, 2]]).sum().backward()
     torch.testing.assert_close(weighting.derivative, weights.grad, rtol=0.02, atol=1e-4)
 
@@ -198,7 +210,7 @@ def test_rows_kept_aside_are_never_trained_on(workspace: Workspace) -> None:
     trained = torch.cat([batch.rows[0] for epoch in (1, 2) for batch, _ in step._batches(epoch)]).unique()
     step._measuring.begin(1)
     kept = torch.cat([next(step._measuring._batches).rows[0] for _ in range(20)]).unique()
-    total = len(workspace.splits["train"].features["main"])
+    total = len(workspace.splits["train"].inputs["main"][:].single)
     assert not set(trained.tolist()) & set(kept.tolist())
     assert len(kept) == round(0.3 * total)
 

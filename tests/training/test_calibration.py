@@ -219,9 +219,9 @@ def test_rows_of_several_data_sets_pass_in_the_shares_of_a_batch(tmp_path: Path)
     model = workspace.model(("digit", "odd", "ink"), Component("hard", {"depth": 1}))
     schedule = Schedule(batch_size=16, temperature=3.0)
     Calibration(model, workspace.splits["train"], schedule, DistributedContext()).calibrate_all()
-    features = workspace.splits["train"].features
-    means = {name: features[name][:].mean(0) for name in model.datasets}
-    weights = {name: len(features[name]) for name in model.datasets}  # fewer than 1,024 rows: all of them pass
+    inputs = workspace.splits["train"].inputs
+    means = {name: inputs[name][:].single.mean(0) for name in model.datasets}
+    weights = {name: len(inputs[name]) for name in model.datasets}  # fewer than 1,024 rows: all of them pass
     mean = sum(means[name] * count for name, count in weights.items()) / sum(weights.values())
     linear, norm = model.blocks[0][0][:2]
     torch.testing.assert_close(norm.running_mean, linear(mean).detach())

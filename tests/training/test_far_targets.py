@@ -51,7 +51,8 @@ def judged_alone(workspace: Workspace, folder: Path) -> tuple[list[float], float
     stage = single_stages(workspace, recipe_of(Schedule(), SCHEDULE), folder)["y"]
     history = run_stage(stage, workspace).history
     tested = run_stage(evaluation_of(stage, "test", 0), workspace).metrics["y"]
-    assert len(trained_model(stage, workspace)(workspace.split("test").features["main"])["y"].unique()) == TESTED
+    rows = workspace.split("test").inputs["main"][:]
+    assert len(trained_model(stage, workspace)(rows)["y"].unique()) == TESTED
     return [epoch.metrics["y"] for epoch in history], tested
 
 

@@ -118,7 +118,7 @@ def test_learned_fusions_do_better_on_what_they_learn_from(name: str, signal: st
             found = evaluate(model, split, workspace.metrics, DistributedContext())
             signals[fusion.name] = sum(each["loss"] for each in found.values())
         else:
-            outputs = model.eval()(split.features["main"])
+            outputs = model.eval()(split.inputs["main"][:].single)
             signals[fusion.name] = sum(float(t.behaviour.mean_entropy(outputs[t.name].detach())) for t in model.tasks)
     assert signals[name] < signals["mean"]
 
@@ -142,7 +142,7 @@ def test_batch_norm_is_calibrated_after_a_fusion_that_reads_data(name: str, pair
     before = {task: load_file(Path(folder) / "model.safetensors") for task, folder in stage.singles.items()}
     run_stage(stage, workspace)
     fused = files_of(stage)[1]
-    x = workspace.splits["train"].features["main"]
+    x = workspace.splits["train"].inputs["main"][:].single
     hidden = x @ fused["blocks.0.0.0.weight"].T + fused["blocks.0.0.0.bias"]
     torch.testing.assert_close(fused["blocks.0.0.1.running_mean"], hidden.mean(0), rtol=1e-4, atol=1e-5)
     assert all(same(before[task], load_model(Path(folder))) for task, folder in stage.singles.items())

@@ -65,7 +65,7 @@ def by_hand(
     ]
     optimizer = torch.optim.SGD(groups, momentum=schedule.optimizer.params["momentum"])
     split = workspace.splits["train"]
-    x, y, mask = split.features["small"], split.targets["odd"], split.masks["odd"]
+    x, y, mask = split.inputs["small"][:].single, split.targets["odd"], split.masks["odd"]
     train, _ = batch_sources(model, split, schedule, 0.0, STEP_SEED, workspace.world)
     after = []
     for batch in train.epoch(1):

@@ -75,7 +75,7 @@ def test_source_tasks_add_their_weighted_gradients_to_the_update(weighting: Comp
     other._update(batch, facts, without)
 
     parts = zip(plain.datasets, batch.rows, strict=True)
-    features = torch.cat([workspace.splits["train"].features[name][rows] for name, rows in parts])
+    features = torch.cat([workspace.splits["train"].inputs[name][:].single[rows] for name, rows in parts])
     outputs = plain(features, [len(rows) for rows in batch.rows])
     split = workspace.splits["train"]
     losses = []
@@ -194,9 +194,9 @@ def plain_episodes(name: str, model: MultiTaskModel, workspace: Workspace, episo
         head = model.heads[task.name]
 
         def loss(task: Any = task) -> Tensor:
-            (rows,) = next(turns[task.name]).rows
+            rows = next(turns[task.name]).rows[model.datasets.index(task.dataset)]
             sizes = [len(rows) if name == task.dataset else 0 for name in model.datasets]
-            output = model(split.features[task.dataset][rows], sizes)[task.name]
+            output = model(split.inputs[task.dataset][:].single[rows], sizes)[task.name]
             mask = split.masks[task.name][rows]
             targets = split.targets[task.name][rows]
             return task.behaviour.loss_sum(task.loss, output, targets, mask) / mask.sum()
@@ -215,9 +215,7 @@ def plain_episodes(name: str, model: MultiTaskModel, workspace: Workspace, episo
 
 
 def _all_batches(episodes: Episodes, number: int) -> Any:
-    from mtl_search.training.episodes import _endless
-
-    return _endless(episodes._plans[number], 1)
+    return episodes._endless(number, 1)
 
 
 @pytest.mark.parametrize("name", META)

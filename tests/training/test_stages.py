@@ -133,7 +133,7 @@ def test_batch_norm_is_calibrated_on_training_data_after_fusing(every_kind: Stud
     stage = joint_stage(workspace, recipe_of(Schedule(0)), tmp_path)
     run_stage(stage, workspace)
     merged = files_of(stage)[1]
-    x = workspace.splits["train"].features["main"]
+    x = workspace.splits["train"].inputs["main"][:].single
     hidden = x @ merged["blocks.0.0.0.weight"].T + merged["blocks.0.0.0.bias"]
     torch.testing.assert_close(merged["blocks.0.0.1.running_mean"], hidden.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(merged["blocks.0.0.1.running_var"], hidden.var(0), rtol=1e-4, atol=1e-5)

@@ -49,7 +49,7 @@ def hand_written(
     model.train()
     for batch in plan.epoch(epoch):
         rows = dict(zip(model.datasets, batch.rows, strict=True))
-        x = torch.cat([split.features[name][rows[name]] for name in model.datasets])
+        x = torch.cat([split.inputs[name][:].single[rows[name]] for name in model.datasets])
         outputs = model(x, [len(rows[name]) for name in model.datasets])
         total = torch.zeros(())
         for task, weight in weights.items():
@@ -124,7 +124,7 @@ def test_reported_losses_are_the_means_over_the_labels_of_the_batches(workspace:
     for batch in batches:
         (rows,) = batch.rows
         with torch.no_grad():
-            outputs = still(split.features["main"][rows])
+            outputs = still(split.inputs["main"][:].single[rows])
         for index, task in enumerate(EVERY_KIND):
             mask = masks[task][rows]
             expected[index] += MEANS[task](outputs[task][mask], split.targets[task][rows][mask]) / len(batches)
