@@ -4,7 +4,7 @@
 on its leaves; what tasks share goes backward once, from their weighted sum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -96,13 +96,22 @@ def backward(roots: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
     """Backward from all roots that lead to a parameter, in one pass."""
     needed = [(root, grad) for root, grad in zip(roots, grads, strict=True) if root.requires_grad]
     if needed:
-        torch.autograd.backward([root for root, _ in needed], [grad for _, grad in needed])
+        _seeded(needed).backward()  # type: ignore[no-untyped-call]
+
+
+def _seeded(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """A scalar whose gradient at each root is the root's seed, to the bit.
+
+    Seeds that are handed to torch beside the roots are compared with them by a part of the compiler, whose import takes
+    35 MiB.
+    """
+    return torch.stack([(root * seed).sum() for root, seed in pairs]).sum()
 
 
 def _fill_leaves(context: ForwardContext, sums: Tensor, seeds: Tensor) -> None:
     """Gradients of the leaves alone; parameters get none yet."""
     leaves = [leaf for of_task in context.leaves.values() for leaf in of_task]
-    grads = torch.autograd.grad(sums, leaves, seeds, retain_graph=True, allow_unused=True)
+    grads = torch.autograd.grad(_seeded([(sums, seeds)]), leaves, retain_graph=True, allow_unused=True)
     for leaf, grad in zip(leaves, grads, strict=True):
         leaf.grad = grad
 
@@ -114,7 +123,6 @@ def _carried(way: list[Tensors], last: list[Tensor]) -> list[list[Tensor]]:
     needed = [tensor for boundary in above for tensor in boundary if tensor.requires_grad]
     found: dict[int, Tensor] = {}
     if ends and needed:
-        roots, seeds = zip(*ends, strict=True)
-        grads = torch.autograd.grad(roots, needed, seeds, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(_seeded(ends), needed, retain_graph=True, allow_unused=True)
         found = {id(tensor): grad for tensor, grad in zip(needed, grads, strict=True) if grad is not None}
     return [[found.get(id(tensor), torch.zeros_like(tensor)) for tensor in boundary] for boundary in above]

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtl_search.models.compiling import postpone_compiler, uncompiled
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
 
@@ -30,11 +31,11 @@ def _operations(model: MultiTaskModel, input_shape: tuple[int, ...], rows: int) 
     # torch's fused transformer layers are one operation that nothing counts.
     fused = torch.backends.mha.get_fastpath_enabled()
     device = next(model.parameters()).device
+    postpone_compiler()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         # Compiled blocks run as written here: nothing of a fused kernel can be counted.
-        eager = torch.compiler.set_stance("force_eager")
-        with torch.no_grad(), evaluating(model), eager, FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), evaluating(model), uncompiled(), FlopCounterMode(display=False) as counter:
             model(torch.zeros(rows, *input_shape, device=device))
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any, final
 
 from ray.train import FailureConfig, RunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.torch.config import _TorchBackend
+from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
 from ray.train.v2.api.config import ScalingConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from mtl_search.config.study_config import ResourcesConfig
 from mtl_search.pool.group_callbacks import GroupCallback
+from mtl_search.pool.local_ray import is_local_ray
+from mtl_search.pool.process_group import ProcessGroupConfig
 from mtl_search.pool.queue_client import JobQueueClient
 from mtl_search.pool.ray_cluster import worker_needs
+from mtl_search.pool.settled_policy import SettledPolicy
 from mtl_search.pool.storage_check import StudyLocation
 from mtl_search.pool.worker import work
 
@@ -24,22 +27,8 @@ RESIZE_SECONDS = 60.0
 """How often a group of elastic size looks whether there is room for another one."""
 
 
-class _Backend(_TorchBackend):
-    """Starts no process group for one worker alone: its thread would wake a hundred times a second for nothing."""
-
-    def on_start(self, worker_group: Any, backend_config: Any) -> None:
-        if len(worker_group) > 1:
-            super().on_start(worker_group, backend_config)
-
-
-class _Config(TorchConfig):
-    @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        return _Backend
-
-
 @final
-class GroupTrainer(TorchTrainer):
+class GroupTrainer(DataParallelTrainer):
     """Ray's trainer of one group; its controller speaks to the job queue too.
 
     Args:
@@ -76,7 +65,7 @@ class GroupTrainer(TorchTrainer):
                 "path": list(sys.path),
                 "folder": str(Path.cwd()),
             },
-            torch_config=_Config(backend="nccl" if resources.gpus_per_worker else "gloo"),
+            backend_config=ProcessGroupConfig("nccl" if resources.gpus_per_worker else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=resources.gpus_per_worker > 0,
@@ -91,5 +80,11 @@ class GroupTrainer(TorchTrainer):
         )
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()  # type: ignore[misc]  # Train V2's, chosen at import
+        callbacks = super()._create_default_callbacks()
         return [*(each for each in callbacks if type(each).__name__ not in _LEFT_OUT), self._news]
+
+    def _initialize_and_run_controller(self, **parts: Any) -> Any:
+        policy = parts["scaling_policy"]
+        if is_local_ray() and isinstance(policy, FixedScalingPolicy):
+            parts["scaling_policy"] = SettledPolicy(policy.scaling_config)
+        return super()._initialize_and_run_controller(**parts)

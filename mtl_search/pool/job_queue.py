@@ -13,6 +13,7 @@ pool has said again what it wants (``begin``), and a group that the new life doe
 """
 
 import asyncio
+import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,11 @@ from mtl_search.storage.reports import EpochReport, StageResult
 
 LOCKSTEP_TIMEOUT = 15.0
 """Seconds after which a job no longer waits for its reader (which may have died and come back)."""
+
+
+def _kill_actor(handle: bytes) -> None:
+    """Kill a worker, whose handle comes pickled: to unpickle it imports Ray Train, which takes 75 MiB."""
+    ray.kill(pickle.loads(handle))  # noqa: S301  of this study's own worker
 
 
 class JobQueue:
@@ -47,7 +53,7 @@ class JobQueue:
         max_retries: int = 3,
         report_timeout: float = 7200.0,
         begun: bool = True,
-        kill: Callable[[Any], None] = ray.kill,
+        kill: Callable[[Any], None] = _kill_actor,
     ) -> None:
         self._job_table = JobTable(groups, max_retries)
         self._watchdog = Watchdog(self._job_table, report_timeout, kill)

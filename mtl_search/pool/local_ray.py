@@ -95,8 +95,16 @@ def start_local_ray(cpus: int) -> None:
                     f"{folder}/session_latest/logs"
                 ) from again
     node = ray._private.worker.global_worker.node
-    if node is not None:  # its monitor looks ten times a second for lines of logs to show here: nobody asked for them
+    if node is not None:  # nobody asked for them: 125 MiB, and a look for lines of logs ten times a second
         node.kill_log_monitor(check_alive=False)
+        node.kill_dashboard(check_alive=False)
+        node.kill_monitor(check_alive=False)  # of the autoscaler, which has nothing to scale here
+
+
+def is_local_ray() -> bool:
+    """Whether this process has started the Ray that it uses."""
+    node = ray._private.worker.global_worker.node
+    return node is not None and node.is_head()
 
 
 def stop_ray() -> None:
@@ -124,6 +132,7 @@ def _start(cpus: int, folder: str) -> None:
             logging_level=logging.ERROR,
             configure_logging=False,
             _temp_dir=folder,
+            _system_config={"num_workers_soft_limit": 1},  # processes that wait for a task: one is enough
         )
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train.torch
 import torch
 import torch.distributed as dist
 from ray.exceptions import RayActorError
@@ -68,9 +67,7 @@ def work(config: dict[str, Any]) -> None:
 
 
 def _serve(config: dict[str, Any]) -> None:
-    device = ray.train.torch.get_device()
-    assert isinstance(device, torch.device)
-    world = DistributedContext.current(device, config["precision"])
+    world = DistributedContext.current(_device(), config["precision"])
     queue = _join(config, world)
     try:
         check_storage_here(config["home"])
@@ -93,13 +90,24 @@ def _serve(config: dict[str, Any]) -> None:
             return
 
 
+def _device() -> torch.device:
+    """This worker's device; without a GPU there is no need to ask Ray, which would import Tune for the answer."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    import ray.train.torch
+
+    device = ray.train.torch.get_device()
+    assert isinstance(device, torch.device)
+    return device
+
+
 def _join(config: dict[str, Any], world: DistributedContext) -> WorkerQueueClient:
     """Begin this group's life as the job queue knows it."""
     queue = WorkerQueueClient(config["queue"], config["group"], _new_incarnation(world))
     if world.rank == 0:
         queue.join()
     world.agree(True)
-    queue.enrol(ray.get_runtime_context().current_actor)
+    queue.enrol(pickle.dumps(ray.get_runtime_context().current_actor))
     return queue
 
 

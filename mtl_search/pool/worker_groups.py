@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import final
 
 from ray.exceptions import RayActorError
-from ray.train.torch import TorchTrainer
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util import remove_placement_group
 
 from mtl_search.pool.queue_client import JobQueueClient
@@ -29,7 +29,7 @@ class WorkerGroups:
         given_up: Why a group is not started again, by name.
     """
 
-    def __init__(self, queue: JobQueueClient, trainer: Callable[[str], TorchTrainer]) -> None:
+    def __init__(self, queue: JobQueueClient, trainer: Callable[[str], DataParallelTrainer]) -> None:
         self._queue, self._trainer = queue, trainer
         self.given_up: dict[str, str] = {}
         self._threads: list[threading.Thread] = []

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_search.models.compiling import step_plainly
 from mtl_search.models.multitask import Copy, MultiTaskModel
 from mtl_search.recipe import Schedule
 from mtl_search.transfer import OPTIMIZERS, UNFREEZINGS
@@ -82,6 +83,7 @@ def optimizer_of(model: MultiTaskModel, schedule: Schedule) -> torch.optim.Optim
     optimizer = chosen.build(groups.pop(first))
     for (factor, _), parameters in groups.items():
         optimizer.add_param_group({"params": parameters, "lr": chosen.lr * factor})
+    step_plainly(optimizer)
     return optimizer
 
 

@@ -22,6 +22,7 @@ from mtl_search.fusion.learning import FoldedFusion, FusionBatch, LearningFusion
 from mtl_search.fusion.measuring import MeasuringFusion
 from mtl_search.fusion.merged import MergedModel
 from mtl_search.fusion.scored import Scored
+from mtl_search.models.compiling import uncompiled
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.modes import evaluating
 from mtl_search.models.multitask import MultiTaskModel
@@ -113,7 +114,7 @@ def _measured(fusion: MeasuringFusion, task: str, folder: StoragePath, workspace
     inputs = workspace.splits["train"].inputs[workspace.workload.task(task).dataset]
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(seed))
     rows = inputs.select(order[: fusion.rows].to(workspace.world.device))
-    with evaluating(model), torch.compiler.set_stance("force_eager"):
+    with evaluating(model), uncompiled():
         return fusion.measure(model, rows, seed)
 
 
@@ -139,7 +140,7 @@ def _learned(
     seed = seed_from(workspace.workload.seed, "fusion")
     batch_source, _ = batch_sources(model, split, recipe.joint, 0.0, seed, DistributedContext(device=world.device))
     epoch = partial(_epoch, merged, batch_source.epoch)
-    with evaluating(model), torch.compiler.set_stance("force_eager"):
+    with evaluating(model), uncompiled():
         for norm in batch_norms(model):
             norm.train()  # the statistics of the start are not those of other coefficients
         coefficients = fusion.learn(merged, epoch, seed)

@@ -4,13 +4,12 @@ The workload travels (numpy arrays and plain data); the workspace holds it on th
 but activations, keyed by content: they save a later stage time and change no bit of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch._functorch.config
 from torch import Tensor, nn
 
 from mtl_search.alignment import ALIGNMENTS
@@ -20,6 +19,7 @@ from mtl_search.data.streaming import Windows, read_rows_here
 from mtl_search.data.study_data import StudyData
 from mtl_search.data.task import Task
 from mtl_search.models.backbones import BACKBONES
+from mtl_search.models.compiling import compile_forward, postpone_compiler
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.models.multitask import MultiTaskModel
 from mtl_search.models.sharing import SHARINGS
@@ -36,17 +36,6 @@ from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
 from mtl_search.variants.building import build
 from mtl_search.variants.python_objects import NO_OBJECTS, PythonObjects
-
-
-def compile_forward(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A block's forward pass, compiled; ``Module.compile`` would pass over modules of torch itself."""
-    # Kernels that free what they were given cannot go backward once per task, as balancing at shared parameters does.
-    torch._functorch.config.donated_buffer = False
-
-    def run(x: Tensor) -> Tensor:
-        return forward(x)
-
-    return torch.compile(run)
 
 
 @dataclass(frozen=True)
@@ -197,6 +186,8 @@ class Workspace:
         windows: Windows = read_rows_here,
     ) -> None:
         self.workload, self.world, self._windows = workload, world, windows
+        if not workload.compiled:
+            postpone_compiler()
         self.splits = {name: self._split(name) for name in ("train", "validation")}
         tasks = workload.data.all_tasks
         self.metrics: dict[str, Metric | None] = {

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_search.data.inputs import Inputs
+from mtl_search.models.compiling import uncompiled
 from mtl_search.models.modes import evaluating
 
 Batch = tuple[Inputs | Tensor, Sequence[int] | None]
@@ -43,7 +44,7 @@ def recalibrate(
     seen = 0
     try:
         # A compiled block would be compiled anew each time, for the new hooks.
-        with torch.no_grad(), evaluating(model), torch.compiler.set_stance("force_eager"):
+        with torch.no_grad(), evaluating(model), uncompiled():
             for module in gauges:
                 module.train()
             for x, sizes in batches:
