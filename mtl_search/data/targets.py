@@ -12,11 +12,10 @@ import numpy as np
 
 from mtl_search.config.study_config import TaskConfig
 from mtl_search.data.datasets import DataSet, find_column
-from mtl_search.data.sources.csv_columns import GAPS
 from mtl_search.data.sources.parquet_rows import Rows
 from mtl_search.data.task import Task
 from mtl_search.errors import NOTHING, Problem, few_of, shown
-from mtl_search.input_kinds.values import text_of
+from mtl_search.input_kinds.values import NUMBER_GAPS, text_of
 from mtl_search.recipe import Component
 from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.task_kinds.base import RawTarget
@@ -57,11 +56,11 @@ def read_target(
 def _find_doubts(name: str, task: TaskConfig, targets: Collection[RawTarget]) -> Iterator[str]:
     """Notes on what a user may not mean: a mark that no row holds, a label that others write for a gap."""
     mark = text_of(task.missing)
-    if mark and mark not in GAPS and not any(target.marked for target in targets):
+    if mark and mark not in NUMBER_GAPS and not any(target.marked for target in targets):
         yield f"tasks.{name}.missing: no row holds {shown(task.missing)}, so it marks no label as missing"
     if is_labelled(task):
         rows = Counter(label for target in targets for label in target.values[target.mask])
-        for word in sorted(GAPS.intersection(rows)):
+        for word in sorted(NUMBER_GAPS.intersection(rows)):
             yield f"tasks.{name}.target: {word!r} is a label in {rows[word]} rows; `missing: {word}` would make it none"
 
 

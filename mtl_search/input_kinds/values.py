@@ -15,6 +15,8 @@ GAP_TEXTS = frozenset(
     {"", "NaN", "nan", "-NaN", "-nan", "<NA>", "#N/A", "#N/A N/A", "#NA", "1.#IND", "1.#QNAN", "-1.#IND", "-1.#QNAN"}
 )
 """Texts that programs write for a missing value, and that are no words, as ``NA`` and ``None`` may be."""
+NUMBER_GAPS = GAP_TEXTS | {"NA", "N/A", "n/a", "NULL", "null", "None"}
+"""How others write a missing number. In a column of text the latter may be words: "NA" is Namibia too."""
 EXACT = 2**53
 """Up to here float64 holds every whole number."""
 TRUTHS = {spelled: truth for truth in (True, False) for spelled in (f"{truth}", f"{truth}".upper(), f"{truth}".lower())}

@@ -153,10 +153,8 @@ def _construction_problems(space: SearchSpace, tasks: Sequence[str]) -> list[Pro
     for place, family, component in _parts(space):
         try:
             built = build(FAMILIES[family], component)
-            if tasks and family == "fusion":
+            if tasks and family in ("fusion", "weighting"):
                 built.check(tasks)
-            elif tasks and family == "weighting":
-                built.start(tasks, "cpu")
         except ConfigError as error:
             for problem in error.problems:
                 inner = problem.place.removeprefix(f"{family}.").removeprefix(component.name)

@@ -87,6 +87,17 @@ class Weighting(ABC):
         self._tasks = tuple(tasks)
         self._start(self._tasks, torch.device(device), seed)
 
+    def check(self, tasks: Sequence[str]) -> None:
+        """Whether the parameters suit the tasks; by default, whether the method gets ready for them.
+
+        Args:
+            tasks: Tasks in the order of the losses.
+
+        Raises:
+            ConfigError: As from ``start``.
+        """
+        self.start(tasks, "cpu")
+
     @final
     def __call__(self, losses: Tensor, present: Tensor | None = None, gramian: Tensor | None = None) -> Tensor:
         """Weights of one step.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -10,7 +11,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from mtl_search.errors import DataError, Problem
 from mtl_search.input_kinds import INPUT_KINDS
@@ -18,6 +18,8 @@ from mtl_search.input_kinds.notation import ARRAYS
 from mtl_search.input_kinds.values import EXACT, is_missing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mtl_search.data.sources.parquet_rows import ParquetRows
 
 Columns = dict[str, np.ndarray]
@@ -123,7 +125,7 @@ def with_train(splits: dict[str, Rows]) -> dict[str, Rows]:
 
 
 def _items(columns: Any) -> Iterable[tuple[Any, Any]]:
-    if not isinstance(columns, (Mapping, pd.DataFrame)):
+    if not isinstance(columns, Mapping) and not is_frame(columns):
         raise ValueError(f"must be a mapping of columns or a data frame, got {type(columns).__name__}")
     return [(name, columns[name]) for name in columns]
 
@@ -148,9 +150,9 @@ def as_column(name: str, values: Any, *, exact: bool = False) -> np.ndarray:
     Raises:
         ValueError: It is no column.
     """
-    if isinstance(values, pd.DataFrame):
+    if is_frame(values):
         raise ValueError(f"must give a column one name only, got {name!r} twice")
-    if isinstance(values, pd.Series):
+    if _is_pandas(values, "Series"):
         array = _from_series(values, exact)
     elif hasattr(values, "detach"):  # a torch tensor; torch itself is not needed to read tables
         array = values.detach().cpu().numpy()
@@ -165,7 +167,20 @@ def as_column(name: str, values: Any, *, exact: bool = False) -> np.ndarray:
     return _from_objects(name, array, exact) if array.dtype == object else array
 
 
+def is_frame(value: object) -> bool:
+    """Whether a value is a data frame."""
+    return _is_pandas(value, "DataFrame")
+
+
+def _is_pandas(value: object, name: str) -> bool:
+    """Whether a value is of a class of pandas, which is not imported for the answer: then nothing is."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, getattr(pandas, name))
+
+
 def _from_series(series: pd.Series[Any], exact: bool) -> np.ndarray:
+    import pandas as pd
+
     if isinstance(series.dtype, np.dtype) and series.dtype != object:
         return series.to_numpy()
     if pd.api.types.is_numeric_dtype(series.dtype) and not isinstance(series.dtype, pd.CategoricalDtype):

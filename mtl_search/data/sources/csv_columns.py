@@ -19,10 +19,8 @@ import numpy as np
 import pandas as pd
 
 from mtl_search.errors import DataError, Problem
-from mtl_search.input_kinds.values import GAP_TEXTS, TRUTHS, number_in, respelled, text_of
+from mtl_search.input_kinds.values import NUMBER_GAPS, TRUTHS, number_in, respelled, text_of
 
-GAPS = GAP_TEXTS | {"NA", "N/A", "n/a", "NULL", "null", "None"}
-"""How others write a missing number. In a column of text the latter may be words: "NA" is Namibia too."""
 _SPACES = "[ \u00a0\u202f]"
 
 
@@ -127,7 +125,7 @@ def _as_numbers(column: pd.Series[Any], form: CsvFormat) -> pd.Series[Any]:
     """A column of numbers, perhaps among words such as NA, as numbers; any other as it is."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column
-    gaps = column.isin(GAPS)
+    gaps = column.isin(NUMBER_GAPS)
     if form.plain and not gaps.any():
         return column
     spelled = form.respell(column.mask(gaps))
@@ -142,13 +140,13 @@ def _as_numbers(column: pd.Series[Any], form: CsvFormat) -> pd.Series[Any]:
 def _as_spelled(column: pd.Series[Any]) -> pd.Series[Any]:
     """A column of texts as it is; as truth values or numbers where these have the very same texts."""
     texts = column.dropna().unique().tolist()
-    words = [text for text in texts if text not in GAPS]
+    words = [text for text in texts if text not in NUMBER_GAPS]
     if words and len(words) == len(texts) and TRUTHS.keys() >= set(words):
         truths = column.map(TRUTHS)
         return truths.astype(object if column.isna().any() else bool)
     if any(number_in(text) is None for text in words):
         return column
-    column = column.astype(object).mask(column.isin(GAPS))
+    column = column.astype(object).mask(column.isin(NUMBER_GAPS))
     numbers = pd.to_numeric(column, errors="coerce")
     categories = {text: respelled(text) for text in words}
     first = ~column.duplicated() & column.notna()

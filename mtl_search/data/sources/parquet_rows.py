@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 
 from mtl_search.data.sources.base import Columns, as_column, why_unreadable
 from mtl_search.errors import DataError, Problem
 from mtl_search.recipe import content_key
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as pads
 
 Rows = Mapping[str, np.ndarray]
 """Column name to values (n, ...), in memory or read when asked for."""
@@ -77,6 +78,8 @@ class ParquetRows(Mapping[str, np.ndarray]):
 
     @cached_property
     def _table(self) -> pads.Dataset:
+        import pyarrow.dataset as pads  # here, as it imports pandas, which other sources do not need
+
         with self._reading():
             return pads.dataset(self._path, format="parquet", partitioning="hive")
 
@@ -174,6 +177,9 @@ class ParquetRows(Mapping[str, np.ndarray]):
 
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The table's rows, each batch read when it is asked for: pyarrow's scanner runs far ahead of a slow user."""
+        import pyarrow.dataset as pads
+        import pyarrow.parquet as pq
+
         for fragment in self._table.get_fragments():
             same = pads.get_partition_keys(fragment.partition_expression)
             with fragment.filesystem.open_input_file(fragment.path) as file:
