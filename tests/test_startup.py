@@ -8,6 +8,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtl_search.validation.study_file import FAMILIES
@@ -75,6 +76,22 @@ def test_validate_imports_what_it_computes_with_and_nothing_else(earlier: Path) 
     assert exit_code == 0
     assert "torch" in found
     assert not {"ray", "mlflow", "optuna", "sqlalchemy", "scipy.signal", "matplotlib"} & set(found)
+
+
+def test_an_array_file_is_checked_without_pandas_and_the_solvers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "rows.npz", x=rng.normal(size=(90, 4)), y=rng.normal(size=90), z=rng.normal(size=90))
+    study = {
+        "name": "arrays",
+        "data": {"source": {"arrays": {"path": "rows.npz"}}},
+        "tasks": {name: {"kind": "regression", "target": name} for name in ("y", "z")},
+        "backbone": {"mlp": {"width": 8, "depth": 2}},
+        "space": {"weighting": ["fixed", "uncertainty"]},
+    }
+    (tmp_path / "arrays.yaml").write_text(json.dumps(study))
+    exit_code, found = imported_by(tmp_path, "validate", "arrays.yaml")
+    assert exit_code == 0
+    assert not {"pandas", "sklearn", "scipy.optimize"} & set(found)
 
 
 def test_metrics_are_drawn_with_a_library_that_is_imported_only_then(tmp_path: Path) -> None:
