@@ -16,6 +16,7 @@ from mtl_search.storage.files import read_json, write_json, write_json_once
 from mtl_search.storage.paths import storage_path
 from mtl_search.study_store.data_card import describe_data
 from mtl_search.study_store.folder import StudyFolder
+from mtl_search.study_store.optuna_journal import leave_storage
 from mtl_search.validation.prepare import Prepared, check_rows_of, prepare
 from mtl_search.validation.study_file import load_study
 
@@ -63,6 +64,11 @@ def contents(files: list[Path]) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in files}
 
 
+def made(folder: StudyFolder, url: str) -> None:
+    """Have Optuna's study in a database, and leave the database."""
+    leave_storage(folder.optuna_study(url)._storage)
+
+
 @pytest.mark.parametrize("way", ["--resume", "--join"])
 @pytest.mark.parametrize("database", ["journal", "sqlite:///{}/optuna.db"])
 def test_changed_rows_are_refused_and_leave_a_finished_study_as_it_was(
@@ -71,7 +77,7 @@ def test_changed_rows_are_refused_and_leave_a_finished_study_as_it_was(
     search = {"trials": 2, "storage": database.format(here)}
     folder = StudyFolder(here / "runs", "flowers")
     begin(folder, prepared(here, search=search))
-    folder.optuna_study(search["storage"])
+    made(folder, search["storage"])
     write_json(folder.outcome_file, {"number": 0})
     before = contents(list(folder.path.glob("*.json*")))
     assert {"data.json", "study.json", "outcome.json"} <= before.keys()
@@ -173,12 +179,12 @@ def test_trials_are_looked_for_where_they_are(here: Path) -> None:
     first, second = (f"sqlite:///{here / name}.db" for name in ("first", "second"))
     folder = StudyFolder(here / "runs", "flowers")
     begin(folder, prepared(here, search={"storage": first}))
-    folder.optuna_study(first)
+    made(folder, first)
     elsewhere = prepared(here, search={"storage": second})
     with pytest.raises(StudyError, match=r"search\.storage: .*second\.db' holds no study flowers, which has"):
         begin(folder, elsewhere, resume=True)
     assert folder.read_config().search.storage == first
-    StudyFolder(here / "moved", "flowers").optuna_study(second)  # as if the trials had been moved there
+    made(StudyFolder(here / "moved", "flowers"), second)  # as if the trials had been moved there
     begin(folder, elsewhere, resume=True)
     assert folder.read_config().search.storage == second
     folder.trials.mkdir()
@@ -190,7 +196,7 @@ def test_trials_are_looked_for_where_they_are(here: Path) -> None:
 def test_a_new_study_takes_no_trials_of_another_storage_s_study(here: Path) -> None:
     search = {"storage": f"sqlite:///{here / 'shared.db'}"}
     begin(StudyFolder(here / "runs", "flowers"), prepared(here, search=search))
-    StudyFolder(here / "runs", "flowers").optuna_study(search["storage"])
+    made(StudyFolder(here / "runs", "flowers"), search["storage"])
     with pytest.raises(StudyError, match="holds a study flowers that was begun in another storage than"):
         begin(StudyFolder(here / "others", "flowers"), prepared(here, search=search))
     assert not (here / "others" / "studies" / "flowers" / "study.json").exists()

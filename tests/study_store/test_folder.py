@@ -15,6 +15,7 @@ from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.callbacks import Callback
 from mtl_search.search.load_trials import TrialLoader
 from mtl_search.study_store.folder import StudyFolder
+from mtl_search.study_store.optuna_journal import leave_storage
 
 
 class Found(Callback):
@@ -30,7 +31,9 @@ def test_reading_a_study_whose_search_has_not_begun_makes_none(tmp_path: Path, s
     folder.path.mkdir(parents=True)
     assert folder.records(url) == []
     # Made by the first reader, it would have one objective for ever.
-    assert len(folder.optuna_study(url, objectives=2).directions) == 2
+    study = folder.optuna_study(url, objectives=2)
+    assert len(study.directions) == 2
+    leave_storage(study._storage)
     assert folder.records(url) == []
 
 
