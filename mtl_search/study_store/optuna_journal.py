@@ -120,10 +120,15 @@ def open_storage(
 
 
 def leave_storage(storage: BaseStorage) -> None:
-    """Give back a database's connections: a server has few. A journal holds none."""
-    if isinstance(storage, RDBStorage):
-        storage.remove_session()
-        storage.engine.dispose()
+    """Give back a database's connections: a server has few. A journal holds none.
+
+    Args:
+        storage: As ``open_storage`` gives it, or as a study of Optuna holds it, behind a cache.
+    """
+    database = getattr(storage, "_backend", storage)
+    if isinstance(database, RDBStorage):
+        database.remove_session()
+        database.engine.dispose()
 
 
 class _Database(RDBStorage):
