@@ -10,7 +10,7 @@ AUDIT := $(VENV)/audit
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: quickstart test test-all lint docs format audit install
+.PHONY: quickstart test test-all test-gpu lint docs format audit install
 .DEFAULT_GOAL := quickstart
 
 quickstart: install
@@ -24,6 +24,10 @@ test: lint docs
 # The slow ones one after the other: each has the machine to itself, with a cluster of its own.
 test-all: test
 	$(BIN)/python -m pytest -m slow
+
+# On a machine with an NVIDIA GPU, or several.
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu
 
 lint: install
 	$(BIN)/ruff check

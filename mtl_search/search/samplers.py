@@ -117,7 +117,7 @@ SAMPLERS: Registry[Any] = Registry(
 """Sampler by its name in ``search.sampler``."""
 NUMBERS_ONLY = (CmaEs,)
 """Samplers that would draw choices at random instead of learning from them."""
-ONE_OBJECTIVE = (CmaEs, Gp)
+ONE_OBJECTIVE = (CmaEs,)
 """Samplers that cannot maximise several numbers."""
 NO_BRANCHES = (CmaEs, Gp, Nsga2)
 """Samplers that would draw conditional parameters at random instead of learning from them."""
