@@ -21,13 +21,11 @@ from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.models.branching import Blueprint, TaskBranch
 from mtl_search.models.deployed import DeployedModel
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.models.sharing import SHARINGS
 from mtl_search.recipe import Component, Recipe
 from mtl_search.storage.checkpoint import MODEL_FILE, load_tensors
 from mtl_search.storage.paths import StoragePath, storage_path
 from mtl_search.study_store.folder import StudyFolder
-from mtl_search.transfer import AUXILIARIES
-from mtl_search.variants.building import build
+from mtl_search.training.built_recipe import BuiltRecipe
 
 Columns = dict[str, list[Any]]
 """Raw rows as JSON takes them: input column to values."""
@@ -180,10 +178,11 @@ def _rebuilt(folder: StudyFolder, outcome: dict[str, Any], file: StoragePath | N
     file = file or _home(folder, storage_path(outcome["folder"]), outcome["number"]) / MODEL_FILE
     known = {"name": config.name, "seed": config.seed, "backbone": config.backbone.to_dict(), "outcome": outcome}
     recipe = Recipe.from_dict(outcome["recipe"])
-    if build(AUXILIARIES, recipe.auxiliary).trains:
+    parts = BuiltRecipe(recipe)
+    if parts.auxiliary.trains:
         targets, sources = ([task["name"] for task in data[part]] for part in ("tasks", "source_tasks"))
         # Where the tasks make a tree, the model was kept without its source tasks.
-        if not build(SHARINGS, recipe.sharing).plan(targets, data["blocks"], sources).tree:
+        if not parts.sharing.plan(targets, data["blocks"], sources).tree:
             known |= {"tasks": [*data["tasks"], *data["source_tasks"]], "sources": sources}
     try:
         return champion_from_dict(data | known, load_tensors(file))

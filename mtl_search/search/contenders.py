@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 import optuna
 from optuna.samplers import RandomSampler
 
-from mtl_search.fusion import FUSIONS
 from mtl_search.pool.jobs import Job
 from mtl_search.recipe import Recipe, seed_from
 from mtl_search.results.trial_record import TrialRecord
 from mtl_search.search.jobs import Jobs
 from mtl_search.space.search_space import SearchSpace
-from mtl_search.variants.building import build
+from mtl_search.training.built_recipe import BuiltRecipe
 
 DEFAULT = ""
 """Name of the default recipe's single-task models."""
@@ -104,6 +103,6 @@ def controls_of(trial: TrialRecord) -> list[Contender]:
     if not recipe.joint.epochs:
         return [control("", "fine-tuned", _fine_tuned)]
     from_base = control("-base", "its joint schedule alone", _from_base)
-    if build(FUSIONS, recipe.fusion).from_base:
+    if BuiltRecipe(recipe).fusion.from_base:
         return [from_base]
     return [control("-continued", "fine-tuned, then its joint schedule", _continued), from_base]

@@ -20,16 +20,15 @@ from mtl_search.storage.checkpoint import MODEL_FILE, is_intact, save_base, stat
 from mtl_search.storage.files import read_json, write_json
 from mtl_search.storage.paths import StoragePath
 from mtl_search.study_store.folder import StudyFolder
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.canonical import Canonical
 from mtl_search.training.metrics import task_goals
 from mtl_search.training.stages import Stage
 from mtl_search.training.workspace import Workload
-from mtl_search.transfer import AUXILIARIES, TRANSFERS
-from mtl_search.transfer.bases import BASES
+from mtl_search.transfer import AUXILIARIES
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.learned import LearnedBase
 from mtl_search.transfer.bases.random import RandomBase
-from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 
@@ -73,12 +72,12 @@ class Jobs:
 
     def start(self, recipe: Recipe) -> Start:
         """The base of a recipe; one that is not learned is written where workers find it."""
-        base = build(BASES, recipe.base)
-        if build(TRANSFERS, recipe.transfer).fresh or isinstance(base, RandomBase):
+        parts = BuiltRecipe(recipe)
+        if parts.transfer.fresh or isinstance(parts.base, RandomBase):
             return Start()
         name = content_key(recipe.base.to_dict())
         if name not in self._starts:
-            self._starts[name] = self._learned(recipe) if isinstance(base, LearnedBase) else self._found(recipe)
+            self._starts[name] = self._learned(recipe) if isinstance(parts.base, LearnedBase) else self._found(recipe)
         return self._starts[name]
 
     def singles(self, recipe: Recipe) -> list[Job]:
@@ -87,7 +86,7 @@ class Jobs:
 
     def single(self, recipe: Recipe, task: str) -> Job:
         """The single-task stage of one task; it may need the job of the recipe's ``start``."""
-        recipe, start = build(TRANSFERS, recipe.transfer).applied(recipe), self.start(recipe)
+        recipe, start = BuiltRecipe(recipe).applied, self.start(recipe)
         key = content_key("single_task", self._workload_key, start.key, task, recipe.single_task.to_dict())
         objective, folder = Objective({task: self._goals[task]}, task), str(self._folder.cache / key)
         stage = Stage(key, "single_task", (task,), recipe, folder, objective, base=start.folder, run=self._run)
@@ -98,7 +97,7 @@ class Jobs:
 
         It may need the job of the recipe's ``start``.
         """
-        cold = build(FUSIONS, recipe.fusion).from_base
+        cold = BuiltRecipe(recipe).fusion.from_base
         schedule = self._alone(recipe, task)
         before = 0 if cold else recipe.single_task.epochs
         return self.single(replace(recipe, single_task=replace(schedule, epochs=schedule.epochs + before)), task)
@@ -109,7 +108,7 @@ class Jobs:
         The first may need the job of the recipe's ``start``.
         """
         before = self.single(recipe, task)
-        applied, start = build(TRANSFERS, recipe.transfer).applied(recipe), self.start(recipe)
+        applied, start = BuiltRecipe(recipe).applied, self.start(recipe)
         # What of a recipe has no effect on a task alone: each family's first variant stands for it.
         alone = replace(
             applied,
@@ -141,7 +140,7 @@ class Jobs:
         A model that starts from the base alone is behind at first one that starts from fine-tuned models, and so is one
         whose base is fresh behind one whose base has learned: the epochs that the others had before do not count.
         """
-        fused = not build(FUSIONS, recipe.fusion).from_base and recipe.single_task.epochs > 0
+        fused = not BuiltRecipe(recipe).fusion.from_base and recipe.single_task.epochs > 0
         base = "a fresh base" if self.start(recipe) == Start() else "a base that has learned"
         return f"fine-tuned from {base}" if fused else base
 
@@ -151,7 +150,7 @@ class Jobs:
 
     def of_tried(self, recipe: Recipe) -> list[Job]:
         """All jobs of a recipe as a trial tried it, which an earlier version may have put into another form."""
-        recipe = build(TRANSFERS, recipe.transfer).applied(
+        recipe = BuiltRecipe(recipe).transfer.applied(
             replace(recipe, sharing=resolve_affinity(recipe.sharing, self.groups))
         )
         start, singles = self.start(recipe), self.singles(recipe)

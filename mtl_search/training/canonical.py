@@ -19,6 +19,7 @@ from mtl_search.models.sharing.resolve_affinity import TaskGroups, affinity_meas
 from mtl_search.recipe import Component, Recipe, Schedule
 from mtl_search.space.binding import SCHEDULE_FAMILIES, bind_component
 from mtl_search.space.search_space import COMPONENTS, SCHEDULES
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.families import TRAINING_FAMILIES
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer import AUXILIARIES, OPTIMIZERS, TRANSFERS, UNFREEZINGS
@@ -83,7 +84,7 @@ class Canonical:
         """
         if self._single is not None and self.idle("single_task", None, KnownValues(fusion=recipe.fusion)):
             recipe = replace(recipe, single_task=self._single)
-        known = _known_values(build(TRANSFERS, recipe.transfer).applied(recipe))
+        known = _known_values(BuiltRecipe(recipe).applied)
         self._simplify_sharing(known)
         self._simplify_schedule("single_task", known)
         groups = self._fused(known)

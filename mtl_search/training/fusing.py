@@ -15,7 +15,6 @@ from mtl_search.balancing.losses import loss_sum
 from mtl_search.data.batching import Batch
 from mtl_search.data.task import Task
 from mtl_search.errors import TrialError
-from mtl_search.fusion import FUSIONS
 from mtl_search.fusion.apply import fuse
 from mtl_search.fusion.base import Fusion, State
 from mtl_search.fusion.learning import FoldedFusion, FusionBatch, LearningFusion
@@ -30,10 +29,10 @@ from mtl_search.recipe import Recipe, seed_from
 from mtl_search.storage.checkpoint import MODEL_FILE, StoredTensors, is_intact, load_model, save_tensors
 from mtl_search.storage.paths import StoragePath, storage_path
 from mtl_search.storage.stage_results import single_result
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.calibration import Calibration
 from mtl_search.training.workspace import Workspace
 from mtl_search.transfer.norms import batch_norms
-from mtl_search.variants.building import build
 
 
 def fused_model(
@@ -55,7 +54,7 @@ def fused_model(
         ConfigError: Fusion, sharing and tasks do not fit each other.
         TrialError: A fusion that learns diverged.
     """
-    fusion = build(FUSIONS, recipe.fusion)
+    fusion = BuiltRecipe(recipe).fusion
     fusion.check(list(singles))
     if isinstance(fusion, Scored):
         fusion = fusion.by({task: _gain(folder) for task, folder in singles.items()})

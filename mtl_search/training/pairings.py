@@ -12,11 +12,10 @@ from mtl_search.alignment import ALIGNMENTS
 from mtl_search.balancing.gradient_location import SharedParts, gradient_location
 from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.alignment_point import AlignmentPoint
-from mtl_search.models.sharing import SHARINGS
 from mtl_search.models.sharing.resolve_affinity import placeholder_groups
 from mtl_search.recipe import Component, Recipe, content_key
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.workspace import Workload
-from mtl_search.transfer import TRANSFERS
 from mtl_search.transfer.bases import BASES
 from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
@@ -36,11 +35,12 @@ class Pairs:
 
     def refusal(self, recipe: Recipe) -> str:
         """Why parts of a recipe make no sense together; empty if they do."""
-        if build(TRANSFERS, recipe.transfer).fresh and recipe.base.name == next(iter(BASES)):
+        parts = BuiltRecipe(recipe)
+        if parts.transfer.fresh and recipe.base.name == next(iter(BASES)):
             return "the base is random as it is: there is nothing to leave behind"
         sources = self._workload.sources_of(recipe)
         joint = [*self._workload.data.tasks, *map(self._workload.task, sources)]
-        if reason := _reason(lambda: build(SHARINGS, recipe.sharing).check(joint)):
+        if reason := _reason(lambda: parts.sharing.check(joint)):
             return reason
         unbalanced = self._unbalanced(sources, recipe.sharing, recipe.weighting)
         return unbalanced or self._unaligned(sources, recipe.sharing, recipe.alignment)

@@ -21,13 +21,14 @@ from mtl_search.balancing.source_tasks import SourceTasks
 from mtl_search.errors import TrialError
 from mtl_search.models.cost import count_parameters, multiply_adds
 from mtl_search.models.multitask import MultiTaskModel
-from mtl_search.recipe import Component, Recipe, seed_from
+from mtl_search.recipe import Recipe, seed_from
 from mtl_search.results.objective import Objective
 from mtl_search.storage.checkpoint import load_model
 from mtl_search.storage.files import RESULT_FILE
 from mtl_search.storage.paths import StoragePath, storage_path
 from mtl_search.storage.reports import StageResult
 from mtl_search.storage.stage_results import step_gains, whole_result_in, whole_single, write_results
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.calibration import Calibration
 from mtl_search.training.control import Control, NoControl
 from mtl_search.training.evaluation import evaluate
@@ -36,10 +37,7 @@ from mtl_search.training.loop import Loop, Progress
 from mtl_search.training.metrics import check_metric, task_goals
 from mtl_search.training.resampling import evaluate_resampled
 from mtl_search.training.workspace import Workspace
-from mtl_search.transfer import AUXILIARIES
-from mtl_search.transfer.bases import BASES
 from mtl_search.transfer.bases.learned import LearnedBase, MetaLearned
-from mtl_search.variants.building import build
 from mtl_search.weighting import WEIGHTINGS
 
 _MIB = 1 << 20
@@ -145,14 +143,14 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
     workspace = workspace.seeded(stage.run)
     watch = PeakMemory(workspace.world.device)
     model = _start(stage, workspace)
-    weighting = stage.recipe.weighting if stage.kind == "joint" else Component(next(iter(WEIGHTINGS)))
+    parts = BuiltRecipe(stage.recipe)
     seed = seed_from(workspace.workload.seed, stage.key)
-    base = _learned_base(stage)
+    base = _learned_base(stage, parts)
     loop = Loop(
         model,
         workspace.splits,
         base.schedule if base else stage.recipe.joint if stage.kind == "joint" else stage.recipe.single_task,
-        build(WEIGHTINGS, weighting),
+        parts.weighting if stage.kind == "joint" else WEIGHTINGS[next(iter(WEIGHTINGS))](),
         _objective(stage, model, workspace, base),
         workspace.metrics,
         seed,
@@ -161,7 +159,7 @@ def run_stage(stage: Stage, workspace: Workspace, control: Control | None = None
         workspace.base_of(stage.base),
         workspace.activations,
         stage.affinity,
-        SourceTasks(build(AUXILIARIES, stage.recipe.auxiliary), len(stage.sources)),
+        SourceTasks(parts.auxiliary, len(stage.sources)),
         base if isinstance(base, MetaLearned) else None,
     )
     progress = loop.run(control or NoControl())
@@ -242,13 +240,12 @@ def _write_model(
     return model, {name: state[name] for name in model.state_dict()}
 
 
-def _learned_base(stage: Stage) -> LearnedBase | None:
+def _learned_base(stage: Stage, parts: BuiltRecipe) -> LearnedBase | None:
     """What a ``pretrain`` stage learns; None for any other stage."""
     if stage.kind != "pretrain":
         return None
-    base = build(BASES, stage.recipe.base)
-    assert isinstance(base, LearnedBase)
-    return base
+    assert isinstance(parts.base, LearnedBase)
+    return parts.base
 
 
 def _objective(stage: Stage, model: MultiTaskModel, workspace: Workspace, base: LearnedBase | None) -> Objective:

@@ -28,9 +28,9 @@ from mtl_search.recipe import Component, Recipe, content_key, seed_from
 from mtl_search.storage.checkpoint import base_of, load_model, state_key
 from mtl_search.storage.paths import storage_path
 from mtl_search.training.activations import Activations
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.metrics import check_metric_on, metric_for
 from mtl_search.training.torchmetrics_import import Metric
-from mtl_search.transfer import AUXILIARIES
 from mtl_search.transfer.bases import BASES
 from mtl_search.transfer.bases.base import Fetch, no_models
 from mtl_search.transfer.bases.random import RandomBase
@@ -158,7 +158,7 @@ class Workload:
 
     def sources_of(self, recipe: Recipe) -> tuple[str, ...]:
         """The source tasks that joint training takes along."""
-        trains = build(AUXILIARIES, recipe.auxiliary).trains
+        trains = BuiltRecipe(recipe).auxiliary.trains
         return tuple(task.name for task in self.data.source_tasks if trains)
 
 

@@ -5,11 +5,9 @@
 
 from collections.abc import Mapping
 
-from mtl_search.alignment import ALIGNMENTS
 from mtl_search.errors import ConfigError, MtlSearchError, Problem
-from mtl_search.fusion import FUSIONS
-from mtl_search.models.sharing import SHARINGS
 from mtl_search.results.objective import Goal
+from mtl_search.training.built_recipe import BuiltRecipe
 from mtl_search.training.pairings import Pairs
 from mtl_search.training.workspace import Workload
 from mtl_search.transfer.bases import BASES
@@ -46,14 +44,15 @@ def fit_problems(study: LoadedStudy, workload: Workload) -> list[Problem]:
         key=len,
     )
     for recipe in study.space.extreme_recipes():
+        parts = BuiltRecipe(recipe)
         try:
-            build(SHARINGS, recipe.sharing).check(most)
-            build(FUSIONS, recipe.fusion).check_kinds([task.kind for task in tasks])
+            parts.sharing.check(most)
+            parts.fusion.check_kinds([task.kind for task in tasks])
             pairs.common_of(recipe.sharing, workload.sources_of(recipe))
         except ConfigError as error:
             problems += [Problem(f"space.{p.place}", p.rule, p.value, p.choices) for p in error.problems]
         try:
-            build(ALIGNMENTS, recipe.alignment).check(most)
+            parts.alignment.check(most)
         except ConfigError as error:
             place = f"space.alignment.{recipe.alignment.name}"
             problems += [Problem(place, p.rule, p.value, p.choices) for p in error.problems]

@@ -15,7 +15,8 @@ from mtl_search.search.stoppers import STOPPERS, Never
 from mtl_search.space.domains import Choice
 from mtl_search.space.search_space import SCHEDULES, SearchSpace
 from mtl_search.task_kinds import TASK_KINDS
-from mtl_search.transfer import AUXILIARIES, TRANSFERS, UNFREEZINGS
+from mtl_search.training.built_recipe import BuiltRecipe
+from mtl_search.transfer import TRANSFERS, UNFREEZINGS
 from mtl_search.transfer.bases import BASES
 from mtl_search.variants.building import build, variant
 from mtl_search.variants.python_objects import is_object
@@ -94,7 +95,7 @@ def _source_problems(config: StudyConfig, space: SearchSpace) -> list[Problem]:
         base = type(base()) if is_object(recipe.base.name) else base
         if isinstance(base, type) and issubclass(base, LearnedBase):
             users[f"space.base.{recipe.base.name}"] = recipe.base.name
-        if build(AUXILIARIES, recipe.auxiliary).trains:
+        if BuiltRecipe(recipe).auxiliary.trains:
             users[f"space.auxiliary.{recipe.auxiliary.name}"] = recipe.auxiliary.name
     if users and not config.source_tasks:
         rule = "needs source_tasks to learn from, in the form of tasks"
@@ -117,7 +118,7 @@ def _tracking_problems(config: StudyConfig) -> list[Problem]:
 def _transfer_problems(space: SearchSpace) -> list[Problem]:
     """Kinds of transfer that differ from another in nothing, whatever the base."""
     others = {recipe.base.name for recipe in space.extreme_recipes()} - {next(iter(BASES))}
-    if others and all(build(TRANSFERS, recipe.transfer).fresh for recipe in space.extreme_recipes()):
+    if others and all(BuiltRecipe(recipe).transfer.fresh for recipe in space.extreme_recipes()):
         rule = "has no effect: this transfer takes nothing of it"
         return [Problem(f"space.base.{name}", rule) for name in sorted(others)]
     if others:
@@ -141,7 +142,7 @@ def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
     if patiences and min(patiences) >= longest:
         rule = f"has no effect: no stage is longer than {longest} epochs"
         problems["patience"] = Problem(f"space.{section}.patience", rule, min(patiences))
-    applied = [build(TRANSFERS, recipe.transfer).applied(recipe) for recipe in space.extreme_recipes()]
+    applied = [BuiltRecipe(recipe).applied for recipe in space.extreme_recipes()]
     if not any(_ever_learns(getattr(recipe, section)) for recipe in applied):
         if schedules != [getattr(recipe, section) for recipe in applied] and _unlike_default(schedules):
             place = f"space.{section}.unfreezing"
@@ -156,11 +157,11 @@ def _schedule_problems(section: str, space: SearchSpace) -> list[Problem]:
 
 def _idle_problems(space: SearchSpace) -> list[Problem]:
     """Fusions and alignments that could change nothing, whatever the recipe."""
-    applied = [build(TRANSFERS, recipe.transfer).applied(recipe) for recipe in space.extreme_recipes()]
+    applied = [BuiltRecipe(recipe).applied for recipe in space.extreme_recipes()]
     problems = {}
     for recipe in applied:
         fusion, alignment = recipe.fusion.name, recipe.alignment.name
-        plain = fusion == next(iter(FUSIONS)) or build(FUSIONS, recipe.fusion).from_base
+        plain = fusion == next(iter(FUSIONS)) or BuiltRecipe(recipe).fusion.from_base
         if not plain and not any(_ever_learns(each.single_task) for each in applied):
             rule = "has no effect: single-task training moves no block"
             problems[fusion] = Problem(f"space.fusion.{fusion}", rule)
