@@ -85,6 +85,7 @@ class TaskConfig(Section):
     loss: str | None = None
     missing: bool | Label | float | str | None = None
     positive: bool | Label | float | str | None = None
+    order: Annotated[list[bool | Label | float | str], Field(min_length=2)] | None = None
 
 
 class ActivationsConfig(Section):
@@ -295,8 +296,10 @@ def _task_problems(place: str, name: str, task: TaskConfig, datasets: tuple[str,
         problems.append(Problem(f"{place}.target", rule, task.target))
     elif len(set(task.target)) < len(task.target):
         problems.append(Problem(f"{place}.target", "must name each column once", task.target))
-    if task.positive is not None and not kind.has_positive:
-        takers = " and ".join(name for name, other in TASK_KINDS.items() if other.has_positive)
-        rule = f"has no effect on a {task.kind} task ({takers} tasks only)"
-        problems.append(Problem(f"{place}.positive", rule, task.positive))
+    for key, taken in (("positive", "has_positive"), ("order", "has_order")):
+        value = getattr(task, key)
+        if value is not None and not getattr(kind, taken):
+            takers = " and ".join(name for name, other in TASK_KINDS.items() if getattr(other, taken))
+            rule = f"has no effect on a {task.kind} task ({takers} tasks only)"
+            problems.append(Problem(f"{place}.{key}", rule, value))
     return problems

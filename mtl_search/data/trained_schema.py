@@ -99,6 +99,9 @@ class TrainedSchema:
             elif task.positive is not None and meant_label(task.positive, old.labels) != positive:
                 rule = f"must be the model's positive label, {positive!r}"
                 problems.append(Problem(f"{place}.positive", rule, task.positive))
+            if task.order is not None and tuple(meant_label(each, old.labels) for each in task.order) != old.labels:
+                rule = "must be left out, or list the labels as the model has them"
+                problems.append(Problem(f"{place}.order", rule, task.order, few_of(old.labels)))
             if task.loss is not None:
                 rule = "has no effect: the model has this task already, which is judged and not trained"
                 problems.append(Problem(f"{place}.loss", rule, task.loss))

@@ -123,8 +123,13 @@ def _readable(name: str, task: dict[str, Any], outputs: list[Any]) -> dict[str, 
     if answer == "labels":
         said = [[label for label, probability in row.items() if probability > 0.5] for row in probabilities]
     else:
-        said = [labels[int(np.argmax(row))] for row in outputs]
+        said = [labels[int(_rank(row) if answer == "median_label" else np.argmax(row))] for row in outputs]
     return {name: said, f"{name}_probabilities": probabilities}
+
+
+def _rank(probabilities: list[float]) -> int:
+    """The number of the lowest label that at least half of the probability lies at or below."""
+    return int((np.cumsum(probabilities[:-1]) < 0.5).sum())
 
 
 def _input_kinds(folder: Path) -> Any:

@@ -84,7 +84,8 @@ def moved_outputs(old: MultiTaskModel, new: MultiTaskModel, data: StudyData, dev
         rows += len(inputs)
         for task in old.tasks:
             pair = (task.behaviour.predict(task, outputs[task.name]).cpu().double() for outputs in (before, after))
-            apart = torch.sub(*pair).abs().flatten(1) if task.outputs > 1 else torch.sub(*pair).abs()[:, None]
+            apart = torch.sub(*pair).abs()
+            apart = apart.flatten(1) if apart.dim() > 1 else apart[:, None]
             sums[task.name] += float(apart.mean(1).sum()) / task.scale
     return {name: total / max(rows, 1) for name, total in sums.items()}
 

@@ -8,6 +8,7 @@ from mtl_search.task_kinds.binary import Binary
 from mtl_search.task_kinds.classification import Classification
 from mtl_search.task_kinds.count import Count
 from mtl_search.task_kinds.multilabel import Multilabel
+from mtl_search.task_kinds.ordinal import Ordinal
 from mtl_search.task_kinds.regression import Regression
 
 TASK_KINDS: dict[str, TaskKind] = {
@@ -16,6 +17,7 @@ TASK_KINDS: dict[str, TaskKind] = {
     "regression": Regression(),
     "multilabel": Multilabel(),
     "count": Count(),
+    "ordinal": Ordinal(),
 }
 
 __all__ = ["TASK_KINDS", "Fit", "FittedTask", "RawTarget", "StatedTask", "TaskKind"]

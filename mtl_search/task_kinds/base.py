@@ -28,7 +28,7 @@ Loss = Callable[["Tensor", "Tensor", str], "Tensor"]
 """(raw outputs, targets, reduction) -> the loss; the reduction is ``sum`` or ``none``."""
 Alias = tuple[str, Mapping[str, Any]]
 """A torchmetrics class, and arguments of its constructor."""
-Answer = Literal["value", "label", "second_label", "labels"]
+Answer = Literal["value", "label", "second_label", "median_label", "labels"]
 """How a served model answers a task, see ``export.served``."""
 
 
@@ -46,6 +46,10 @@ class StatedTask(Protocol):
     @property
     def positive(self) -> object:
         """The label that counts as 1; None if the file names none."""
+
+    @property
+    def order(self) -> Sequence[object] | None:
+        """The labels from the lowest to the highest; None if the file does not list them."""
 
 
 class FittedTask(Protocol):
@@ -110,6 +114,7 @@ class TaskKind(ABC):
     Attributes:
         several_targets: Whether a task may name several target columns, and a column of two axes is one target.
         has_positive: Whether the study file may name the label that counts as 1.
+        has_order: Whether the labels have an order, which the study file may list.
         labelled: Whether the target is one label out of a few. Its column is then kept as it is spelled, and splits are
             stratified by it.
         losses: Training losses by name; the first is the default.
@@ -126,6 +131,7 @@ class TaskKind(ABC):
 
     several_targets: ClassVar[bool] = False
     has_positive: ClassVar[bool] = False
+    has_order: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
     losses: ClassVar[Mapping[str, Loss]]
     default_metric: ClassVar[str]
@@ -227,6 +233,10 @@ class TaskKind(ABC):
     def output_shape(self, task: FittedTask) -> tuple[int, ...]:
         """Shape of a head's raw outputs for one row: () for one number, (L,) for L numbers."""
 
+    def prediction_shape(self, task: FittedTask) -> tuple[int, ...]:
+        """Shape of the prediction for one row."""
+        return self.output_shape(task)
+
     @final
     def loss_sum(self, loss: str, raw: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
         """Sum of a loss over labelled entries, in float32.
@@ -249,7 +259,12 @@ class TaskKind(ABC):
 
     @abstractmethod
     def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
-        """Probabilities of labels, or values in the scaled unit; the shape of ``raw`` (n, *output_shape)."""
+        """Probabilities of labels, or values in the scaled unit, (n, *prediction_shape).
+
+        Args:
+            task: The task.
+            raw: Raw outputs (n, *output_shape).
+        """
 
     def in_own_unit(self, task: FittedTask, values: Tensor) -> Tensor:
         """Values in the target's own unit, from the scaled unit; probabilities stay as they are."""
@@ -257,7 +272,12 @@ class TaskKind(ABC):
 
     @final
     def predict(self, task: FittedTask, raw: Tensor) -> Tensor:
-        """Probabilities of labels, or values in the target's own unit; the shape of ``raw`` (n, *output_shape)."""
+        """Probabilities of labels, or values in the target's own unit, (n, *prediction_shape).
+
+        Args:
+            task: The task.
+            raw: Raw outputs (n, *output_shape).
+        """
         return self.in_own_unit(task, self.activate(task, raw))
 
     def needs_double(self, task: FittedTask) -> bool:

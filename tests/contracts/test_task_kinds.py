@@ -41,9 +41,10 @@ def example(name: str) -> Example:
     if name == "multilabel":
         labels = rng.integers(0, 2, (3, ROWS)).astype(float)
         return Example(tuple(np.where(gap, np.nan, row) for row in labels), {"target": ["a", "b", "c"]})
-    words = ["no", "yes"] if name == "binary" else ["red", "green", "blue"]
+    words = {"binary": ["no", "yes"], "ordinal": ["low", "mid", "high"]}.get(name, ["red", "green", "blue"])
     column = np.array([words[number % len(words)] for number in range(ROWS)], dtype=object)
-    return Example((np.where(gap, "", column),), {"target": "y"})
+    order = {"order": words} if name == "ordinal" else {}
+    return Example((np.where(gap, "", column),), {"target": "y", **order})
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,11 @@ def test_targets_are_nothing_where_there_is_no_label(fitted: Fitted) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])
-def test_heads_and_predictions_have_the_same_shape_for_any_number_of_rows(fitted: Fitted, rows: int) -> None:
+def test_heads_and_predictions_have_the_shapes_that_the_kind_says(fitted: Fitted, rows: int) -> None:
     task, kind = fitted.task, fitted.task.behaviour
     raw = Head(5, task)(torch.randn(rows, 5))
     assert raw.shape == (rows, *kind.output_shape(task))
-    assert kind.activate(task, raw).shape == kind.predict(task, raw).shape == raw.shape
+    assert kind.activate(task, raw).shape == kind.predict(task, raw).shape == (rows, *kind.prediction_shape(task))
     assert kind.predict(task, raw).isfinite().all()
 
 
@@ -161,7 +162,7 @@ def test_a_models_outputs_can_be_targets(fitted: Fitted) -> None:
 
 def test_a_constant_prediction_is_one_row_for_all(fitted: Fitted) -> None:
     said = fitted.task.behaviour.constant(fitted.task, fitted.targets, fitted.mask, 4)
-    assert said.shape == (4, *fitted.task.behaviour.output_shape(fitted.task))
+    assert said.shape == (4, *fitted.task.behaviour.prediction_shape(fitted.task))
     assert (said == said[:1]).all()
 
 

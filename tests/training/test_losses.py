@@ -8,7 +8,21 @@ from torch import Tensor, nn
 
 from mtl_search.task_kinds import TASK_KINDS
 
+
+class ContinuationRatio(nn.Module):
+    """CORN's conditional losses, step by step: a row has a loss at each step up to its label."""
+
+    def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
+        steps = []
+        for step in range(raw.shape[1]):
+            reached = targets >= step
+            above = (targets[reached] > step).float()
+            steps.append(nn.functional.binary_cross_entropy_with_logits(raw[reached, step], above, reduction="sum"))
+        return torch.stack(steps).sum() / len(raw)
+
+
 OWN: dict[str, nn.Module] = {
+    "corn": ContinuationRatio(),
     "cross_entropy": nn.CrossEntropyLoss(),
     "bce": nn.BCEWithLogitsLoss(),
     "mse": nn.MSELoss(),
@@ -26,10 +40,10 @@ def loss_sum(kind: str, loss: str, raw: Tensor, targets: Tensor, mask: Tensor | 
 def example(kind: str, rows: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Raw outputs, targets and mask of one task."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (rows, 3) if kind in ("classification", "multilabel") else (rows,)
+    shape = (rows, 3) if kind in ("classification", "multilabel", "ordinal") else (rows,)
     raw = 3 * torch.randn(shape, generator=generator)
-    if kind == "classification":
-        targets = torch.randint(3, (rows,), generator=generator)
+    if kind in ("classification", "ordinal"):
+        targets = torch.randint(3 if kind == "classification" else 4, (rows,), generator=generator)
     elif kind == "count":
         targets = torch.randint(9, (rows,), generator=generator).float()
     elif kind == "regression":

@@ -27,7 +27,12 @@ from mtl_search.training.metrics import (
     value_of,
 )
 
-LABELS = {"classification": ("a", "b", "c"), "binary": ("no", "yes"), "multilabel": ("p", "q")}
+LABELS = {
+    "classification": ("a", "b", "c"),
+    "binary": ("no", "yes"),
+    "multilabel": ("p", "q"),
+    "ordinal": ("low", "mid", "high"),
+}
 
 
 def task_of(kind: str, metric: str, params: dict[str, Any] | None = None) -> Task:
@@ -38,7 +43,7 @@ def task_of(kind: str, metric: str, params: dict[str, Any] | None = None) -> Tas
 def example(kind: str) -> tuple[Tensor, Tensor, Tensor]:
     """Predictions, targets as a split holds them, and mask, over 60 rows."""
     generator = torch.Generator().manual_seed(5)
-    if kind == "classification":
+    if kind in ("classification", "ordinal"):
         predictions = torch.rand(60, 3, generator=generator).softmax(1)
         targets = torch.randint(3, (60,), generator=generator)
     elif kind == "regression":
@@ -64,6 +69,11 @@ def per_label(score: Any) -> Any:
     return lambda y, p, mask: np.mean([score(y[m, i], p[m, i]) for i, m in enumerate(mask.T)])
 
 
+def ranks(p: Any) -> Any:
+    """The median label of each row."""
+    return np.array([next(k for k in range(len(row)) if row[: k + 1].sum() >= 0.5) for row in p])
+
+
 def one_row_at_a_time(score: Any) -> Any:
     return lambda y, p, mask: score(y[mask], p[mask])
 
@@ -85,6 +95,9 @@ EXPECTED: dict[tuple[str, str], Any] = {
     ("regression", "mae"): reference.mean_absolute_error,
     ("regression", "r2"): reference.r2_score,
     ("regression", "spearman"): lambda y, p: spearmanr(y, p).statistic,
+    ("ordinal", "mae"): lambda y, p: np.abs(y - ranks(p)).mean(),
+    ("ordinal", "quadratic_kappa"): lambda y, p: reference.cohen_kappa_score(y, ranks(p), weights="quadratic"),
+    ("ordinal", "accuracy"): lambda y, p: reference.accuracy_score(y, ranks(p)),
     ("count", "deviance"): reference.mean_poisson_deviance,
     ("count", "rmse"): reference.root_mean_squared_error,
     ("count", "mae"): reference.mean_absolute_error,
