@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Binary(LabelKind, YesNoKind):
         "auroc": ("BinaryAUROC", {}),
         "average_precision": ("BinaryAveragePrecision", {}),
         "f1": ("BinaryF1Score", {}),
+        "matthews": ("BinaryMatthews", {}),
     }
     metric_prefix: ClassVar[str] = "Binary"
     answer: ClassVar[Answer] = "second_label"
@@ -45,6 +46,11 @@ class Binary(LabelKind, YesNoKind):
 
     def encode(self, task: FittedTask, raw: RawTarget, split: str, problems: list[Problem], known: bool) -> np.ndarray:
         return super().encode(task, raw, split, problems, known).astype(np.float32)
+
+    def own_metrics(self) -> dict[str, type[Any]]:
+        from mtl_search.task_kinds.correlations import BinaryMatthews
+
+        return {"BinaryMatthews": BinaryMatthews}
 
     def positive_label(self, task: FittedTask) -> str | None:
         return task.labels[1]

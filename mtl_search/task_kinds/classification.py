@@ -30,6 +30,7 @@ class Classification(LabelKind):
         "balanced_accuracy": ("MulticlassAccuracy", {"average": "macro"}),
         "auroc": ("MulticlassAUROC", {"average": "macro"}),
         "macro_f1": ("MulticlassF1Score", {"average": "macro"}),
+        "matthews": ("MulticlassMatthews", {}),
     }
     metric_prefix: ClassVar[str] = "Multiclass"
     answer: ClassVar[Answer] = "label"
@@ -45,6 +46,11 @@ class Classification(LabelKind):
 
     def metric_arguments(self, task: FittedTask) -> dict[str, Any]:
         return {"num_classes": len(task.labels)}
+
+    def own_metrics(self) -> dict[str, type[Any]]:
+        from mtl_search.task_kinds.correlations import MulticlassMatthews
+
+        return {"MulticlassMatthews": MulticlassMatthews}
 
     def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
         from torch.nn import functional

@@ -39,6 +39,7 @@ class Count(NumberKind):
         "deviance": ("PoissonDeviance", {}),
         "rmse": ("MeanSquaredError", {"squared": False}),
         "mae": ("MeanAbsoluteError", {}),
+        "pearson": ("PearsonCorrelation", {}),
         "spearman": ("SpearmanCorrCoef", {}),
     }
 
@@ -66,7 +67,7 @@ class Count(NumberKind):
             def __init__(self, **options: Any) -> None:
                 super().__init__(power=1.0, **options)
 
-        return {"PoissonDeviance": PoissonDeviance}
+        return super().own_metrics() | {"PoissonDeviance": PoissonDeviance}
 
     def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
         return targets.float().clamp(min=float(np.exp(_LOWEST)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -66,6 +66,11 @@ class NumberKind(TaskKind):
         2**40, or as small as 2**-40, come near the ends of float32's range.
         """
         return abs(task.center) > _FAR * task.scale or not 1 / _LARGE < task.scale < _LARGE
+
+    def own_metrics(self) -> dict[str, type[Any]]:
+        from mtl_search.task_kinds.correlations import PearsonCorrelation
+
+        return {"PearsonCorrelation": PearsonCorrelation}
 
     def targets_in_own_unit(self, task: FittedTask, targets: Tensor) -> Tensor:
         return self.in_own_unit(task, targets)

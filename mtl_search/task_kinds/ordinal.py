@@ -62,6 +62,7 @@ class Ordinal(LabelKind):
         "mae": ("RankError", {}),
         "quadratic_kappa": ("QuadraticKappa", {}),
         "accuracy": ("RankAccuracy", {}),
+        "spearman": ("RankCorrelation", {}),
     }
     metric_prefix: ClassVar[str] = "Multiclass"
     answer: ClassVar[Answer] = "median_label"
@@ -108,7 +109,7 @@ class Ordinal(LabelKind):
 
     def own_metrics(self) -> dict[str, type[Any]]:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassCohenKappa
-        from torchmetrics.regression import MeanAbsoluteError
+        from torchmetrics.regression import MeanAbsoluteError, SpearmanCorrCoef
 
         class RankError(MeanAbsoluteError):
             """Mean absolute error of the median label, in ranks; lower is better."""
@@ -140,7 +141,18 @@ class Ordinal(LabelKind):
                 """Add rows: probabilities (n, L) and ranks (n,)."""
                 super().update(_median_ranks(preds), target)
 
-        return {"RankError": RankError, "QuadraticKappa": QuadraticKappa, "RankAccuracy": RankAccuracy}
+        class RankCorrelation(SpearmanCorrCoef):
+            """Spearman's correlation of the mean rank with the right one; higher is better."""
+
+            def __init__(self, num_classes: int, validate_args: bool = True, **options: Any) -> None:
+                super().__init__(**options)
+
+            def update(self, preds: Tensor, target: Tensor) -> None:
+                """Add rows: probabilities (n, L) and ranks (n,)."""
+                super().update(preds[:, 1:].flip(1).cumsum(1).sum(1), target.float())
+
+        own = (RankError, QuadraticKappa, RankAccuracy, RankCorrelation)
+        return {metric.__name__: metric for metric in own}
 
     def perfect(self, task: FittedTask, targets: Tensor) -> Tensor:
         from torch.nn import functional

@@ -44,6 +44,7 @@ class Regression(NumberKind):
         "mse": ("MeanSquaredError", {}),
         "mae": ("MeanAbsoluteError", {}),
         "r2": ("R2Score", {}),
+        "pearson": ("PearsonCorrelation", {}),
         "spearman": ("SpearmanCorrCoef", {}),
     }
 

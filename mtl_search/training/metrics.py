@@ -27,6 +27,7 @@ _POWERS = {
     "R2Score": 0,
     "ExplainedVariance": 0,
     "RelativeSquaredError": 0,
+    "PearsonCorrelation": 0,
     "SpearmanCorrCoef": 0,
     "ConcordanceCorrCoef": 0,
 }

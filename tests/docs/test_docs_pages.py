@@ -117,7 +117,7 @@ def test_table_of_task_kinds_begins_with_the_defaults() -> None:
     rows = [line for line in HOOKS.kinds_table().splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == list(TASK_KINDS)
     assert rows[2] == (
-        "| `regression` | `mse`, `l1`, `huber` | `rmse`, `mse`, `mae`, `r2`, `spearman` |"  # by name, below
+        "| `regression` | `mse`, `l1`, `huber` | `rmse`, `mse`, `mae`, `r2`, `pearson`, `spearman` |"  # by name, below
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import pearsonr, spearmanr
 from sklearn import metrics as reference
 from torch import Tensor
 from torchmetrics.functional.classification import binary_matthews_corrcoef, multiclass_cohen_kappa
@@ -87,6 +87,8 @@ EXPECTED: dict[tuple[str, str], Any] = {
     ("binary", "auroc"): reference.roc_auc_score,
     ("binary", "average_precision"): reference.average_precision_score,
     ("binary", "f1"): lambda y, p: reference.f1_score(y, p > 0.5),
+    ("binary", "matthews"): lambda y, p: reference.matthews_corrcoef(y, p > 0.5),
+    ("classification", "matthews"): lambda y, p: reference.matthews_corrcoef(y, p.argmax(1)),
     ("multilabel", "macro_f1"): lambda y, p: reference.f1_score(y, p > 0.5),
     ("multilabel", "accuracy"): lambda y, p: reference.accuracy_score(y, p > 0.5),
     ("multilabel", "auroc"): reference.roc_auc_score,
@@ -94,13 +96,16 @@ EXPECTED: dict[tuple[str, str], Any] = {
     ("regression", "mse"): reference.mean_squared_error,
     ("regression", "mae"): reference.mean_absolute_error,
     ("regression", "r2"): reference.r2_score,
+    ("regression", "pearson"): lambda y, p: pearsonr(y, p).statistic,
     ("regression", "spearman"): lambda y, p: spearmanr(y, p).statistic,
     ("ordinal", "mae"): lambda y, p: np.abs(y - ranks(p)).mean(),
     ("ordinal", "quadratic_kappa"): lambda y, p: reference.cohen_kappa_score(y, ranks(p), weights="quadratic"),
     ("ordinal", "accuracy"): lambda y, p: reference.accuracy_score(y, ranks(p)),
+    ("ordinal", "spearman"): lambda y, p: spearmanr(y, p @ np.arange(3)).statistic,
     ("count", "deviance"): reference.mean_poisson_deviance,
     ("count", "rmse"): reference.root_mean_squared_error,
     ("count", "mae"): reference.mean_absolute_error,
+    ("count", "pearson"): lambda y, p: pearsonr(y, p).statistic,
     ("count", "spearman"): lambda y, p: spearmanr(y, p).statistic,
 }
 
@@ -235,7 +240,7 @@ def test_all_metrics_that_do_not_fit_are_named_at_once(every_kind: StudyData) ->
     assert [problem.place for problem in caught.value.problems] == ["tasks.odd.metric", "tasks.ink.metric"]
 
 
-@pytest.mark.parametrize("metric", ["auroc", "average_precision", "f1"])
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "f1", "matthews"])
 def test_a_task_whose_metric_needs_both_labels_is_not_judged_where_validation_has_one(
     every_kind: StudyData, metric: str
 ) -> None:
@@ -260,6 +265,7 @@ def with_labels(data: StudyData, split: str, task: str, labels: np.ndarray) -> S
         ("r2", [0.5], "Needs at least two samples to calculate r2 score"),
         ("r2", [0.5, 0.5, 0.5], "they are all the same"),
         ("spearman", [0.5, 0.5], "it gives 0 for perfect and for wrong ones"),
+        ("pearson", [0.5, 0.5], "it gives nan"),
     ],
 )
 def test_a_task_whose_metric_needs_a_spread_is_not_judged_where_validation_has_none(
