@@ -64,8 +64,15 @@ def check_resumable(study: str, before: Mapping[str, Any], config: StudyConfig) 
 
 
 def _deciding(config: Mapping[str, Any], part: str) -> str:
-    """Content key of a section, without what says how it is carried out and not what it gives."""
+    """Content key of a section, without what says how it is carried out and not what it gives.
+
+    Keys of a task that are not set do not count, since there are more of them today than when the study was begun.
+    """
     section = config.get(part)
+    if part in ("tasks", "source_tasks") and isinstance(section, Mapping):
+        section = {
+            name: {key: value for key, value in task.items() if value is not None} for name, task in section.items()
+        }
     if part == "data" and isinstance(section, Mapping):
         section = {name: value for name, value in section.items() if name != "stream"}
     return content_key(section)
