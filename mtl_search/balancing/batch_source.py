@@ -92,7 +92,7 @@ def _plan(
     seed: int,
     world: DistributedContext,
 ) -> BatchPlan:
-    masks = {task.name: split.masks[task.name] for task in model.tasks}
+    masks = {task.name: split.counted(task.name) for task in model.tasks}
     if own is not None:
         masks = {task.name: masks[task.name].index_select(0, own[task.dataset]) for task in model.tasks}
     sizes = {name: len(split.inputs[name] if own is None else own[name]) for name in model.datasets}

@@ -88,7 +88,7 @@ class LookAheadProbe:
 
     def _gradient(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
         """Gradient of the primary tasks' losses on kept rows, over the global batch, as one long row (P,)."""
-        counts = torch.tensor([max(batch.counts[task], 1) for task in self._tasks], dtype=torch.float32)
+        counts = torch.tensor([batch.counts[task] or 1 for task in self._tasks], dtype=torch.float32)
         sums = self._losses(self._model, batch) / counts.to(self._world.device)
         total = sums[list(self._weighting.primary)].sum()
         return jacobian([total], parameters, self._world)[0]

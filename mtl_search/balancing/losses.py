@@ -44,6 +44,7 @@ def loss_sum(task: Task, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
     Args:
         task: The task.
         outputs: Raw outputs by task, for the rows of its data set in the batch.
-        batch: Its targets and masks.
+        batch: Its targets, masks and weights.
     """
-    return task.behaviour.loss_sum(task.loss, outputs[task.name], batch.targets(task.name), batch.mask(task.name))
+    name = task.name
+    return task.behaviour.loss_sum(task, outputs[name], batch.targets(name), batch.mask(name), batch.weights(name))

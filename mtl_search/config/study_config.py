@@ -7,7 +7,15 @@ What the first hop of the data path makes: ``reading`` turns YAML text into it a
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field, GetPydanticSchema, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetPydanticSchema,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 from mtl_search.config.fields import Columns, Name, Section, Variant
@@ -75,6 +83,11 @@ KindName = Annotated[str, GetPydanticSchema(lambda _source, _handler: core_schem
 """Name of a kind of task."""
 
 
+def _plain_component(component: Component) -> str | dict[str, Any]:
+    """A component without parameters by its name, as losses were written before they had any."""
+    return component.to_dict() if component.params else component.name
+
+
 class TaskConfig(Section):
     """One learning task: what is predicted, from which data set, and how it is scored."""
 
@@ -82,10 +95,12 @@ class TaskConfig(Section):
     target: Columns
     data: str | None = None
     metric: Variant | None = None
-    loss: str | None = None
+    loss: Annotated[Variant, PlainSerializer(_plain_component)] | None = None
     missing: bool | Label | float | str | None = None
     positive: bool | Label | float | str | None = None
     order: Annotated[list[bool | Label | float | str], Field(min_length=2)] | None = None
+    class_weight: Literal["balanced"] | dict[str, float] | None = None
+    weight: str | None = None
 
 
 class ActivationsConfig(Section):
@@ -296,7 +311,7 @@ def _task_problems(place: str, name: str, task: TaskConfig, datasets: tuple[str,
         problems.append(Problem(f"{place}.target", rule, task.target))
     elif len(set(task.target)) < len(task.target):
         problems.append(Problem(f"{place}.target", "must name each column once", task.target))
-    for key, taken in (("positive", "has_positive"), ("order", "has_order")):
+    for key, taken in (("positive", "has_positive"), ("order", "has_order"), ("class_weight", "has_classes")):
         value = getattr(task, key)
         if value is not None and not getattr(kind, taken):
             takers = " and ".join(name for name, other in TASK_KINDS.items() if getattr(other, taken))

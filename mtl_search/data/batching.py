@@ -35,6 +35,7 @@ class DeviceSplit:
         inputs: Data set to where the inputs of its rows are taken from: memory or disk.
         targets: Task to targets, as in `Split`.
         masks: Task to where there is a label, as in `Split`.
+        weights: Task to what each label counts in the loss, as in `Split`.
         sizes: Data set to its number of rows n.
         task_dataset: Task to its data set.
     """
@@ -66,7 +67,16 @@ class DeviceSplit:
         self.task_dataset = {task.name: task.dataset for task in tasks}
         self.targets = {task.name: _tensor(split[task.dataset].targets[task.name], device) for task in tasks}
         self.masks = {task.name: _tensor(split[task.dataset].masks[task.name], device) for task in tasks}
+        self.weights = {
+            task.name: _tensor(weights, device)
+            for task in tasks
+            if (weights := split[task.dataset].weights.get(task.name)) is not None
+        }
         self.sizes = {name: part.rows for name, part in split.items()}
+
+    def counted(self, task: str) -> Tensor:
+        """What each label of a task counts in the loss: its weight, or whether there is one; (n,) or (n, L)."""
+        return self.weights.get(task, self.masks[task])
 
 
 def _tensor(values: np.ndarray, device: torch.device | str) -> Tensor:
@@ -95,12 +105,13 @@ class BatchRows:
 
     Attributes:
         rows: Per data set, this rank's row numbers, int64; may be empty on a rank.
-        counts: Task to the number of labels in the whole batch, over all ranks; of a multilabel task, entries.
+        counts: Task to what the labels in the whole batch count together, over all ranks: their number, or the sum of
+            their weights; of a multilabel task, over entries.
         read: Per data set, the inputs of those rows, where they were read ahead; else None.
     """
 
     rows: tuple[Tensor, ...]
-    counts: dict[str, int]
+    counts: dict[str, float]
     read: tuple[Inputs, ...] | None = None
 
 
@@ -112,11 +123,13 @@ class TaskLabels:
         dataset: Index of the task's data set among those of a batch.
         targets: (n, ...).
         mask: Where there is a label, shaped as ``targets``; None where all are.
+        weights: What each label counts in the loss, shaped as ``targets``; None where all count 1.
     """
 
     dataset: int
     targets: Tensor
     mask: Tensor | None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +151,8 @@ class BatchContents:
         for task in tasks:
             mask = split.masks[task.name]
             place = datasets.index(task.dataset)
-            labels[task.name] = TaskLabels(place, split.targets[task.name], None if mask.all() else mask)
+            weights = split.weights.get(task.name)
+            labels[task.name] = TaskLabels(place, split.targets[task.name], None if mask.all() else mask, weights)
         return cls([split.inputs[name] for name in datasets], labels)
 
 
@@ -152,7 +166,8 @@ class Batch:
 
     Attributes:
         rows: Per data set, this rank's row numbers in the split, int64; may be empty on a rank.
-        counts: Task to the number of labels in the whole batch, over all ranks; of a multilabel task, entries.
+        counts: Task to what the labels in the whole batch count together, over all ranks: their number, or the sum of
+            their weights; of a multilabel task, over entries.
         sizes: This rank's rows of each data set.
     """
 
@@ -188,6 +203,11 @@ class Batch:
         labels = self._contents.labels[task]
         return None if labels.mask is None else labels.mask.index_select(0, self.rows[labels.dataset])
 
+    def weights(self, task: str) -> Tensor | None:
+        """What the labels of those rows count in the loss, shaped as the targets; None where all count 1."""
+        labels = self._contents.labels[task]
+        return None if labels.weights is None else labels.weights.index_select(0, self.rows[labels.dataset])
+
 
 class KeptRows(Protocol):
     """What blocks gave for the rows of a data set."""
@@ -211,7 +231,8 @@ class BatchPlan:
 
     Args:
         sizes: Data set to its number of rows.
-        masks: Task to where there is a label, bool (n,) or (n, L); row numbers come on their device.
+        masks: Task to what each label counts, (n,) or (n, L): a weight, or whether there is one; row numbers come on
+            their device.
         task_dataset: Task to its data set.
         batch_size: Rows of a batch, over all data sets and ranks.
         temperature: 1 takes rows in proportion, large values evenly from all data sets.

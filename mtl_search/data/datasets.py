@@ -13,6 +13,7 @@ from mtl_search.data.sources import SOURCES
 from mtl_search.data.sources.base import Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.errors import NOTHING, Problem, ProblemsError
+from mtl_search.space.binding import bind_component
 from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.variants.building import build
 
@@ -114,9 +115,11 @@ def assign_tasks(config: DataConfig, tasks: Mapping[str, TaskConfig], problems: 
     names = tuple(config.datasets)
     assigned: dict[str, str] = {}
     for name, task in tasks.items():
-        losses = tuple(TASK_KINDS[task.kind].losses)
-        if task.loss is not None and task.loss not in losses:
-            problems.append(Problem(f"tasks.{name}.loss", f"must be a loss for {task.kind}", task.loss, losses))
+        losses, place = TASK_KINDS[task.kind].losses, f"tasks.{name}.loss"
+        if task.loss is not None and task.loss.name not in losses:
+            problems.append(Problem(place, f"must be a loss for {task.kind}", task.loss.name, tuple(losses)))
+        elif task.loss is not None:
+            bind_component(task.loss, losses, place, problems)
         if task.data is None and len(names) > 1:
             problems.append(Problem(f"tasks.{name}.data", "must name the task's data set", NOTHING, names))
         elif task.data is not None and task.data not in names:

@@ -24,7 +24,7 @@ from mtl_search.data.input_columns import InputColumns, choose_inputs, settle_in
 from mtl_search.data.sources.base import SPLITS, Source
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows
 from mtl_search.data.splits import cut_splits
-from mtl_search.data.targets import encode_target, fit_task, is_labelled, missing_labels, read_target
+from mtl_search.data.targets import EncodedTarget, encode_target, fit_task, is_labelled, missing_labels, read_target
 from mtl_search.data.task import Task
 from mtl_search.data.trained_schema import TrainedSchema
 from mtl_search.errors import DataError, Problem
@@ -32,7 +32,8 @@ from mtl_search.recipe import seed_from
 from mtl_search.task_kinds.base import RawTarget
 
 _Rows = dict[str, tuple[str, np.ndarray]]
-_Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
+EncodedTargets = dict[str, EncodedTarget]
+"""Targets by task, or of one task by split."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class GatheredData:
         tasks: The tasks, in order.
         inputs: What the input columns are.
         rows: Data set to split to raw input columns, in memory or on disk.
-        targets: Task to split to (targets, mask) as losses take them.
+        targets: Task to split to targets, mask and weights as losses take them.
         notes: What a user should know though it is no error, a line each.
     """
 
     tasks: tuple[Task, ...]
     inputs: InputColumns
     rows: dict[str, dict[str, Rows]]
-    targets: dict[str, _Encoded]
+    targets: dict[str, EncodedTargets]
     notes: tuple[str, ...] = ()
 
 
@@ -84,8 +85,8 @@ def gather(
         with collect_problems(problems):
             if (target := read_target(name, tasks[name], datasets[home], problems, notes)) is not None:
                 raw[name] = target
-    # All data sets have the same inputs, so what a task of one predicts is an input of none.
-    wanted = [column for task in tasks.values() for column in task.target]
+    # All data sets have the same inputs, so what a task of one predicts or is weighed by is an input of none.
+    wanted = [column for task in tasks.values() for column in _columns_of(task)]
     targeted = {owner_of(dataset.given["train"], column) for dataset in datasets.values() for column in wanted}
     choose = choose_inputs if known is None else known.choose_inputs
     chosen = {name: choose(dataset, targeted, problems, notes) for name, dataset in datasets.items()}
@@ -94,7 +95,7 @@ def gather(
     rows: dict[str, _Rows] = {}
     for name, dataset in datasets.items():
         own = {task: raw[task] for task in raw if assigned[task] == name}
-        used = [*chosen[name], *(owner_of(dataset.given["train"], c) for task in own for c in tasks[task].target)]
+        used = [*chosen[name], *(owner_of(dataset.given["train"], c) for task in own for c in _columns_of(tasks[task]))]
         counts = row_counts(dataset, used, problems)
         if len(counts) == len(dataset.given):
             classes = {task: own[task]["train"] for task in own if is_labelled(tasks[task])}
@@ -111,6 +112,11 @@ def gather(
     return GatheredData(fitted, inputs, taken, targets, tuple(dict.fromkeys(notes)))
 
 
+def _columns_of(task: TaskConfig) -> list[str]:
+    """Columns that a task reads: its targets, and the one of its weights."""
+    return [*task.target, *([] if task.weight is None else [task.weight])]
+
+
 def _verbatim(
     name: str,
     sources: Mapping[str, Source],
@@ -121,6 +127,7 @@ def _verbatim(
     """Columns of a data set to keep as they are spelled: categories and labels, unless a task needs them as numbers."""
     own = {task: config for task, config in tasks.items() if assigned.get(task) == name}
     numbers = {column for config in own.values() if not is_labelled(config) for column in config.target}
+    numbers |= {config.weight for config in own.values() if config.weight is not None}
     if known is not None:
         return known.verbatim(own) - numbers
     labels = {column for config in own.values() if is_labelled(config) for column in config.target}
@@ -156,10 +163,10 @@ def _fit(
     rows: Mapping[str, _Rows],
     problems: list[Problem],
     known: TrainedSchema | None,
-) -> tuple[tuple[Task, ...], dict[str, _Encoded]]:
+) -> tuple[tuple[Task, ...], dict[str, EncodedTargets]]:
     """Tasks fitted on training rows, but those that are known, and the targets of every split."""
     fitted: list[Task] = []
-    targets: dict[str, _Encoded] = {}
+    targets: dict[str, EncodedTargets] = {}
     for name, given in raw.items():
         home = assigned[name]
         cut = {split: given[source].take(numbers) for split, (source, numbers) in rows.get(home, {}).items()}

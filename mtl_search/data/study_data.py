@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from mtl_search.config.study_config import DataConfig, TaskConfig
-from mtl_search.data.loading import gather
+from mtl_search.data.loading import EncodedTargets, gather
 from mtl_search.data.records import StreamedRows
 from mtl_search.data.sources.base import SPLITS
 from mtl_search.data.sources.parquet_rows import ParquetRows, Rows, first_rows
@@ -43,6 +43,8 @@ class Split:
         masks: Task to where there is a label; bool, the shape of the targets.
         text: Hashed text, the last of what the preparation takes; None without text.
         stream: Where the rows are if they stay on disk, and ``encoded`` is empty; None for rows in memory.
+        weights: Task to what each label counts in the loss, float32, the shape of the mask and 0 where there is no
+            label; tasks all of whose labels count 1 are left out.
     """
 
     encoded: Encoded
@@ -50,6 +52,7 @@ class Split:
     masks: dict[str, np.ndarray]
     text: SparseRows | None = None
     stream: StreamedRows | None = None
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -57,13 +60,14 @@ class Split:
         return len(self.encoded[0]) if self.stream is None else self.stream.count
 
     def digests(self) -> dict[str, str]:
-        """Hash of every array of encoded values, targets, masks and text: of equal values the same, wherever they are.
+        """Hash of every array of encoded values, targets, masks, weights and text: the same for equal values.
 
         Raises:
             ValueError: Rows on disk are not what they were.
         """
         arrays = {f"target:{task}": values for task, values in self.targets.items()}
         arrays |= {f"mask:{task}": values for task, values in self.masks.items()}
+        arrays |= {f"weight:{task}": values for task, values in self.weights.items()}
         if self.text is not None:
             arrays |= {f"text:{name}": getattr(self.text, name) for name in ("starts", "columns", "values")}
         found = {name: _Digest(values.dtype, values.shape) for name, values in arrays.items()}
@@ -177,7 +181,7 @@ def load_data(
         preparation = gathered.inputs.fit([parts["train"] for parts in gathered.rows.values()])
     else:
         preparation = known.preparation
-    targets: dict[str, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]] = {}
+    targets: dict[str, dict[str, EncodedTargets]] = {}
     for task in gathered.tasks:
         for split, encoded in gathered.targets[task.name].items():
             targets.setdefault(split, {}).setdefault(task.dataset, {})[task.name] = encoded
@@ -206,13 +210,14 @@ def _at_home(problem: Problem, sources: Mapping[str, TaskConfig]) -> Problem:
     return problem
 
 
-def _encoded(columns: Rows, preparation: Preparation, targets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Split:
-    values = {task: values for task, (values, _) in targets.items()}
-    masks = {task: mask for task, (_, mask) in targets.items()}
+def _encoded(columns: Rows, preparation: Preparation, targets: EncodedTargets) -> Split:
+    values = {task: target.values for task, target in targets.items()}
+    masks = {task: target.mask for task, target in targets.items()}
+    weights = {task: target.weights for task, target in targets.items() if target.weights is not None}
     if isinstance(columns, ParquetRows):
-        return Split((), values, masks, None, StreamedRows.of(columns, preparation.spec))
+        return Split((), values, masks, None, StreamedRows.of(columns, preparation.spec), weights)
     encoded, text = encode_sparse(columns, preparation.spec)
-    return Split(encoded, values, masks, None if text is None else SparseRows.of(text))
+    return Split(encoded, values, masks, None if text is None else SparseRows.of(text), weights=weights)
 
 
 def _as_json(values: np.ndarray) -> list[Any]:

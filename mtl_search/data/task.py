@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mtl_search.recipe import Component
@@ -26,6 +26,8 @@ class Task:
         loss: Name of the training loss, one of its kind's.
         metric: Name and parameters of the metric that judges the task.
         target: The target column, or the columns.
+        loss_params: Parameters of the loss that are not at their default.
+        class_weights: What each label counts in the loss, as its kind fitted it; empty where all count 1.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Task:
     loss: str
     metric: Component
     target: str | tuple[str, ...]
+    loss_params: Mapping[str, Any] = field(default_factory=dict)
+    class_weights: tuple[float, ...] = ()
 
     @property
     def behaviour(self) -> TaskKind:
@@ -54,7 +58,8 @@ class Task:
         return self.behaviour.needs_double(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The task as plain JSON."""
+        """The task as plain JSON, without what is at its default, so that keys made of it stay the same."""
+        later = {"loss_params": dict(self.loss_params), "class_weights": list(self.class_weights)}
         return {
             "name": self.name,
             "kind": self.kind,
@@ -65,6 +70,7 @@ class Task:
             "loss": self.loss,
             "metric": {"name": self.metric.name, "params": dict(self.metric.params)},
             "target": self.target if isinstance(self.target, str) else list(self.target),
+            **{name: value for name, value in later.items() if value},
         }
 
     @classmethod
@@ -77,5 +83,6 @@ class Task:
                 "labels": tuple(plain["labels"]),
                 "metric": Component(plain["metric"]["name"], plain["metric"]["params"]),
                 "target": target if isinstance(target, str) else tuple(target),
+                "class_weights": tuple(plain.get("class_weights", ())),
             }
         )

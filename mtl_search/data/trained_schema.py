@@ -20,6 +20,7 @@ from mtl_search.input_kinds import INPUT_KINDS
 from mtl_search.input_kinds.encoding import input_columns, parts_of
 from mtl_search.input_kinds.preparation import Preparation
 from mtl_search.input_kinds.values import number_in, text_of
+from mtl_search.recipe import Component
 from mtl_search.task_kinds.base import RawTarget
 from mtl_search.task_kinds.labels import meant_label
 
@@ -102,9 +103,11 @@ class TrainedSchema:
             if task.order is not None and tuple(meant_label(each, old.labels) for each in task.order) != old.labels:
                 rule = "must be left out, or list the labels as the model has them"
                 problems.append(Problem(f"{place}.order", rule, task.order, few_of(old.labels)))
-            if task.loss is not None:
-                rule = "has no effect: the model has this task already, which is judged and not trained"
-                problems.append(Problem(f"{place}.loss", rule, task.loss))
+            rule = "has no effect: the model has this task already, which is judged and not trained"
+            for key, value in (("loss", task.loss), ("class_weight", task.class_weight), ("weight", task.weight)):
+                if value is not None:
+                    shown = value.name if isinstance(value, Component) else value
+                    problems.append(Problem(f"{place}.{key}", rule, shown))
             found[name] = task.model_copy(update={"kind": old.kind, "positive": positive})
         return found
 

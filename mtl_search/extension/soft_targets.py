@@ -65,9 +65,12 @@ def concatenate_data(extension_data: ExtensionData, name: str) -> Split:
     parts = [extension_data.data.splits[name][dataset] for dataset in names]
     targets: dict[str, np.ndarray] = {}
     masks: dict[str, np.ndarray] = {}
+    weights: dict[str, np.ndarray] = {}
     for task in tasks:
         own = extension_data.data.splits[name][task.dataset]
-        for kept, source in ((targets, own.targets), (masks, own.masks)):
+        for kept, source in ((targets, own.targets), (masks, own.masks), (weights, own.weights)):
+            if task.name not in source:
+                continue
             blank = np.zeros_like(source[task.name][:1])
             kept[task.name] = np.concatenate(
                 [
@@ -77,7 +80,7 @@ def concatenate_data(extension_data: ExtensionData, name: str) -> Split:
             )
     encoded = tuple(np.concatenate(columns) for columns in zip(*(part.encoded for part in parts), strict=True))
     texts = [part.text for part in parts if part.text is not None]
-    return Split(encoded, targets, masks, _joined_text(texts) if texts else None)
+    return Split(encoded, targets, masks, _joined_text(texts) if texts else None, weights=weights)
 
 
 @torch.no_grad()
@@ -91,7 +94,8 @@ def raw_outputs(model: MultiTaskModel, inputs: InputSource) -> dict[str, Tensor]
 def _homed(task: Task) -> Task:
     """An old task as it is learned again: the plain loss of its kind, and agreement for a metric."""
     kind = task.behaviour
-    return replace(task, dataset=HOME, loss=next(iter(kind.losses)), metric=Component(kind.agreement))
+    plain = replace(task, loss=next(iter(kind.losses)), loss_params={}, class_weights=())
+    return replace(plain, dataset=HOME, metric=Component(kind.agreement))
 
 
 def _joined_text(parts: Sequence[SparseRows]) -> SparseRows:

@@ -1,4 +1,4 @@
-"""TaskKind: the base class of all kinds of task, and what a kind is told of a task.
+"""TaskKind: the base class of all kinds of task.
 
 A kind knows everything that differs between kinds: how a target is read, fitted and encoded, what a head gives, losses,
 predictions, metrics, and what fusion, extension, export and serving need. The rest of the package asks a kind and never
@@ -9,101 +9,44 @@ only: reading a study file needs none.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
 
 from mtl_search.errors import Problem
+from mtl_search.task_kinds.target import Fit, FittedTask, RawTarget, StatedTask
+from mtl_search.variants.registry import Registry
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from mtl_search.task_kinds.losses import Loss
+
+__all__ = [
+    "MASKED",
+    "Alias",
+    "Answer",
+    "Fit",
+    "FittedTask",
+    "RawTarget",
+    "StatedTask",
+    "TaskKind",
+    "losses_of",
+]
 MASKED = -1
 """Stands for a missing label in a metric's targets where a row has several; torchmetrics leaves such entries out."""
 
-Loss = Callable[["Tensor", "Tensor", str], "Tensor"]
-"""(raw outputs, targets, reduction) -> the loss; the reduction is ``sum`` or ``none``."""
 Alias = tuple[str, Mapping[str, Any]]
 """A torchmetrics class, and arguments of its constructor."""
 Answer = Literal["value", "label", "second_label", "median_label", "labels"]
 """How a served model answers a task, see ``export.served``."""
 
 
-class StatedTask(Protocol):
-    """What a study file says of a task."""
-
-    @property
-    def target(self) -> list[str]:
-        """Target columns."""
-
-    @property
-    def missing(self) -> object:
-        """The value that marks a missing label; None if there is none."""
-
-    @property
-    def positive(self) -> object:
-        """The label that counts as 1; None if the file names none."""
-
-    @property
-    def order(self) -> Sequence[object] | None:
-        """The labels from the lowest to the highest; None if the file does not list them."""
-
-
-class FittedTask(Protocol):
-    """What is known of a task once it was fitted on training rows."""
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels in the order of the outputs; empty for numbers."""
-
-    @property
-    def center(self) -> float:
-        """What is taken off a number, in the target's own unit; 0 for labels."""
-
-    @property
-    def scale(self) -> float:
-        """What a number is divided by, in the target's own unit, never 0; 1 for labels."""
-
-
-@dataclass(frozen=True)
-class RawTarget:
-    """A target as read, before anything is fitted.
-
-    Attributes:
-        values: Labels (n,) as texts, "" where there is none; or numbers (n,), or 0 and 1 (n, L), 0 where there is none.
-        mask: Where there is a label; bool, same shape.
-        marked: Whether a row holds the value that the study file gives for a missing label.
-    """
-
-    values: np.ndarray
-    mask: np.ndarray
-    marked: bool = False
-
-    def take(self, rows: np.ndarray) -> RawTarget:
-        """The target at some rows."""
-        return RawTarget(self.values[rows], self.mask[rows])
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training rows say of a task.
-
-    Attributes:
-        labels: As in ``FittedTask``.
-        center: As in ``FittedTask``.
-        scale: As in ``FittedTask``.
-    """
-
-    labels: tuple[str, ...] = ()
-    center: float = 0.0
-    scale: float = 1.0
+def losses_of(**classes: str) -> Registry[Loss]:
+    """Losses by name; each is a class of ``task_kinds.losses``, which is imported when a loss is used."""
+    return Registry("mtl_search.task_kinds", {name: f"losses:{kind}" for name, kind in classes.items()})
 
 
 class TaskKind(ABC):
@@ -117,6 +60,7 @@ class TaskKind(ABC):
         has_order: Whether the labels have an order, which the study file may list.
         labelled: Whether the target is one label out of a few. Its column is then kept as it is spelled, and splits are
             stratified by it.
+        has_classes: Whether the study file may say what each label counts in the loss.
         losses: Training losses by name; the first is the default.
         default_metric: The metric of a task for which the study file names none.
         aliases: Short names of metrics.
@@ -132,8 +76,9 @@ class TaskKind(ABC):
     several_targets: ClassVar[bool] = False
     has_positive: ClassVar[bool] = False
     has_order: ClassVar[bool] = False
+    has_classes: ClassVar[bool] = False
     labelled: ClassVar[bool] = False
-    losses: ClassVar[Mapping[str, Loss]]
+    losses: ClassVar[Registry[Loss]]
     default_metric: ClassVar[str]
     aliases: ClassVar[Mapping[str, Alias]]
     metric_module: ClassVar[str] = "torchmetrics.classification"
@@ -196,6 +141,27 @@ class TaskKind(ABC):
             (n,) or (n, L), int64 or float32.
         """
 
+    def fit_class_weights(
+        self, place: str, stated: StatedTask, train: RawTarget, labels: Sequence[str], problems: list[Problem]
+    ) -> tuple[float, ...]:
+        """What labels count in the loss, where the study file says anything of it.
+
+        Args:
+            place: Key path of the task, for problems.
+            stated: What the study file says.
+            train: Labels of the training rows.
+            labels: The labels in the order of the outputs.
+            problems: Grows by what is wrong.
+
+        Returns:
+            As many numbers as ``weigh_labels`` needs; none where all labels count 1.
+        """
+        return ()
+
+    def weigh_labels(self, task: FittedTask, targets: np.ndarray) -> np.ndarray:
+        """What each entry counts in the loss by its label alone, the shape of the targets, float64."""
+        return np.ones(targets.shape)
+
     def mismatches(self, task: FittedTask, raw: RawTarget) -> list[Problem]:
         """What keeps a trained model's task from being judged on a target that was read.
 
@@ -238,24 +204,29 @@ class TaskKind(ABC):
         return self.output_shape(task)
 
     @final
-    def loss_sum(self, loss: str, raw: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
-        """Sum of a loss over labelled entries, in float32.
+    def loss_sum(
+        self, task: FittedTask, raw: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Sum of the task's loss over labelled entries, in float32.
 
         Args:
-            loss: Name of the loss.
+            task: The task.
             raw: Raw outputs (n, *output_shape).
             targets: As ``encode`` or ``soft_targets`` gives them.
             mask: Where there is a label, (n,) or (n, L); None where all entries have one.
+            weights: What each entry counts, the shape of the mask; None where all count 1.
 
         Returns:
             Scalar; 0, with a gradient of 0, where no entry has a label.
         """
         import torch
 
-        raw = raw.float()
-        if mask is None:
-            return self.losses[loss](raw, targets, "sum")
-        return torch.where(mask, self.losses[loss](raw, targets, "none"), 0.0).sum()
+        loss, raw = self.losses[task.loss](**task.loss_params), raw.float()
+        if mask is None and weights is None:
+            return loss(raw, targets, "sum")
+        each = loss(raw, targets, "none")
+        each = each if mask is None else torch.where(mask, each, 0.0)
+        return (each if weights is None else each * weights).sum()
 
     @abstractmethod
     def activate(self, task: FittedTask, raw: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
-from mtl_search.task_kinds.base import Alias, Answer, FittedTask, Loss
+from mtl_search.task_kinds.base import Alias, Answer, FittedTask, losses_of
 from mtl_search.task_kinds.labels import LabelKind, list_labels
 
 if TYPE_CHECKING:
@@ -13,17 +13,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _cross_entropy(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.cross_entropy(raw, targets, reduction=reduction)
-
-
 @final
 class Classification(LabelKind):
     """Raw outputs are logits (n, L), targets are class numbers (n,) int64, predictions are probabilities (n, L)."""
 
-    losses: ClassVar[Mapping[str, Loss]] = {"cross_entropy": _cross_entropy}
+    losses = losses_of(cross_entropy="CrossEntropy", focal="Focal")
     default_metric: ClassVar[str] = "accuracy"
     aliases: ClassVar[Mapping[str, Alias]] = {
         "accuracy": ("MulticlassAccuracy", {"average": "micro"}),

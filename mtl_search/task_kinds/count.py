@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 
 from mtl_search.errors import Problem
-from mtl_search.task_kinds.base import Alias, Fit, FittedTask, Loss, RawTarget, StatedTask
+from mtl_search.task_kinds.base import Alias, Fit, FittedTask, RawTarget, StatedTask, losses_of
 from mtl_search.task_kinds.numbers import NumberKind, check_spread, refuse
 
 if TYPE_CHECKING:
@@ -19,12 +19,6 @@ _LOWEST = -60.0
 """Lowest log rate of a prediction: a rate of 0 has no deviance."""
 
 
-def _poisson(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.poisson_nll_loss(raw, targets, log_input=True, reduction=reduction)
-
-
 @final
 class Count(NumberKind):
     """Raw outputs (n,) are log rates relative to the mean count; the scale is that mean, and the center is 0.
@@ -33,7 +27,7 @@ class Count(NumberKind):
     """
 
     training_mean: ClassVar[float] = 1.0
-    losses: ClassVar[Mapping[str, Loss]] = {"poisson": _poisson}
+    losses = losses_of(poisson="Poisson")
     default_metric: ClassVar[str] = "deviance"
     aliases: ClassVar[Mapping[str, Alias]] = {
         "deviance": ("PoissonDeviance", {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,8 @@ from mtl_search.input_kinds.notation import first_odd
 from mtl_search.input_kinds.values import means, text_of, texts_of
 from mtl_search.task_kinds.base import Fit, FittedTask, RawTarget, StatedTask, TaskKind
 
+BALANCED = "balanced"
+"""Class weights by which all labels together count the same in the training rows."""
 _MOST_SHOWN = 12
 
 
@@ -20,6 +23,7 @@ class LabelKind(TaskKind):
     """One label a row. A label is a text; the number 3.0 is the label "3"."""
 
     labelled: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = True
 
     def read(self, columns: Sequence[np.ndarray], stated: StatedTask) -> RawTarget:
         column = columns[0]
@@ -61,12 +65,48 @@ class LabelKind(TaskKind):
             problems.append(Problem(f"tasks.{task.name}.target", rule, value, choices))
         return np.array([codes.get(label, 0) for label in raw.values.tolist()], dtype=np.int64)
 
+    def fit_class_weights(
+        self, place: str, stated: StatedTask, train: RawTarget, labels: Sequence[str], problems: list[Problem]
+    ) -> tuple[float, ...]:
+        if isinstance(stated.class_weight, Mapping):
+            given = read_class_weights(place, stated.class_weight, labels, problems)
+            return tuple(given.get(label, 1.0) for label in labels)
+        counts = Counter(train.values[train.mask].tolist())
+        each = train.mask.sum() / len(labels)
+        return tuple(float(each / counts[label]) for label in labels) if stated.class_weight == BALANCED else ()
+
+    def weigh_labels(self, task: FittedTask, targets: np.ndarray) -> np.ndarray:
+        return np.array(task.class_weights)[targets.astype(np.int64)]
+
     def describe(self, task: FittedTask, targets: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         per_class = np.bincount(targets[mask].astype(np.int64), minlength=len(task.labels)).tolist()
         return {"labels": int(mask.sum()), "classes": dict(zip(task.labels, per_class, strict=True))}
 
     def count_rarest(self, described: Mapping[str, Any]) -> int | None:
         return int(min(described["classes"].values()))
+
+
+def read_class_weights(
+    place: str, given: Mapping[str, float], labels: Sequence[str], problems: list[Problem]
+) -> dict[str, float]:
+    """Weights that a study file gives, by label.
+
+    Args:
+        place: Key path of the task, for problems.
+        given: As the study file has them.
+        labels: Labels of the training rows.
+        problems: Grows by what is wrong.
+    """
+    found = {}
+    for name, weight in given.items():
+        if (label := meant_label(name, labels)) is None:
+            rule = "must weigh labels of the training rows"
+            problems.append(Problem(f"{place}.class_weight", rule, name, few_of(labels)))
+        elif weight <= 0:
+            problems.append(Problem(f"{place}.class_weight.{name}", "must be above 0", weight))
+        else:
+            found[label] = weight
+    return found
 
 
 def meant_label(value: object, labels: Collection[str]) -> str | None:

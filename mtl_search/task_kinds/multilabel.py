@@ -9,7 +9,7 @@ import numpy as np
 
 from mtl_search.errors import Problem, few_of
 from mtl_search.task_kinds.base import MASKED, Alias, Answer, Fit, FittedTask, RawTarget, StatedTask
-from mtl_search.task_kinds.labels import list_labels
+from mtl_search.task_kinds.labels import BALANCED, list_labels, read_class_weights
 from mtl_search.task_kinds.numbers import check_spread, read_numbers, refuse
 from mtl_search.task_kinds.yes_no import YesNoKind
 
@@ -22,6 +22,7 @@ class Multilabel(YesNoKind):
     """Raw outputs are logits (n, L), targets and mask are (n, L); a label is a column that holds 0 and 1."""
 
     several_targets: ClassVar[bool] = True
+    has_classes: ClassVar[bool] = True
     default_metric: ClassVar[str] = "macro_f1"
     aliases: ClassVar[Mapping[str, Alias]] = {
         "macro_f1": ("MultilabelF1Score", {"average": "macro"}),
@@ -47,6 +48,23 @@ class Multilabel(YesNoKind):
 
     def encode(self, task: FittedTask, raw: RawTarget, split: str, problems: list[Problem], known: bool) -> np.ndarray:
         return np.where(raw.mask, raw.values, 0).astype(np.float32)
+
+    def fit_class_weights(
+        self, place: str, stated: StatedTask, train: RawTarget, labels: Sequence[str], problems: list[Problem]
+    ) -> tuple[float, ...]:
+        """First what each label's absence counts, then what its presence counts."""
+        if isinstance(stated.class_weight, Mapping):
+            given = read_class_weights(place, stated.class_weight, labels, problems)
+            return (*[1.0] * len(labels), *(given.get(label, 1.0) for label in labels))
+        if stated.class_weight != BALANCED:
+            return ()
+        half, present = train.mask.sum(0) / 2, (train.values * train.mask).sum(0)
+        counts = np.concatenate([2 * half - present, present])
+        return tuple((np.tile(half, 2) / np.maximum(counts, 1)).tolist())
+
+    def weigh_labels(self, task: FittedTask, targets: np.ndarray) -> np.ndarray:
+        absent, present = np.array(task.class_weights).reshape(2, -1)
+        return np.where(targets > 0, present, absent)
 
     def mismatches(self, task: FittedTask, raw: RawTarget) -> list[Problem]:
         if raw.values.shape[1] == len(task.labels):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from mtl_search.errors import Problem, few_of
 from mtl_search.input_kinds.values import number_in
-from mtl_search.task_kinds.base import Alias, Answer, Fit, FittedTask, Loss, RawTarget, StatedTask
+from mtl_search.task_kinds.base import Alias, Answer, Fit, FittedTask, RawTarget, StatedTask, losses_of
 from mtl_search.task_kinds.labels import LabelKind, list_labels, meant_label
 
 if TYPE_CHECKING:
@@ -15,23 +15,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _log_probabilities(raw: Tensor) -> Tensor:
+def log_probabilities(raw: Tensor) -> Tensor:
     """Logarithms (n, L) of the labels' probabilities, from raw outputs (n, L - 1)."""
     from torch.nn import functional
 
     above = functional.logsigmoid(raw).cumsum(1)  # of being above label k
     stops = functional.logsigmoid(-raw)  # of being label k, given that the label is k or above
     return functional.pad(above, (1, 0)) + functional.pad(stops, (0, 1))
-
-
-def _corn(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    logs = _log_probabilities(raw)
-    if targets.dim() == 1:
-        return functional.nll_loss(logs, targets, reduction=reduction)
-    losses = -(targets * logs).sum(1)
-    return losses.sum() if reduction == "sum" else losses
 
 
 def _median_ranks(probabilities: Tensor) -> Tensor:
@@ -56,7 +46,7 @@ class Ordinal(LabelKind):
     """
 
     has_order: ClassVar[bool] = True
-    losses: ClassVar[Mapping[str, Loss]] = {"corn": _corn}
+    losses = losses_of(corn="Corn")
     default_metric: ClassVar[str] = "mae"
     aliases: ClassVar[Mapping[str, Alias]] = {
         "mae": ("RankError", {}),
@@ -102,7 +92,7 @@ class Ordinal(LabelKind):
         return (len(task.labels),)
 
     def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
-        return _log_probabilities(raw).exp()
+        return log_probabilities(raw).exp()
 
     def metric_arguments(self, task: FittedTask) -> dict[str, Any]:
         return {"num_classes": len(task.labels)}
@@ -166,22 +156,23 @@ class Ordinal(LabelKind):
 
     def surprisal(self, task: FittedTask, raw: Tensor, generator: torch.Generator) -> Tensor:
         import torch
+        from torch.nn import functional
 
         chances = torch.rand(len(raw), *raw.shape[1:], generator=generator).to(raw.device)
         rises = chances < raw.detach().sigmoid()
         # The drawn label is the number of steps up before the first one that is not taken.
         drawn = rises.long().cumprod(1).sum(1)
-        return _corn(raw, drawn, "sum")
+        return functional.nll_loss(log_probabilities(raw), drawn, reduction="sum")
 
     def entropies(self, raw: Tensor) -> Tensor:
-        logs = _log_probabilities(raw)
+        logs = log_probabilities(raw)
         return -(logs.exp() * logs).sum(1)
 
     def soft_targets(self, raw: Tensor, temperature: float) -> Tensor:
-        return _log_probabilities(raw / temperature).exp()
+        return log_probabilities(raw / temperature).exp()
 
     def hard_targets(self, raw: Tensor) -> Tensor:
-        return _median_ranks(_log_probabilities(raw).exp())
+        return _median_ranks(log_probabilities(raw).exp())
 
     def constant(self, task: FittedTask, targets: Tensor, mask: Tensor, rows: int) -> Tensor:
         import torch

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, final
 
 from mtl_search.errors import Problem
-from mtl_search.task_kinds.base import Alias, Fit, FittedTask, Loss, RawTarget, StatedTask
+from mtl_search.task_kinds.base import Alias, Fit, FittedTask, RawTarget, StatedTask, losses_of
 from mtl_search.task_kinds.numbers import NumberKind, check_spread
 
 if TYPE_CHECKING:
@@ -14,30 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def _mse(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.mse_loss(raw, targets, reduction=reduction)
-
-
-def _l1(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.l1_loss(raw, targets, reduction=reduction)
-
-
-def _huber(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.huber_loss(raw, targets, reduction=reduction)
-
-
 @final
 class Regression(NumberKind):
     """Raw outputs (n,) are values in the scaled unit: center is the training targets' mean, scale their spread."""
 
     training_mean: ClassVar[float] = 0.0
-    losses: ClassVar[Mapping[str, Loss]] = {"mse": _mse, "l1": _l1, "huber": _huber}
+    losses = losses_of(mse="SquaredError", l1="AbsoluteError", huber="Huber")
     default_metric: ClassVar[str] = "rmse"
     aliases: ClassVar[Mapping[str, Alias]] = {
         "rmse": ("MeanSquaredError", {"squared": False}),

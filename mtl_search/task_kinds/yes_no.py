@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from mtl_search.task_kinds.base import FittedTask, Loss, TaskKind
+from mtl_search.task_kinds.base import FittedTask, TaskKind, losses_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-def _bce(raw: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    from torch.nn import functional
-
-    return functional.binary_cross_entropy_with_logits(raw, targets, reduction=reduction)
-
-
 class YesNoKind(TaskKind):
     """Raw outputs (n,) or (n, L) are logits, targets of the same shape are 0 and 1, predictions are probabilities."""
 
-    losses: ClassVar[Mapping[str, Loss]] = {"bce": _bce}
+    losses = losses_of(bce="BinaryCrossEntropy", focal="BinaryFocal")
 
     def activate(self, task: FittedTask, raw: Tensor) -> Tensor:
         return raw.sigmoid()

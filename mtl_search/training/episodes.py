@@ -55,7 +55,7 @@ class Episodes:
 
     def _plan(self, task: str, dataset: str) -> BatchPlan:
         rows = {dataset: len(self._split.inputs[dataset])}
-        masks, size = {task: self._split.masks[task]}, self._base.schedule.batch_size
+        masks, size = {task: self._split.counted(task)}, self._base.schedule.batch_size
         seed = seed_from(self._seed, task)
         world = self._world
         return BatchPlan(rows, masks, {task: dataset}, size, 1.0, seed, world.rank, world.size)
@@ -127,7 +127,7 @@ class Episodes:
         # float16 would need its gradients scaled: there, and where nothing else is asked for, float32.
         with nullcontext() if self._world.scales else self._world.autocast():
             outputs = self._model(batch.inputs, batch.sizes)
-        loss = loss_sum(task, outputs, batch) / max(batch.counts[task.name], 1)
+        loss = loss_sum(task, outputs, batch) / (batch.counts[task.name] or 1)
         row = jacobian([loss], parameters, self._world)[0]
         return self._world.sum(loss.detach().clone()), parts(row, parameters)
 

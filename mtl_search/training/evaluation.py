@@ -66,8 +66,8 @@ def evaluate(
         passes: Over the split's rows; those from the input if not given.
 
     Returns:
-        By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, lower is better). The
-        same on every rank.
+        By task: ``metric`` (main metric, its own unit) and ``loss`` (mean over labelled entries, weighted as in
+        training; lower is better). The same on every rank.
     """
     raw = raw_outputs(model, split, world, passes)
     judged = [task for task in model.tasks if task.name in metrics]
@@ -139,6 +139,7 @@ def _part(own: slice, number: int, passes: int) -> slice:
 def _judge(task: Task, raw: Tensor, split: DeviceSplit, metric: Metric | None) -> dict[str, float]:
     targets, mask = split.targets[task.name], split.masks[task.name]
     kind = task.behaviour
-    loss = float(kind.loss_sum(task.loss, raw, targets, mask) / mask.sum())
+    total = kind.loss_sum(task, raw, targets, mask, split.weights.get(task.name))
+    loss = float(total / split.counted(task.name).sum())
     value = loss if metric is None else value_of(task, metric, kind.activate(task, raw), targets, mask)
     return {"metric": value, "loss": loss}

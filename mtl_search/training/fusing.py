@@ -157,4 +157,4 @@ def _epoch(merged: MergedModel, batches: Callable[[int], Iterator[Batch]], numbe
 
 def _losses(tasks: Sequence[Task], batch: Batch, outputs: Mapping[str, Tensor]) -> Tensor:
     """Mean loss of every task over its labels in the batch, (tasks,); 0 without any."""
-    return torch.stack([loss_sum(task, outputs, batch) / max(batch.counts[task.name], 1) for task in tasks])
+    return torch.stack([loss_sum(task, outputs, batch) / (batch.counts[task.name] or 1) for task in tasks])

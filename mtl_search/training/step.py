@@ -194,7 +194,7 @@ class Step:
         while window := deque(islice(batches, _WINDOW)):
             counts = torch.tensor([[batch.counts[task.name] for task in self._losses.tasks] for batch in window])
             self._times += (counts > 0).sum(0)
-            shares = counts.clamp(min=1).float().reciprocal().to(self._world.device).unbind()
+            shares = torch.where(counts > 0, counts, 1).float().reciprocal().to(self._world.device).unbind()
             full = (counts > 0).all(1).tolist()
             for number in range(len(window)):
                 present = None if full[number] else counts[number] > 0

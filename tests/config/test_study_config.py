@@ -216,7 +216,8 @@ def test_a_problem_found_twice_is_said_once_whatever_its_value() -> None:
 def test_unknown_keys_are_told_with_the_keys_of_their_own_section() -> None:
     # A task may be called as a section is.
     assert problems(tasks={"data": {"kind": "regression", "target": "x", "colour": 1}}) == [
-        "tasks.data.colour: is not a known key (choices: kind, target, data, metric, loss, missing, positive, order)"
+        "tasks.data.colour: is not a known key (choices: kind, target, data, metric, loss, missing, "
+        "positive, order, class_weight, weight)"
     ]
     assert problems(tasks={"data": None})[0].startswith(
         "tasks.data: must be a mapping, got null (choices: kind, target"

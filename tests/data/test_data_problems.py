@@ -84,7 +84,12 @@ INPUTS = "data.source.python.inputs"
         (changed("r", 2, float("inf")), {"kind": "regression", "target": "r"}, "tasks.t.target", "finite .*in row 2 "),
         ({"r": [1.0] * ROWS}, {"kind": "regression", "target": "r"}, "tasks.t.target", "at least 2 different values"),
         ({}, {"kind": "multilabel", "target": ["r"]}, "tasks.t.target", "must hold 0 or 1.* in row 2 .*got 2.0"),
-        ({}, {**CLASS, "loss": "mse"}, "tasks.t.loss", "a loss for classification, got 'mse' .choices: cross_entropy."),
+        (
+            {},
+            {**CLASS, "loss": "mse"},
+            "tasks.t.loss",
+            "a loss for classification, got 'mse' .choices: cross_entropy, focal.",
+        ),
         ({}, {**CLASS, "data": "mian"}, "tasks.t.data", "must name a data set, got 'mian' .choices: main."),
         ({"w": [f"id-{i}" for i in range(1001)]}, CLASS, INPUTS, "at most 1000 categories .*'w'.*got 1001"),
     ],

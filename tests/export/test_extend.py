@@ -314,6 +314,7 @@ MISTAKES = [
     ({"tasks.pulse.target": "Jumps"}, "tasks: must not have an input column of the model as target, got 'Jumps'"),
     ({"tasks.weight.kind": "classification"}, "tasks.weight.kind: must be the kind that the model's task has, got"),
     ({"tasks.weight.loss": "l1"}, "tasks.weight.loss: has no effect: the model has this task already"),
+    ({"tasks.weight.weight": "Waist"}, "tasks.weight.weight: has no effect: the model has this task already, which is"),
     ({"tasks": {"weight": LINNERUD["tasks"]["weight"]}}, "tasks: must have a task that the model does not have"),
     ({"data.source": PETALS}, "data.source.sklearn: must have the model's input columns (split train), got 'Chins'"),
     ({"data.source.sklearn.inputs": ["Chins"]}, "data.source.sklearn.inputs: must be left out, or be the model's in"),

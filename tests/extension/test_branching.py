@@ -22,7 +22,6 @@ from mtl_search.extension.soft_targets import HOME, concatenate_data, soft_targe
 from mtl_search.models.branching import extend_state
 from mtl_search.models.distributed import DistributedContext
 from mtl_search.recipe import Component, Schedule
-from mtl_search.task_kinds import TASK_KINDS
 from mtl_search.training.control import NoControl
 
 
@@ -112,7 +111,8 @@ def test_targets_are_what_the_paper_says(tmp_path: Path) -> None:
     said = old(splits["validation"].inputs[HOME][:])["kind"].argmax(1)
     assert torch.equal(splits["validation"].targets["kind"], said)
     logits = (raw["kind"] / 2).requires_grad_()
-    TASK_KINDS["classification"].loss_sum("cross_entropy", logits, splits["train"].targets["kind"], None).backward()
+    kind = next(task for task in tasks if task.name == "kind")
+    kind.behaviour.loss_sum(kind, logits, splits["train"].targets["kind"], None).backward()
     torch.testing.assert_close(logits.grad, torch.zeros_like(logits), atol=1e-6, rtol=0)
 
 

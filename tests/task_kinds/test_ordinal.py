@@ -56,7 +56,7 @@ def test_labels_are_ordered_by_number_or_as_the_study_file_says(
     assert problems == []
     assert task is not None
     assert task.labels == order
-    targets, mask = encode_target(task, raw, "train", problems)
+    targets, mask, _ = encode_target(task, raw, "train", problems)
     ranks = [order.index(label) for label in raw.values[raw.mask]]
     assert targets[mask].tolist() == ranks
 
@@ -107,7 +107,7 @@ def test_probabilities_are_the_products_of_the_steps(rows: int, labels: int, see
 
 def test_extreme_outputs_give_finite_losses_and_gradients() -> None:
     raw = torch.tensor([[200.0, -200.0], [-200.0, 200.0], [1e4, 1e4]], requires_grad=True)
-    loss = ORDINAL.loss_sum("corn", raw, torch.tensor([0, 2, 1]), None)
+    loss = ORDINAL.loss_sum(task_of(3), raw, torch.tensor([0, 2, 1]), None)
     loss.backward()
     assert raw.grad is not None
     assert loss.isfinite()
@@ -118,9 +118,9 @@ def test_extreme_outputs_give_finite_losses_and_gradients() -> None:
 def test_two_labels_are_logistic_regression() -> None:
     raw, targets = random_outputs(20, 2), torch.arange(20) % 2
     binary = TASK_KINDS["binary"]
-    ours = ORDINAL.loss_sum("corn", raw, targets, None)
-    torch.testing.assert_close(ours, binary.loss_sum("bce", raw[:, 0], targets.float(), None))
     task = task_of(2)
+    ours = ORDINAL.loss_sum(task, raw, targets, None)
+    torch.testing.assert_close(ours, binary.losses["bce"]()(raw[:, 0], targets.float(), "sum"))
     torch.testing.assert_close(ORDINAL.activate(task, raw)[:, 1], raw[:, 0].sigmoid())
     torch.testing.assert_close(ORDINAL.entropies(raw), binary.entropies(raw[:, 0]))
 
@@ -135,7 +135,7 @@ def test_the_best_linear_model_is_a_logistic_regression_for_each_step() -> None:
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = ORDINAL.losses["corn"](inputs @ weights[:2] + weights[2], targets, "sum")
+        loss = ORDINAL.losses["corn"]()(inputs @ weights[:2] + weights[2], targets, "sum")
         loss.backward()
         return loss
 

@@ -28,6 +28,14 @@ EVERY_KIND: dict[str, Any] = {
     "ink": {"kind": "regression", "target": "ink"},
     "halves": {"kind": "multilabel", "target": "halves"},
 }
+WEIGHED: dict[str, Any] = {
+    "digit": {**EVERY_KIND["digit"], "class_weight": "balanced", "loss": {"cross_entropy": {"label_smoothing": 0.1}}},
+    "odd": {**EVERY_KIND["odd"], "weight": "share", "loss": "focal"},
+    "ink": {**EVERY_KIND["ink"], "weight": "share"},
+    "halves": {**EVERY_KIND["halves"], "class_weight": "balanced", "weight": "share"},
+    "grade": {"kind": "ordinal", "target": "digit", "missing": -1, "weight": "share"},
+}
+"""Tasks whose rows and labels do not count the same; a row in four counts nothing."""
 STEP_SEED = 11
 MLP = Component("mlp", {"width": 12, "depth": 2})
 BATCH_NORM = Component("python", {"function": "small_workloads:blocks_with_batch_norm"})
@@ -44,6 +52,7 @@ def images(first: int, rows: int, holes: bool) -> dict[str, dict[str, np.ndarray
         "odd": digit % 2,
         "ink": lower.sum(axis=1),
         "halves": (lower > np.median(lower, axis=0)).astype(np.float64),
+        "share": (digit % 4) / 8,
     }
     if holes:
         gone = np.random.default_rng(first).random((4, rows)) < 0.3

@@ -82,7 +82,7 @@ def test_source_tasks_add_their_weighted_gradients_to_the_update(weighting: Comp
     for task in plain.tasks[len(TARGETS) :]:
         rows = batch.rows[plain.datasets.index(task.dataset)]
         targets, mask = split.targets[task.name][rows], split.masks[task.name][rows]
-        total = task.behaviour.loss_sum(task.loss, outputs[task.name], targets, mask)
+        total = task.behaviour.loss_sum(task, outputs[task.name], targets, mask)
         losses.append(total / batch.counts[task.name])
     gradients = torch.autograd.grad(torch.stack(losses).sum(), list(plain.parameters()), allow_unused=True)
     balanced = weighting.name not in ("fixed", "uncertainty")
@@ -199,7 +199,7 @@ def plain_episodes(name: str, model: MultiTaskModel, workspace: Workspace, episo
             output = model(split.inputs[task.dataset][:].single[rows], sizes)[task.name]
             mask = split.masks[task.name][rows]
             targets = split.targets[task.name][rows]
-            return task.behaviour.loss_sum(task.loss, output, targets, mask) / mask.sum()
+            return task.behaviour.loss_sum(task, output, targets, mask) / mask.sum()
 
         inner = torch.optim.SGD([*model.blocks.parameters(), *head.parameters()], params["inner_lr"])
         for _ in range(params["inner_steps"]):

@@ -15,6 +15,7 @@ from small_workloads import (
     BATCH_NORM,
     EVERY_KIND,
     MLP,
+    WEIGHED,
     data_of,
     joint_stage,
     recipe_of,
@@ -71,6 +72,7 @@ def cases() -> dict[str, Case]:
     tiny = workload_of(two_data_sets((60, 8), metric="accuracy", holes=False))
     return {
         "masked labels": Case(masked, Schedule(1, 32, SGD)),
+        "rows and labels that count less": Case(workload_of(data_of(WEIGHED)), Schedule(1, 4, SGD), 1, "uncertainty"),
         "unequal data sets": Case(unequal, Schedule(1, 32, SGD, temperature=3.0)),
         "odd batches": Case(unequal, Schedule(1, 19, SGD), depth=0),
         "frozen, then not": Case(masked, thawing),
