@@ -95,7 +95,7 @@ def run_study(
     if join and not isinstance(folder.location, Path):
         raise StudyError(f"--join needs a storage folder that all drivers share, got {folder.storage}")
     runtime = _runtime(config, notify, local=local)
-    with folder.locked(shared=join) as ownership:
+    with folder.locked(shared=join) as lease:
         config = folder.begin(config, describe_data(prepared.workload), resume=resume, join=join)
         keep_folders(folder, config.model_dump(mode="json"))
         names = judging_metrics(prepared.data)
@@ -109,7 +109,7 @@ def run_study(
             log_start(prepared.study, prepared.data, tracker, recorder)
             told = CallbackList([recorder, AffinityFileCallback(folder), StorageSyncCallback(folder), *callbacks])
             inputs = StudyInputs(config, prepared.study.space, prepared.workload, fetch_of(config))
-            taken = ownership.taken
+            taken = lease.taken
             study = Study(inputs, folder, told, runtime, drivers, taken)
             try:
                 with system_metrics(tracker) if config.tracking.system_metrics else nullcontext():

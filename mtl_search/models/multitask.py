@@ -186,7 +186,7 @@ class MultiTaskModel(nn.Module):
         Args:
             x: Inputs of n rows; a single one as a tensor too.
             sizes: Rows of each data set in ``x``.
-            start_block: At most ``coupling.entrance``.
+            start_block: At most ``coupling.skippable_blocks``.
         """
         return self.coupling.run_prefix(self._copies(), _first_input(x), self._sizes(x, sizes, known=True), start_block)
 

@@ -62,7 +62,7 @@ class Selection:
     @property
     def challenger(self) -> TrialRecord | None:
         """The cheapest of the trials that are tied with the winner, where it is cheaper than that."""
-        candidates = [rerun.trial for rerun in self.order if rerun.trial.number in self.tied]
+        candidates = [repeat.trial for repeat in self.order if repeat.trial.number in self.tied]
         cheapest = min(candidates, key=lambda trial: trial.cost, default=None)
         return cheapest if cheapest is not None and cheapest.cheaper_than(self.winner) else None
 
@@ -97,7 +97,7 @@ class Selector:
             run_again: Runs recipes over fresh seeds.
 
         Returns:
-            What was run again, and the other trials; ``verdict`` takes both.
+            What was run again, and the other trials; ``select`` takes both.
         """
         ranked = sorted(complete, key=lambda trial: (-self._objective.score(trial.metrics), trial.number))
         # Trials of one recipe, or of recipes that come to the same job, are one.
@@ -105,45 +105,45 @@ class Selector:
         if not wanted.runs:
             return [RepeatedTrial(ranked[0])], ranked[1:]
         first, others = ranked[: wanted.trials], ranked[wanted.trials :]
-        reruns = run_again(first)
-        cheap = self._cheapest_that_may_win(reruns, others)
+        repeats = run_again(first)
+        cheap = self._cheapest_that_may_win(repeats, others)
         if cheap is not None:
-            reruns = [*reruns, *run_again([cheap])]
+            repeats = [*repeats, *run_again([cheap])]
             others = [trial for trial in others if trial is not cheap]
-        return reruns, others
+        return repeats, others
 
-    def verdict(self, reruns: Sequence[RepeatedTrial], others: Sequence[TrialRecord] = ()) -> Selection:
+    def select(self, repeats: Sequence[RepeatedTrial], others: Sequence[TrialRecord] = ()) -> Selection:
         """Pick the winner on the mean of its fresh runs.
 
         Args:
-            reruns: Trials that were run again, the best of the search first; without any run, the first wins.
+            repeats: Trials that were run again, the best of the search first; without any run, the first wins.
             others: Further complete trials.
         """
-        sound = [rerun for rerun in reruns if rerun.metrics and not rerun.failed]
+        sound = [repeat for repeat in repeats if repeat.metrics and not repeat.failed]
         if not sound:
-            return Selection(tuple(reruns))
-        scores = {id(rerun): [self._objective.score(run) for run in rerun.metrics.values()] for rerun in sound}
-        ranked = sorted(sound, key=lambda rerun: -fmean(scores[id(rerun)]))
+            return Selection(tuple(repeats))
+        scores = {id(repeat): [self._objective.score(run) for run in repeat.metrics.values()] for repeat in sound}
+        ranked = sorted(sound, key=lambda repeat: -fmean(scores[id(repeat)]))
         best, rest = ranked[0], ranked[1:]
-        marks = tied([scores[id(rerun)] for rerun in ranked])
+        marks = tied([scores[id(repeat)] for repeat in ranked])
         reach = reach_of_one(len(best.metrics), Spread.of(list(scores.values())), len(others))
         least = None if reach is None else fmean(scores[id(best)]) - reach
         evidence, runs = self._evidence(ranked), list(best.metrics.values())
         return Selection(
-            (*ranked, *(rerun for rerun in reruns if rerun not in sound)),
+            (*ranked, *(repeat for repeat in repeats if repeat not in sound)),
             self._improvements(ranked),
             {
                 task: estimate(*parts, len(ranked), [self._objective.goals[task].gain(m[task]) for m in runs])
                 for task, parts in evidence.items()
             },
-            tuple(rerun.trial.number for rerun, mark in zip(rest, marks, strict=True) if mark),
+            tuple(repeat.trial.number for repeat, mark in zip(rest, marks, strict=True) if mark),
             tuple(t.number for t in others if least is not None and self._objective.score(t.metrics) >= least),
             reach,
             tuple(worse({task: found for task, found in evidence.items() if self._objective.goals[task].judged})),
         )
 
     def _cheapest_that_may_win(
-        self, reruns: Sequence[RepeatedTrial], others: Sequence[TrialRecord]
+        self, repeats: Sequence[RepeatedTrial], others: Sequence[TrialRecord]
     ) -> TrialRecord | None:
         """The trial that deserves fresh runs because it is the cheapest of all that may be as good as the winner.
 
@@ -151,60 +151,60 @@ class Selector:
         always be within reach of the widest interval. A trial that scored no more than one that is told apart from the
         winner by now is not tried again either.
         """
-        verdict = self.verdict(reruns, others)
+        verdict = self.select(repeats, others)
         best = verdict.order[0]
         if not verdict.alike or not best.metrics:
             return None
-        sound = [rerun for rerun in reruns if not rerun.failed]
-        scores = [[self._objective.score(run) for run in rerun.metrics.values()] for rerun in sound]
+        sound = [repeat for repeat in repeats if not repeat.failed]
+        scores = [[self._objective.score(run) for run in repeat.metrics.values()] for repeat in sound]
         reach = reach_of_one(len(best.metrics), Spread.of(scores), 1) or 0.0
         least = fmean(map(self._objective.score, best.metrics.values())) - reach
-        known = [verdict.winner, *(rerun.trial for rerun in reruns if rerun.trial.number in verdict.tied)]
-        told_apart = [rerun.trial for rerun in verdict.order[1:] if rerun.trial not in known and not rerun.failed]
+        known = [verdict.winner, *(repeat.trial for repeat in repeats if repeat.trial.number in verdict.tied)]
+        told_apart = [repeat.trial for repeat in verdict.order[1:] if repeat.trial not in known and not repeat.failed]
         least = max([least, *(self._objective.score(trial.metrics) for trial in told_apart)])
         likely = [trial for trial in others if self._objective.score(trial.metrics) > least]
         cheapest = min(likely, key=lambda trial: trial.cost, default=None)
         return cheapest if cheapest is not None and all(map(cheapest.cheaper_than, known)) else None
 
     def _improvements(self, ranked: Sequence[RepeatedTrial]) -> dict[int, Estimate]:
-        against = [self._mean_of(self._differences(rerun)) for rerun in ranked]
+        against = [self._mean_of(self._differences(repeat)) for repeat in ranked]
         spread = self._spread(against)
         return {
-            rerun.trial.number: estimate(
+            repeat.trial.number: estimate(
                 differences,
                 spread,
                 1 if place else len(ranked),
-                [self._objective.improvement(run) for run in rerun.metrics.values()],
+                [self._objective.improvement(run) for run in repeat.metrics.values()],
             )
-            for place, (rerun, differences) in enumerate(zip(ranked, against, strict=True))
+            for place, (repeat, differences) in enumerate(zip(ranked, against, strict=True))
         }
 
     def _evidence(self, ranked: Sequence[RepeatedTrial]) -> dict[str, tuple[Sequence[float], Spread]]:
         """Per task: the winner's gains over the baseline on the same seeds, and the spread of such a gain."""
-        by_rerun = [self._differences(rerun) for rerun in ranked]
+        by_rerun = [self._differences(repeat) for repeat in ranked]
         return {
             task: (by_rerun[0][task], self._spread([differences[task] for differences in by_rerun]))
             for task in self._objective.goals
         }
 
-    def _differences(self, rerun: RepeatedTrial) -> dict[str, list[float]]:
+    def _differences(self, repeat: RepeatedTrial) -> dict[str, list[float]]:
         """Per task the gain of each run, less what the baseline's run on the same seed is off its own mean.
 
         A gain is a ratio, so what the baseline is off moves it by as much as the ratio of the two metrics says (the
         delta method). On average nothing is taken off: the mean stays the gain of the mean.
         """
-        seeds = self._seeds_of(rerun)
+        seeds = self._seeds_of(repeat)
         found: dict[str, list[float]] = {}
         for task, goal in self._objective.goals.items():
-            metrics = [rerun.metrics[seed][task] for seed in seeds]
+            metrics = [repeat.metrics[seed][task] for seed in seeds]
             alone = [self._gains_alone[seed][task] for seed in seeds] if self._gains_alone else [0.0] * len(seeds)
             ratio, middle = _ratio(goal, metrics), fmean(alone)
             found[task] = [goal.gain(value) - ratio * (own - middle) for value, own in zip(metrics, alone, strict=True)]
         return found
 
-    def _seeds_of(self, rerun: RepeatedTrial) -> list[int]:
+    def _seeds_of(self, repeat: RepeatedTrial) -> list[int]:
         """The seeds on which a recipe and the single-task models ran; all of the recipe's where they share none."""
-        return [seed for seed in self._gains_alone if seed in rerun.metrics] or list(rerun.metrics)
+        return [seed for seed in self._gains_alone if seed in repeat.metrics] or list(repeat.metrics)
 
     def _mean_of(self, by_task: Mapping[str, Sequence[float]]) -> list[float]:
         """The improvement of each run from its gains."""

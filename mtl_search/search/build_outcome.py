@@ -1,4 +1,4 @@
-"""Findings: verdict, baselines and test metrics -> the outcome as it is kept."""
+"""Outcome builder: selection, baselines and test metrics -> the outcome as it is kept."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -75,7 +75,7 @@ class OutcomeBuilder:
         objective: On validation, with the baselines that count.
         baselines: By task, and where they come from.
         reliability: Of each task's validation rows.
-        verdict: What the fresh runs say.
+        selection: What the fresh runs say.
         tests: Metrics on test.
         metric_names: Main metric by task.
     """
@@ -83,7 +83,7 @@ class OutcomeBuilder:
     objective: Objective
     baselines: Baselines
     reliability: Mapping[str, Reliability]
-    verdict: Selection
+    selection: Selection
     tests: TestRuns
     metric_names: Mapping[str, str]
 
@@ -94,10 +94,10 @@ class OutcomeBuilder:
             stage: The winner's joint stage, its folder that of the kept model.
             folder_of: Folder of a complete trial's model.
         """
-        winner, on_test = self.verdict.winner, self._on_test()
-        ran = [rerun for rerun in self.verdict.order if rerun.trial.number in self.verdict.improvement]
+        winner, on_test = self.selection.winner, self._on_test()
+        ran = [repeat for repeat in self.selection.order if repeat.trial.number in self.selection.improvement]
         results = [baseline.result for baseline in self.baselines.by_task.values()]
-        challenger = self.verdict.challenger
+        challenger = self.selection.challenger
         return Outcome(
             number=winner.number,
             recipe=stage.recipe.to_dict(),
@@ -110,23 +110,23 @@ class OutcomeBuilder:
             single_parameters=sum(result.parameters for result in results),
             multiply_adds=winner.multiply_adds or 0,
             single_multiply_adds=sum(result.multiply_adds or 0 for result in results),
-            repeated=self.verdict.improvement.get(winner.number),
+            repeated=self.selection.improvement.get(winner.number),
             repeated_test=on_test.improvement,
             rows_test=on_test.improvement_over_rows,
             first_improvement=self._over_first(),
-            candidates=tuple(self._candidate(rerun.trial, folder_of) for rerun in ran),
-            ties=self.verdict.tied,
-            alike=self.verdict.alike,
-            reach=self.verdict.reach,
+            candidates=tuple(self._candidate(repeat.trial, folder_of) for repeat in ran),
+            ties=self.selection.tied,
+            alike=self.selection.alike,
+            reach=self.selection.reach,
             challenger=None if challenger is None else challenger.number,
         )
 
     def _over_first(self) -> float | None:
         """The winner's improvement over the default recipe's single-task models alone, where others count."""
         first = self.baselines.of_contender(DEFAULT)
-        runs = self.verdict.order[0].metrics
+        runs = self.selection.order[0].metrics
         chosen = {baseline.contender.name for baseline in self.baselines.by_task.values()}
-        if first is None or chosen == {DEFAULT} or not self.verdict.improvement or not runs:
+        if first is None or chosen == {DEFAULT} or not self.selection.improvement or not runs:
             return None
         goals = {task: replace(goal, baseline=first[task].mean) for task, goal in self.objective.goals.items()}
         objective = replace(self.objective, goals=goals)
@@ -142,7 +142,7 @@ class OutcomeBuilder:
         if not any(goal.weight for goal in goals.values()):
             return _TestGains(Objective(), None, {}, None, {})
         fresh = {seed: result.metrics for seed, result in self.tests.fresh.items()}
-        found = Selector(objective, alone).verdict([RepeatedTrial(TrialRecord(0, "complete"), fresh)])
+        found = Selector(objective, alone).select([RepeatedTrial(TrialRecord(0, "complete"), fresh)])
         improvement, gains = found.improvement.get(0), found.gains
         runs, drawn = len(fresh), self._drawn_gains(objective)
         means = {task: fmean(goals[task].gain(metrics[task]) for metrics in fresh.values()) for task in goals}
@@ -192,10 +192,10 @@ class OutcomeBuilder:
             judged=goal.judged,
             standard_error=self.reliability[task].standard_error,
             labels=self.reliability[task].labels,
-            repeated=self.verdict.gains.get(task),
+            repeated=self.selection.gains.get(task),
             repeated_test=on_test.gains.get(task),
             rows_test=on_test.gains_over_rows.get(task),
-            worse=task in self.verdict.worse,
+            worse=task in self.selection.worse,
         )
 
     def _candidate(self, trial: TrialRecord, folder_of: Callable[[TrialRecord], str]) -> Candidate:
@@ -203,8 +203,8 @@ class OutcomeBuilder:
             number=trial.number,
             folder=folder_of(trial),
             improvement=self.objective.improvement(trial.metrics),
-            repeated=self.verdict.improvement[trial.number],
+            repeated=self.selection.improvement[trial.number],
             parameters=trial.parameters or 0,
             epoch_seconds=trial.epoch_seconds or 0.0,
-            tied=trial.number in self.verdict.tied or trial is self.verdict.winner,
+            tied=trial.number in self.selection.tied or trial is self.selection.winner,
         )

@@ -79,17 +79,17 @@ class Finalizer:
         self.baselines.add(pool, self.baselines.seen(trials))
         self.baselines.measure(pool)
         repeats = Repeats(self.jobs, self.baselines.measuring, self.callbacks)
-        runs = self._judge.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
-        verdict = self._held_against_controls(pool, *runs)
-        winner = verdict.winner
+        runs = self._selector.decide(complete, self.config.search.repeats, partial(repeats.run, pool))
+        selection = self._held_against_controls(pool, *runs)
+        winner = selection.winner
         assert winner.recipe is not None
         *_, joint = self.jobs(0).of_tried(winner.recipe)
         stage = replace(joint.payload, folder=self._folder_of(winner))
         self._make_sure(pool, winner, winner.recipe)
         tests = self._tests(pool, stage, repeats.stages.get(winner.number, {}))
         names = judging_metrics(self.workload.data)
-        findings = OutcomeBuilder(self._objective, self.baselines, self.reliability, verdict, tests, names)
-        outcome = replace(findings.outcome(stage, self._folder_of), proposal=self._proposal(verdict))
+        builder = OutcomeBuilder(self._objective, self.baselines, self.reliability, selection, tests, names)
+        outcome = replace(builder.outcome(stage, self._folder_of), proposal=self._proposal(selection))
         write_json(self.folder.outcome_file, outcome.to_dict())
         return outcome
 
@@ -98,7 +98,7 @@ class Finalizer:
         return self.baselines.against()
 
     @property
-    def _judge(self) -> Selector:
+    def _selector(self) -> Selector:
         fresh = set(self.baselines.measuring)
         alone = {
             task: {seed: value for seed, value in baseline.metrics.items() if seed in fresh}
@@ -107,21 +107,21 @@ class Finalizer:
         return Selector(self._objective, alone)
 
     def _held_against_controls(
-        self, pool: JobPool, reruns: list[RepeatedTrial], others: list[TrialRecord]
+        self, pool: JobPool, repeats: list[RepeatedTrial], others: list[TrialRecord]
     ) -> Selection:
-        """The verdict against the best single-task models known, those with the winner's own schedule among them.
+        """The selection against the best single-task models known, those with the winner's own schedule among them.
 
         Another baseline may make another trial the winner; then that one's controls are trained too.
         """
-        verdict = self._judge.verdict(reruns, others)
-        while verdict.improvement and self.baselines.measuring:
-            rivals = [verdict.winner, *([verdict.challenger] if verdict.challenger is not None else [])]
+        selection = self._selector.select(repeats, others)
+        while selection.improvement and self.baselines.measuring:
+            rivals = [selection.winner, *([selection.challenger] if selection.challenger is not None else [])]
             if not self.baselines.add(pool, [control for trial in rivals for control in controls_of(trial)]):
                 break
             self.baselines.measure(pool)
-            verdict = self._judge.verdict(reruns, others)
+            selection = self._selector.select(repeats, others)
         self._tell_weak()
-        return verdict
+        return selection
 
     def _tell_weak(self) -> None:
         """Say where other single-task models than the default recipe's are what a task is held against."""
@@ -146,9 +146,9 @@ class Finalizer:
         assert trial.job is not None
         return str(self.folder.trials / trial.job)
 
-    def _proposal(self, verdict: Selection) -> Proposal | None:
+    def _proposal(self, selection: Selection) -> Proposal | None:
         """Another grouping of the tasks, where one is worse off than alone and affinity tells which."""
-        if not verdict.worse or len(self.groups) < 2:
+        if not selection.worse or len(self.groups) < 2:
             return None
         baselines = self.baselines.by_task.values()
         alone = sum(baseline.result.parameters for baseline in baselines)

@@ -51,13 +51,13 @@ class Repeats:
                 self.callbacks.on_run(event)
 
         updates = pool.run([*needed.values(), *joints], heard)[len(needed) :]
-        reruns = {trial.number: RepeatedTrial(trial) for trial in trials}
+        repeats = {trial.number: RepeatedTrial(trial) for trial in trials}
         for joint, update in zip(joints, updates, strict=True):
             number, seed = of[joint.key]
-            rerun = reruns[number]
+            repeat = repeats[number]
             if update.result is None:
-                reruns[number] = replace(rerun, failed=rerun.failed + 1)
+                repeats[number] = replace(repeat, failed=repeat.failed + 1)
             else:
-                reruns[number] = replace(rerun, metrics={**rerun.metrics, seed: update.result.metrics})
+                repeats[number] = replace(repeat, metrics={**repeat.metrics, seed: update.result.metrics})
                 self.stages.setdefault(number, {})[seed] = joint.payload
-        return list(reruns.values())
+        return list(repeats.values())

@@ -93,7 +93,7 @@ class StudyLease:
             file.write(_holder_words(self._me))
             file.flush()
             self._take()
-            thread = threading.Thread(target=self._heartbeat, name="mtl_search-ownership", daemon=True)
+            thread = threading.Thread(target=self._heartbeat, name="mtl_search-lease", daemon=True)
             thread.start()
             try:
                 yield

@@ -135,7 +135,7 @@ def test_the_tie_list_holds_the_best_and_leaves_out_what_is_clearly_worse(spread
         study = planted(seed, spread)
         verdict = study.decide()
         true = study.trials.mean(axis=1)
-        ran = [rerun.trial.number for rerun in verdict.order]
+        ran = [repeat.trial.number for repeat in verdict.order]
         missed += max(ran, key=lambda number: true[number]) not in {ran[0], *verdict.tied}
         for number in ran[1:]:
             if true[ran[0]] - true[number] > 5:  # ten standard errors of a difference
@@ -187,10 +187,10 @@ def test_a_trial_that_fails_in_a_fresh_run_does_not_win() -> None:
     records = study.records()
     one, two = study.run_again(records[:2])
     judge = study.judge
-    better = judge.verdict([one, two]).order[0]
+    better = judge.select([one, two]).order[0]
     other = two if better is one else one
     failed = RepeatedTrial(better.trial, better.metrics, failed=1)
-    verdict = judge.verdict([failed, other])
+    verdict = judge.select([failed, other])
     assert verdict.order == (other, failed)
 
 
@@ -225,7 +225,7 @@ def test_pairing_by_seed_is_a_paired_t_test() -> None:
     goals = {"a": Goal(True, 100.0), "b": Goal(False, 100.0)}
     alone = {"a": {3: 90.0, 4: 100.0, 5: 110.0}, "b": {3: 103.0, 4: 100.0, 5: 97.0}}
     runs = {3: {"a": 91.0, "b": 100.0}, 4: {"a": 103.0, "b": 99.0}, 5: {"a": 112.0, "b": 95.0}}
-    found = Selector(Objective(goals), alone).verdict([RepeatedTrial(TrialRecord(0, "complete"), runs)])
+    found = Selector(Objective(goals), alone).select([RepeatedTrial(TrialRecord(0, "complete"), runs)])
     # A gain is a ratio of means; its error is that of the differences to so many times the baseline (delta method).
     for task, sign in (("a", 1), ("b", -1)):
         joint = np.array([run[task] for run in runs.values()])
@@ -238,7 +238,7 @@ def test_pairing_by_seed_is_a_paired_t_test() -> None:
 
 def test_single_task_models_on_other_seeds_pair_with_nothing() -> None:
     judge = Selector(Objective({"a": Goal(True, 1.0)}), {"a": {}})
-    verdict = judge.verdict([RepeatedTrial(TrialRecord(0, "complete"), {1: {"a": 1.1}, 2: {"a": 1.2}})])
+    verdict = judge.select([RepeatedTrial(TrialRecord(0, "complete"), {1: {"a": 1.1}, 2: {"a": 1.2}})])
     assert verdict.improvement[0].mean == pytest.approx(15.0)
     assert verdict.improvement[0].low is None
     assert verdict.worse == ()

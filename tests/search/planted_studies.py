@@ -131,10 +131,10 @@ class PlantedStudy:
         pool: Any = self
         self.baselines.add(pool, [self.contender(kind) for kind in range(min(2, len(self.singles)))])
         self.baselines.measure(pool)
-        reruns, others = self.judge.decide(self.records(), RepeatsConfig(runs=self.fresh), self.run_again)
+        repeats, others = self.judge.decide(self.records(), RepeatsConfig(runs=self.fresh), self.run_again)
         self.baselines.add(pool, [self.contender(kind) for kind in range(2, len(self.singles))])
         self.baselines.measure(pool)
-        return self.judge.verdict(reruns, others)
+        return self.judge.select(repeats, others)
 
     def true_gains(self, trial: int) -> dict[str, float]:
         """A trial's true gain in percent over the baseline that was chosen, by task."""
