@@ -39,7 +39,7 @@ class Task:
     loss: str
     metric: Component
     target: str | tuple[str, ...]
-    loss_params: Mapping[str, Any] = field(default_factory=dict)
+    loss_params: Mapping[str, Any] = field(default_factory=dict, hash=False)
     class_weights: tuple[float, ...] = ()
 
     @property
