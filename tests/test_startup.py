@@ -108,6 +108,19 @@ def test_metrics_are_drawn_with_a_library_that_is_imported_only_then(tmp_path: P
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_metrics_do_not_import_transformers_where_that_is_installed(tmp_path: Path) -> None:
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (tmp_path / "transformers-5.0.0.dist-info").mkdir()
+    (tmp_path / "transformers-5.0.0.dist-info" / "METADATA").write_text("Name: transformers\nVersion: 5.0.0\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import mtl_search.training.torchmetrics_import\n"
+        "assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 @pytest.mark.parametrize(("family", "name"), [(family, name) for family, kinds in FAMILIES.items() for name in kinds])
 def test_the_text_of_a_module_tells_what_its_variant_takes(family: str, name: str) -> None:
     described, constructor = FAMILIES[family].describe(name), FAMILIES[family][name]

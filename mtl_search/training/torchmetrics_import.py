@@ -1,10 +1,11 @@
-"""Imports torchmetrics without what it wants for plots and for sound: SciPy's signal processing and Matplotlib.
+"""Imports torchmetrics without what it wants for plots, sound and texts: SciPy's signal processing and other libraries.
 
-The two take longer than all else that a worker imports beside torch, and tens of megabytes in every process. Both are
+They take longer than all else that a worker imports beside torch, and tens of megabytes in every process. All are
 optional for torchmetrics, so it is imported as where they are not installed. Its plots still work: they import
 Matplotlib when they are drawn.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from unittest.mock import patch
 
 from lightning_utilities.core import imports
 
-_UNUSED = ("matplotlib", "scipy")
+_UNUSED = ("matplotlib", "scipy", "transformers")
+_NAME = re.compile(r"[\w-]+")  # of a requirement such as ``scipy>=1.0``
 
 
 class _Pyplot:
@@ -30,7 +32,8 @@ def _without_unused() -> Iterator[None]:
     is_available, is_package = imports.RequirementCache.__bool__, imports.package_available
 
     def available(self: imports.RequirementCache) -> bool:
-        return self.requirement not in _UNUSED and is_available(self)
+        name = _NAME.match(self.requirement or "")
+        return not (name and name[0] in _UNUSED) and is_available(self)
 
     def package(name: str) -> bool:
         return name not in _UNUSED and is_package(name)
