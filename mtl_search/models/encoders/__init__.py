@@ -1,0 +1,1 @@
+"""Pretrained encoders as ordered blocks: found by watching one forward pass, held against the model, loaded safely."""
