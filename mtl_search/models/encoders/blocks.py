@@ -89,8 +89,8 @@ class Prelude(nn.Module):
 
     Attributes:
         by_row: Paths of the tensors among the layers' inputs that have a row for each row of the batch.
-        steady: Whether layers are given the same things whatever is padded. Where they are not, a padded row that is
-            left out again is put to every batch, so that it is so for all batches.
+        steady: Whether layers are given the same things whatever is padded. Where they are not, a padded row is put to
+            every batch and left out again, so that they are given the same things for all batches.
     """
 
     def __init__(self, shell: nn.Module, taps: Sequence[str]) -> None:
@@ -108,16 +108,15 @@ class Prelude(nn.Module):
                 token), ``token_type_ids``, ``pixel_values``; what the model does not take is left out.
         """
         mask = batch.get(MASK)
-        rows = None
-        if not self.steady:
-            if mask is None:
-                batch = {**batch, MASK: torch.ones_like(batch["input_ids"])}
-            if not torch.compiler.is_compiling():  # which makes the masks of all batches
-                rows = len(batch[MASK])
-                batch = _with_padded_row(batch)
-        flow = self._flow(arguments_of(self.shell, batch))
-        if rows is not None:
-            flow = flow[:rows]
+        if not self.steady and mask is None:
+            batch = {**batch, MASK: torch.ones_like(batch["input_ids"])}
+        if torch.compiler.is_compiling():  # which makes the masks whatever is padded, and asks for no number of rows
+            flow = self._flow(arguments_of(self.shell, batch))
+        else:
+            rows = len(next(iter(batch.values())))
+            added = not self.steady or rows == 0
+            flow = self._flow(arguments_of(self.shell, _with_padded_row(batch) if added else batch))
+            flow = flow[:rows] if added else flow
         return flow if mask is None else Flow(flow.hidden, mask != 0, flow.side, flow.layout)
 
     def layer_inputs(self, arguments: Mapping[str, Any]) -> tuple[Tensor, list[tuple[tuple[Any, ...], dict[str, Any]]]]:
@@ -169,12 +168,17 @@ class EncoderLayer(nn.Module):
         self.index = index
 
     def forward(self, flow: Flow) -> Flow:
-        """The flow with the layer's hidden states."""
+        """The flow with the layer's hidden states; a flow of no rows passes, and its gradients are zeros."""
+        if not torch.compiler.is_compiling() and len(flow) == 0:
+            return flow.with_hidden(self._run(_stand_in(flow))[:0])
+        return flow.with_hidden(self._run(flow))
+
+    def _run(self, flow: Flow) -> Tensor:
         args, kwargs = flow.layer_inputs(self.index)
         hidden: Tensor = first_of(self.layer(flow.hidden, *args, **kwargs))
         for norm in self.norms:
             hidden = norm(hidden)
-        return flow.with_hidden(hidden)
+        return hidden
 
 
 def arguments_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -201,9 +205,19 @@ def plain(value: Any) -> Any:
 
 
 def _with_padded_row(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The batch with its first row once more at the end, whose last position is padding there."""
-    longer = {name: torch.cat([value, value[:1]]) for name, value in batch.items()}
-    mask = longer[MASK].clone()
-    mask[-1, -1] = 0
-    longer[MASK] = mask
+    """The batch with a row of zeros at the end, whose last position is padding."""
+    longer = {name: torch.cat([value, value.new_zeros(1, *value.shape[1:])]) for name, value in batch.items()}
+    if MASK in longer:
+        longer[MASK][-1, :-1] = 1
     return longer
+
+
+def _stand_in(flow: Flow) -> Flow:
+    """One row in place of none: zeros, and nothing masked."""
+
+    def row(tensor: Tensor) -> Tensor:
+        return tensor.new_full((1, *tensor.shape[1:]), tensor.dtype == torch.bool)
+
+    sides = zip(flow.side, flow.layout.by_row, strict=True)
+    side = tuple(row(tensor) if by_row else tensor for tensor, by_row in sides)
+    return Flow(row(flow.hidden), None, side, flow.layout)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,7 @@ from mtl_search.models.encoders.watching import (
     watch,
     whole_encoder,
 )
+from mtl_search.models.modes import evaluating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -86,7 +87,8 @@ def split_encoder(
         except NotSplittableError as error:
             reason = reason or str(error)
     reason = reason or f"it has no list of {description.layers} layers of one kind"
-    whole = whole_encoder(_evaluating_copy(model), arguments_of(model, trials.batch))
+    with evaluating(model):
+        whole = whole_encoder(model, arguments_of(model, trials.batch))
     if whole is not None:
         try:
             return _cut(model, whole, trials, one_block=reason)
@@ -132,7 +134,8 @@ def _cut(
     trials: _Trials,
     one_block: str | None = None,
 ) -> SplitEncoder:
-    shell = _evaluating_copy(model)
+    shell: PreTrainedModel = copy.deepcopy(model)
+    shell.train(False)
     seen = watch(shell, path, arguments_of(shell, trials.batch))
     layers = layers_at(shell, path)
     blocks = [EncoderLayer(layer, index) for index, (_, layer) in enumerate(layers)]
@@ -194,13 +197,13 @@ class _Trials:
         Raises:
             NotSplittableError: The model does not run on it.
         """
-        whole = _evaluating_copy(model)
-        takes = arguments_of(whole, batch)
+        takes = arguments_of(model, batch)
         given = {name: value for name, value in batch.items() if name in takes}
         full = {**given, MASK: torch.ones_like(given[MASK])} if MASK in given else None
         try:
-            output = first_of(whole(**arguments_of(whole, given)))
-            full_output = None if full is None else first_of(whole(**arguments_of(whole, full)))
+            with evaluating(model):
+                output = first_of(model(**arguments_of(model, given)))
+                full_output = None if full is None else first_of(model(**arguments_of(model, full)))
         except Exception as error:  # a model may raise anything on a batch that does not suit it
             raise NotSplittableError(f"it cannot run on {', '.join(given)} alone ({_short(error)})") from error
         if not isinstance(output, Tensor) or output.ndim != 3:
@@ -289,11 +292,6 @@ def _check_separate(blocks: Sequence[nn.Module]) -> None:
         for tensor in (*block.parameters(), *block.buffers()):
             if owners.setdefault(id(tensor), number) != number:
                 raise NotSplittableError(f"blocks {owners[id(tensor)]} and {number} would share a tensor")
-
-
-def _evaluating_copy(model: PreTrainedModel) -> PreTrainedModel:
-    copied: nn.Module = copy.deepcopy(model)
-    return cast("PreTrainedModel", copied.train(False))
 
 
 def _short(error: Exception) -> str:

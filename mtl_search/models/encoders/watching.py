@@ -174,7 +174,7 @@ def _run_with_hooks(
     def begins(path: str, note: Callable[..., None]) -> Callable[..., None]:
         return lambda module, args, kwargs: note(path, module, args, kwargs)
 
-    for path, layer in layers:
+    for path, layer in {id(layer): (path, layer) for path, layer in layers}.values():
         hooks.append(layer.register_forward_pre_hook(begins(path, log.begin_layer), with_kwargs=True))
         hooks.append(layer.register_forward_hook(lambda module, args, output: log.end_layer(output)))
     for path, module in model.named_modules():
@@ -214,6 +214,8 @@ def _tail(after: list[_Call], last: Tensor, output: Tensor) -> tuple[dict[str, n
             last = call.output
         else:
             pooler[call.path] = call.module
+    if not _same(last, output):
+        raise NotSplittableError("after its layers the hidden states go through more than norms")
     return norms, pooler
 
 
