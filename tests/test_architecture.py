@@ -49,6 +49,7 @@ OWNERS = {
     "ray": {"cluster", "pool", "search"},
     "optuna": {"analysis", "results", "search", "study_store"},
     "mlflow": {"export", "tracking"},
+    "transformers": {"models"},
 }
 
 MAX_FILE_LINES = {True: 400, False: 600}  # in the package, and beside it
@@ -138,7 +139,7 @@ def test_input_kinds_ship_alone(path: Path) -> None:
 def test_importing_the_package_starts_nothing_and_imports_nothing_heavy() -> None:
     found = fresh_interpreter(
         "import mtl_search\n"
-        "heavy = sorted({'ray', 'mlflow', 'torch', 'optuna', 'pandas', 'sklearn'} & set(sys.modules))\n"
+        "heavy = sorted({'ray', 'mlflow', 'torch', 'optuna', 'pandas', 'sklearn', 'transformers'} & set(sys.modules))\n"
         "import psutil\n"
         "children = len(psutil.Process().children())\n"
         "found = {'heavy': heavy, 'threads': threading.active_count(), 'children': children}"
