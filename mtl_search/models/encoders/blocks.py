@@ -38,15 +38,14 @@ class Tap(nn.Module):
         for name, value in vars(layer).items():
             if not name.startswith("_") and not isinstance(value, nn.Module | Tensor | types.MethodType):
                 self.__dict__.setdefault(name, value)
-        leaves, self._form = pytree.tree_flatten(output)
-        self._others = [None if isinstance(leaf, Tensor) else (leaf,) for leaf in leaves]
+        self._form = pytree.tree_map(lambda leaf: ... if isinstance(leaf, Tensor) else leaf, output)
         self._given: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The hidden states in the form in which the layer would give its own, in place of all that it gave."""
         self._given = (args, kwargs)
         hidden, _, _ = without_hidden(args, kwargs)
-        return pytree.tree_unflatten([hidden if other is None else other[0] for other in self._others], self._form)
+        return pytree.tree_map(lambda leaf: hidden if leaf is ... else leaf, self._form)
 
     def taken(self) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
         """The hidden states of the last pass, and further arguments; the tap forgets them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -215,6 +216,7 @@ def test_copies_of_blocks_run_alone(name: str) -> None:
     batch = batch_for(name)
     with torch.no_grad():
         wanted = split_up.run(batch).hidden
+        sent = pickle.loads(pickle.dumps(split_up.blocks))  # noqa: S301
         blocks = copy.deepcopy(split_up.blocks)
         for module in (model, *split_up.blocks):
             for parameter in module.parameters():
@@ -222,6 +224,7 @@ def test_copies_of_blocks_run_alone(name: str) -> None:
         for block in blocks:
             block.requires_grad_(False)
         first, second = split_up.run(batch, blocks).hidden, split_up.run(batch, blocks).hidden
+        assert torch.equal(split_up.run(batch, sent).hidden, wanted)
     assert torch.equal(first, wanted)
     assert torch.equal(second, wanted)
 
