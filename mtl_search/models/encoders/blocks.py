@@ -180,6 +180,30 @@ class EncoderLayer(nn.Module):
         return hidden
 
 
+class Pooler(nn.Module):
+    """What a model makes of its output: modules one after the other, then the first position.
+
+    Args:
+        parts: The modules, by their path in the model.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.paths = tuple(parts)
+        self.parts = nn.ModuleList(parts.values())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """One vector for each row (n, d), from the hidden states (n, t, d) of the last block."""
+        for part in self.parts:
+            hidden = part(hidden)
+        return hidden[:, 0] if hidden.ndim == 3 else hidden
+
+    def model_state(self) -> dict[str, Tensor]:
+        """The state dict under the model's names."""
+        named = zip(self.paths, self.parts, strict=True)
+        return {f"{path}.{name}": value for path, part in named for name, value in part.state_dict().items()}
+
+
 def arguments_of(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
     """What of a batch a model's forward pass takes; a decoder is told to keep nothing for tokens to come."""
     takes = inspect.signature(model.forward).parameters

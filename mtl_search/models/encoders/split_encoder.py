@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mtl_search.models.encoders.blocks import Pooler
 from mtl_search.models.encoders.description import EncoderDescription
 from mtl_search.models.encoders.flow import Flow
 
@@ -27,7 +28,11 @@ class SplitEncoder:
     Attributes:
         blocks: The prelude and the layers in order. They share no tensor. The norms after the last layer are in it.
         names: For each block, which prefix of a tensor's name stands for which in the model.
-        pooler: What the model makes of its output, by path in the model, such as ``pooler``; it is in no block.
+        pooler: What the model makes of its output; it is in no block.
+        pools: Whether the pooler gives what the model calls its pooled output.
+        unused: The number of a block and the name in it of every parameter that no output depends on, such as that of
+            a token for masked pretraining. They are frozen: a parameter without a gradient stops training on several
+            workers.
         model_class: The model's class.
         config: The model's configuration.
         description: What the configuration says.
@@ -37,7 +42,9 @@ class SplitEncoder:
 
     blocks: tuple[nn.Module, ...]
     names: tuple[tuple[tuple[str, str], ...], ...]
-    pooler: dict[str, nn.Module]
+    pooler: Pooler
+    pools: bool
+    unused: tuple[tuple[int, str], ...]
     model_class: type[PreTrainedModel]
     config: Any
     description: EncoderDescription
@@ -65,7 +72,7 @@ class SplitEncoder:
         Args:
             name: The tensor's name in the model.
         """
-        if any(name.startswith(f"{path}.") for path in self.pooler):
+        if any(name.startswith(f"{path}.") for path in self.pooler.paths):
             return None
         fits = [
             (len(theirs), block, own + name.removeprefix(theirs))
@@ -76,18 +83,17 @@ class SplitEncoder:
         _, block, inner = max(fits)  # the prelude has all that no other block has
         return block, inner
 
-    def model_state(self, blocks: Sequence[nn.Module] | None = None) -> dict[str, Tensor]:
-        """The model's state dict, the pooler's part as it was loaded.
+    def model_state(self, blocks: Sequence[nn.Module] | None = None, pooler: Pooler | None = None) -> dict[str, Tensor]:
+        """The model's state dict.
 
         Args:
             blocks: Blocks with other parameters, such as trained copies; the encoder's own if not given.
+            pooler: A pooler with other parameters; the encoder's own if not given.
         """
         state: dict[str, Tensor] = {}
         for number, block in enumerate(self.blocks if blocks is None else blocks):
             state |= {self.model_name(number, name): value for name, value in block.state_dict().items()}
-        for path, module in self.pooler.items():
-            state |= {f"{path}.{name}": value for name, value in module.state_dict().items()}
-        return state
+        return state | (self.pooler if pooler is None else pooler).model_state()
 
     def block_states(self, state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """A state dict of the model as one for each block; the pooler's part is left out.
@@ -102,13 +108,14 @@ class SplitEncoder:
                 found[where[0]][where[1]] = value
         return found
 
-    def to_model(self, blocks: Sequence[nn.Module] | None = None) -> PreTrainedModel:
+    def to_model(self, blocks: Sequence[nn.Module] | None = None, pooler: Pooler | None = None) -> PreTrainedModel:
         """A model of the library with the parameters of these blocks, which saves itself under its own names.
 
         Args:
             blocks: Blocks with other parameters, such as trained copies; the encoder's own if not given.
+            pooler: A pooler with other parameters; the encoder's own if not given.
         """
-        state = self.model_state(blocks)
+        state = self.model_state(blocks, pooler)
         floating = next(value.dtype for value in state.values() if value.is_floating_point())
         make: Callable[..., PreTrainedModel] = self.model_class._from_config
         with torch.random.fork_rng(devices=[]):  # its first parameters are drawn and thrown away

@@ -19,6 +19,7 @@ from mtl_search.errors import ConfigError, Problem
 from mtl_search.models.encoders.blocks import (
     MASK,
     EncoderLayer,
+    Pooler,
     Prelude,
     Tap,
     UnplainInputError,
@@ -159,12 +160,16 @@ def _cut(
         raise NotSplittableError(f"it does not run without its layers ({_short(error)})") from error
     if not difference <= TOLERANCE:
         raise NotSplittableError(f"layer by layer its hidden states differ by {difference:.2g}")
-    for block in all_blocks:
+    unused = _freeze_unused(all_blocks, trials.batch)
+    pooler = Pooler(seen.pooler)
+    for block in (*all_blocks, pooler):
         block.train(model.training)
     return SplitEncoder(
         blocks=all_blocks,
         names=tuple(names),
-        pooler=seen.pooler,
+        pooler=pooler,
+        pools=trials.is_pooled_by(pooler),
+        unused=unused,
         model_class=type(model),
         config=copy.deepcopy(model.config),
         description=describe(model.config, type(model)),
@@ -181,12 +186,14 @@ class _Trials:
         batch: Two rows or more, one of them padded where there is a mask.
         full: The same without padding; None for a model without a mask.
         output: The model's hidden states for the first.
-        full_output: And for the second.
+        pooled: What the model calls its pooled output, if it has one.
+        full_output: The model's hidden states for the second.
     """
 
     batch: dict[str, Tensor]
     full: dict[str, Tensor] | None
     output: Tensor
+    pooled: Tensor | None
     full_output: Tensor | None
 
     @classmethod
@@ -202,13 +209,14 @@ class _Trials:
         full = {**given, MASK: torch.ones_like(given[MASK])} if MASK in given else None
         try:
             with evaluating(model):
-                output = first_of(model(**arguments_of(model, given)))
+                outputs = model(**arguments_of(model, given))
+                output, pooled = first_of(outputs), getattr(outputs, "pooler_output", None)
                 full_output = None if full is None else first_of(model(**arguments_of(model, full)))
         except Exception as error:  # a model may raise anything on a batch that does not suit it
             raise NotSplittableError(f"it cannot run on {', '.join(given)} alone ({_short(error)})") from error
         if not isinstance(output, Tensor) or output.ndim != 3:
             raise NotSplittableError("its first output must be hidden states (rows, tokens, width)")
-        return cls(given, full, output, full_output)
+        return cls(given, full, output, pooled, full_output)
 
     def learn_rows(self, prelude: Prelude) -> None:
         """Tell the prelude which tensors have rows, and whether padding changes what layers are given.
@@ -251,6 +259,16 @@ class _Trials:
         found.append(_largest(_through(layers, some), self.output[:2]))
         return max(found)
 
+    def is_pooled_by(self, pooler: Pooler) -> bool:
+        """Whether a pooler gives the model's pooled output."""
+        if self.pooled is None:
+            return False
+        try:
+            with evaluating(pooler):
+                return _largest(pooler(self.output), self.pooled) <= TOLERANCE
+        except (RuntimeError, TypeError, AttributeError):  # its parts do not follow on each other
+            return False
+
 
 def _through(layers: Sequence[nn.Module], flow: Flow) -> Tensor:
     for layer in layers:
@@ -292,6 +310,27 @@ def _check_separate(blocks: Sequence[nn.Module]) -> None:
         for tensor in (*block.parameters(), *block.buffers()):
             if owners.setdefault(id(tensor), number) != number:
                 raise NotSplittableError(f"blocks {owners[id(tensor)]} and {number} would share a tensor")
+
+
+def _freeze_unused(blocks: Sequence[nn.Module], batch: Mapping[str, Tensor]) -> tuple[tuple[int, str], ...]:
+    """Freeze the parameters that the graph of the hidden states does not lead to, and name them."""
+    prelude, *layers = blocks
+    with torch.enable_grad():
+        waiting = [_through(layers, prelude(batch)).grad_fn]
+    seen, used = set(waiting), set()
+    while waiting:
+        node = waiting.pop()
+        used.add(id(getattr(node, "variable", None)))
+        following = {after for after, _ in node.next_functions if after is not None} - seen if node else set()
+        seen |= following
+        waiting.extend(following)
+    unused = []
+    for number, block in enumerate(blocks):
+        for name, parameter in block.named_parameters():
+            if parameter.requires_grad and id(parameter) not in used:
+                parameter.requires_grad_(False)
+                unused.append((number, name))
+    return tuple(unused)
 
 
 def _short(error: Exception) -> str:

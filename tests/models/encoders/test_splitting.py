@@ -101,7 +101,7 @@ def test_names_go_both_ways(name: str) -> None:
     assert all(torch.equal(made[key], value) for key, value in state.items())
     for key in state:
         where = split_up.block_name(key)
-        assert (where is None) == key.startswith(tuple(f"{path}." for path in split_up.pooler))
+        assert (where is None) == key.startswith(tuple(f"{path}." for path in split_up.pooler.paths))
         assert where is None or split_up.model_name(*where) == key
     blocks = copy.deepcopy(split_up.blocks)
     for block, part in zip(blocks, split_up.block_states(state), strict=True):
@@ -322,6 +322,35 @@ def test_a_model_that_does_more_between_its_layers_is_refused() -> None:
 
 def test_norms_after_the_layers_belong_to_the_last_block_and_the_pooler_to_none() -> None:
     _, split_up = split("vit")
-    assert sorted(split_up.pooler) == ["pooler"]
+    assert split_up.pooler.paths == ("pooler",)
     assert [len(block.norms) for block in split_up.blocks[1:] if isinstance(block, EncoderLayer)] == [0, 1]
     assert split_up.block_name("layernorm.weight") == (LAYERS, "norms.0.weight")
+
+
+POOLED = ["albert", "bert", "camembert", "deit", "dinov2", "mpnet", "roberta", "vit", "xlm_roberta", "xlm_roberta_xl"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_pooler_is_that_of_the_model(name: str) -> None:
+    model, split_up = split(name)
+    batch = batch_for(name)
+    assert split_up.pools == (name in POOLED)
+    if split_up.pools:
+        pooler = copy.deepcopy(split_up.pooler)
+        with torch.no_grad():
+            assert torch.equal(pooler(split_up.run(batch).hidden), model(**batch).pooler_output)
+            for parameter in pooler.parameters():
+                parameter.add_(0.1)
+            wanted = pooler(split_up.run(batch).hidden)
+            assert torch.equal(split_up.to_model(pooler=pooler)(**batch).pooler_output, wanted)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_parameter_that_is_not_frozen_gets_a_gradient(name: str) -> None:
+    _, split_up = split(name)
+    unused = [split_up.model_name(*where) for where in split_up.unused]
+    assert unused == (["embeddings.mask_token"] if name == "dinov2" else [])
+    blocks = copy.deepcopy(split_up.blocks)
+    split_up.run(batch_for(name), blocks).pooled("mean").sum().backward()
+    without = [name for block in blocks for name, value in block.named_parameters() if value.grad is None]
+    assert without == [name for _, name in split_up.unused]
