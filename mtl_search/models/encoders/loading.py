@@ -185,8 +185,8 @@ def check_complete(missing: tuple[str, ...], wanted: list[str], at: str = PLACE)
     """
     lost = sorted(set(missing) & set(wanted))
     if lost:
-        rule = f"must name a folder whose safetensors hold all weights; they lack {len(lost)} of them"
-        raise ConfigError([Problem(f"{at}.name", rule, choices=few_of(lost))])
+        rule = f"must name a folder whose safetensors hold all weights; they lack {', '.join(few_of(lost))}"
+        raise ConfigError([Problem(f"{at}.name", rule)])
 
 
 def load_tokenizer(folder: Path, at: str = PLACE) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -30,6 +31,7 @@ from mtl_search.models.encoders.blocks import (
 )
 from mtl_search.models.encoders.description import EncoderDescription, describe
 from mtl_search.models.encoders.flow import Flow
+from mtl_search.models.encoders.loading import PLACE, check_complete, load_encoder
 from mtl_search.models.encoders.split_encoder import SplitEncoder
 from mtl_search.models.encoders.watching import (
     NotSplittableError,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 
 TOLERANCE: Final = 1e-5
 """Largest difference of a hidden state between the blocks and the model, on the example."""
-PLACE: Final = "backbone.transformers"
 _MOST_TRIED_POSITIONS = 4096
 
 
@@ -97,6 +98,31 @@ def split_encoder(
             reason = f"{reason}; and {whole!r} is no block either: {error}"
     rule = f"must be an encoder whose layers can be told apart: {reason}; `layers` may name them, e.g. encoder.layer"
     raise ConfigError([Problem(at, rule, description.kind)])
+
+
+def split_pretrained(
+    folder: Path, layers: str | None = None, attention: str | None = None, at: str = PLACE
+) -> SplitEncoder:
+    """Load the encoder in a folder and cut it into blocks, all of whose parameters are in its files.
+
+    Args:
+        folder: Of the encoder, see ``loading.find_encoder``.
+        layers: Path of the list of its layers; found if not given.
+        attention: ``sdpa`` or ``eager``; what the library takes if not given.
+        at: Key path of the encoder in the study file.
+
+    Returns:
+        The blocks. A pooler that the files lack does not pool.
+
+    Raises:
+        ConfigError: It cannot be loaded, lacks parameters, or cannot be cut.
+    """
+    loaded = load_encoder(folder, attention, at)
+    split_up = split_encoder(loaded.model, layers, at=at)
+    unused = {split_up.model_name(*where) for where in split_up.unused}
+    pooler = split_up.pooler.model_state().keys()
+    check_complete(loaded.missing, [name for name in split_up.model_state() if name not in {*unused, *pooler}], at)
+    return replace(split_up, pools=split_up.pools and not pooler & set(loaded.missing))
 
 
 def widest(prelude: Prelude, description: EncoderDescription) -> int:

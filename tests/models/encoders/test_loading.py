@@ -20,14 +20,13 @@ from mtl_search.errors import ConfigError
 from mtl_search.models.encoders import loading
 from mtl_search.models.encoders.description import describe
 from mtl_search.models.encoders.loading import (
-    check_complete,
     find_encoder,
     load_config,
     load_encoder,
     load_tokenizer,
     require_transformers,
 )
-from mtl_search.models.encoders.splitting import split_encoder
+from mtl_search.models.encoders.splitting import split_encoder, split_pretrained
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROOT = Path(__file__).parents[3]
@@ -68,18 +67,25 @@ def test_weights_are_float32_whatever_they_are_saved_in(folder: Path) -> None:
 
 
 def test_the_encoder_of_a_model_with_a_head_is_loaded(folder: Path) -> None:
+    assert split_pretrained(folder).pools
     state = load_file(folder / "model.safetensors")
-    named = {f"bert.{name}": value for name, value in state.items() if not name.startswith("pooler")}
-    save_file({**named, "cls.bias": torch.zeros(3)}, folder / "model.safetensors", {"format": "pt"})
-    loaded = load_encoder(folder)
-    assert loaded.missing == ("pooler.dense.bias", "pooler.dense.weight")
-    split_up = split_encoder(loaded.model)
-    in_blocks = [name for name in split_up.model_state() if split_up.block_name(name) is not None]
-    check_complete(loaded.missing, in_blocks)
-    text = message_of(check_complete, loaded.missing, list(split_up.model_state()))
-    assert text == (
-        "backbone.transformers.name: must name a folder whose safetensors hold all weights; they lack 2 of them "
-        "(choices: pooler.dense.bias, pooler.dense.weight)"
+
+    def saved_without(prefix: str) -> None:
+        named = {f"bert.{name}": value for name, value in state.items() if not name.startswith(prefix)}
+        save_file({**named, "cls.bias": torch.zeros(3)}, folder / "model.safetensors", {"format": "pt"})
+
+    saved_without("pooler")
+    assert load_encoder(folder).missing == ("pooler.dense.bias", "pooler.dense.weight")
+    split_up = split_pretrained(folder)
+    assert not split_up.pools
+    batch = batch_for("bert")
+    with torch.no_grad():
+        assert torch.equal(split_up.run(batch).hidden, tiny("bert")(**batch).last_hidden_state)
+    saved_without("encoder.layer.1.output")
+    assert message_of(split_pretrained, folder) == (
+        "backbone.transformers.name: must name a folder whose safetensors hold all weights; they lack "
+        "encoder.layer.1.output.LayerNorm.bias, encoder.layer.1.output.LayerNorm.weight,"
+        " encoder.layer.1.output.dense.bias, encoder.layer.1.output.dense.weight"
     )
 
 
